@@ -1,0 +1,78 @@
+# One command for each thing; each makes the environments that it needs. `make help` lists them.
+# Environments lie in .envs/, made by uv when it is there and by plain venv and pip when it is not.
+
+PYTHON ?= python3.11
+ENVS   := .envs
+MAIN   := $(ENVS)/main
+LINT   := $(ENVS)/lint
+BENCH  := $(ENVS)/bench
+IMAGE  := $(ENVS)/images/sagemaker-xgboost-3.2-0
+IMAGE_REQUIREMENTS := local_aws/images/sagemaker-xgboost-3.2-0/requirements.txt
+
+# make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1]
+export BUCKET ROLE REGION YES
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo story-aws test test-all lint format bench lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(MAIN)/.installed $(IMAGE)/.installed ## make the environments to run everything (1.4 GB; the only step that needs a network)
+
+demo: install ## generate a project and run its pipeline on this machine, no AWS account
+	@$(MAIN)/bin/python -m tests.story.demo
+
+story-aws: install ## the demo's story against a real AWS account (AWS_ENDPOINT_URL unset; it costs a little money)
+	@$(MAIN)/bin/python -m tests.story.aws
+
+test: install ## the tests, without the slow ones (.ci/run runs this too)
+	@$(MAIN)/bin/python -m pytest -m "not slow"
+
+test-all: install lint ## every test and every check; run it before calling an issue done
+	@$(MAIN)/bin/python -m pytest
+
+lint: $(LINT)/.installed $(MAIN)/.installed ## ruff, mypy, and the schemas of the CI files
+	@PYTHON=$(MAIN)/bin/python LINT=$(LINT)/bin tests/lint.sh
+
+format: $(LINT)/.installed ## let ruff format the code
+	@$(LINT)/bin/ruff format . && $(LINT)/bin/ruff check --fix .
+
+bench: install $(BENCH)/.installed ## measure the figures of docs/benchmarks.md on this machine
+	@$(MAIN)/bin/python -m tests.bench
+
+lock: ## resolve requirements/*.in again (needs uv)
+	@for name in main lint bench; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/$$name.in -o requirements/$$name.txt; \
+	done
+
+clean: ## remove the environments and everything generated
+	rm -rf $(ENVS) build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment is made whole or not at all: a failed install leaves no .installed behind, and the next try starts anew.
+# Byte code is compiled at once, since local_aws and the jobs start many short processes.
+define make_environment
+@echo "Making $(1) from $(2) ..."
+@rm -rf $(1) && mkdir -p $(dir $(1))
+@if command -v uv >/dev/null 2>&1; then \
+  uv venv --quiet --python $(PYTHON) $(1) && \
+  uv pip install --quiet --compile-bytecode --python $(1)/bin/python -r $(2); \
+else \
+  $(PYTHON) -m venv $(1) && \
+  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --compile -r $(2); \
+fi
+@touch $(1)/.installed
+endef
+
+$(MAIN)/.installed: requirements/main.txt
+	$(call make_environment,$(MAIN),$<)
+
+$(LINT)/.installed: requirements/lint.txt
+	$(call make_environment,$(LINT),$<)
+
+$(BENCH)/.installed: requirements/bench.txt
+	$(call make_environment,$(BENCH),$<)
+
+$(IMAGE)/.installed: $(IMAGE_REQUIREMENTS)
+	$(call make_environment,$(IMAGE),$<)
