@@ -1,0 +1,104 @@
+"""python -m local_aws start | status | stop"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from local_aws import control
+from local_aws.environment import MISLEADING_VARIABLES
+
+IDLE_MINUTES = 240.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m local_aws",
+        description="The AWS API calls that Modelyard makes, answered on this machine.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser(
+        "start",
+        help="start a server in the background and print the variables that point AWS clients at it",
+        description='Start a server in the background. In a shell: eval "$(python -m local_aws start)"',
+    )
+    start.add_argument(
+        "--port", type=int, default=control.DEFAULT_PORT, help="0 takes a free one (default %(default)s)"
+    )
+    start.add_argument("--account", default=control.DEFAULT_ACCOUNT, help="12 digits (default %(default)s)")
+    start.add_argument("--region", default=control.DEFAULT_REGION, help="default %(default)s")
+    start.add_argument("--state", type=Path, help="a folder whose contents survive a restart (default: nothing does)")
+    start.add_argument(
+        "--opt-ml",
+        choices=("auto", "namespace", "rewrite"),
+        default="auto",
+        help="how jobs get /opt/ml: a mount namespace, or rewritten paths (default: what the system allows)",
+    )
+    start.add_argument(
+        "--idle-minutes",
+        type=float,
+        default=IDLE_MINUTES,
+        help="stop by itself after so long without a request or a job; 0: never (default %(default)g)",
+    )
+    status = commands.add_parser("status", help="list the running servers; exit code 1 when there are none")
+    stop = commands.add_parser("stop", help="stop a server, and keep its state when it has a state folder")
+    for command in (status, stop):
+        command.add_argument("--port", type=int, help="the server on this port only")
+    arguments = parser.parse_args()
+    try:
+        return {"start": _start, "status": _status, "stop": _stop}[arguments.command](arguments)
+    except control.StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    if not (len(arguments.account) == 12 and arguments.account.isdigit()):
+        raise control.StartError(f"--account {arguments.account}: an AWS account is 12 digits, such as 123456789012.")
+    server = control.start(
+        arguments.port,
+        account=arguments.account,
+        region=arguments.region,
+        state=arguments.state,
+        opt_ml=arguments.opt_ml,
+        idle_minutes=arguments.idle_minutes or None,
+    )
+    for name, value in server.environment.items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f"unset {' '.join(MISLEADING_VARIABLES)}")
+    print(f"local_aws runs on {server.endpoint} (process {server.pid}, log {server.log}).", file=sys.stderr)
+    print(f"Stop it with: python -m local_aws stop --port {server.port}", file=sys.stderr)
+    return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> list[control.Server]:
+    return [server for server in control.running() if arguments.port in (None, server.port)]
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    servers = _chosen(arguments)
+    for server in servers:
+        state = f"state in {server.state}" if server.state else "nothing survives its end"
+        print(f"{server.endpoint}  process {server.pid}  account {server.account}  {server.region}  {state}")
+    if not servers:
+        print("No local_aws runs." if arguments.port is None else f"No local_aws runs on port {arguments.port}.")
+    return 0 if servers else 1
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    servers = _chosen(arguments)
+    if len(servers) > 1:
+        ports = ", ".join(str(server.port) for server in servers)
+        raise control.StartError(f"Several run (ports {ports}); say which one with --port.")
+    for server in servers:
+        control.stop(server)
+        print(f"Stopped {server.endpoint}.")
+    if not servers:
+        print("No local_aws runs." if arguments.port is None else f"No local_aws runs on port {arguments.port}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

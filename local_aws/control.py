@@ -1,0 +1,270 @@
+"""Starting, finding and stopping servers: what `python -m local_aws`, tests and the demo use."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from local_aws.environment import client_environment
+
+DEFAULT_PORT = 4566  # MiniStack's and LocalStack's
+DEFAULT_ACCOUNT = "123456789012"
+DEFAULT_REGION = "us-east-1"
+START_TIMEOUT = 60.0  # seconds; ready takes about one
+STOP_TIMEOUT = 30.0  # seconds; jobs get a few to end
+
+
+class StartError(Exception):
+    """The server did not start; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One running server, as it is written down for `status` and `stop`."""
+
+    pid: int
+    port: int
+    account: str
+    region: str
+    log: str
+    state: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point any AWS client at this server."""
+        return client_environment(self.endpoint, self.account, self.region)
+
+
+def launch(
+    port: int,
+    account: str = DEFAULT_ACCOUNT,
+    region: str = DEFAULT_REGION,
+    *,
+    log: Path,
+    state: Path | None = None,
+    opt_ml: str = "auto",
+    idle_minutes: float | None = None,
+    with_parent: bool = False,
+) -> tuple[Server, subprocess.Popen[str]]:
+    """Start a server process and wait until it answers.
+
+    Args:
+        port: on loopback; 0 takes a free one.
+        account, region: of clients that name none.
+        log: the file for what the server prints.
+        state: a folder for what should survive a restart.
+        opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
+        idle_minutes: stop by itself after so long without a request or a job.
+        with_parent: stop when this process ends, however it ends.
+
+    Raises:
+        StartError: with the reason: the port is taken, the state folder is in use, ...
+    """
+    command = [sys.executable, "-m", "local_aws.server", f"--port={port}", f"--account={account}", f"--region={region}"]
+    command += [f"--log={log}", f"--opt-ml={opt_ml}"]
+    command += [f"--state={state.resolve()}"] if state else []
+    command += [f"--idle-minutes={idle_minutes}"] if idle_minutes else []
+    command += ["--with-parent"] if with_parent else []
+    checkout = str(Path(__file__).resolve().parent.parent)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if with_parent else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=_server_environment() | {"PYTHONPATH": checkout},
+    )
+    assert process.stdout is not None
+    line = _first_line(process, START_TIMEOUT)
+    answer = json.loads(line) if line.startswith("{") else {}
+    if "port" not in answer:
+        process.kill()
+        process.wait()
+        tail = log.read_text()[-2000:] if log.exists() else ""
+        raise StartError(answer.get("error") or f"local_aws did not start.\n{line}{tail}".rstrip())
+    process.stdout.close()
+    server = Server(process.pid, answer["port"], account, region, str(log), str(state.resolve()) if state else None)
+    return server, process
+
+
+def _server_environment() -> dict[str, str]:
+    """This process's environment without AWS settings: the server's own clients must talk to nobody but itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
+def _first_line(process: subprocess.Popen[str], timeout: float) -> str:
+    """The line by which the server says that it is ready or why not; what came before an exit without one."""
+    import selectors
+
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        if not selector.select(timeout):
+            process.kill()
+            process.wait()
+            raise StartError(f"local_aws did not answer within {timeout:g} s; is the machine overloaded?")
+    return process.stdout.readline() or process.stdout.read()
+
+
+class LocalAWS:
+    """A server for the length of a `with` block; it ends with the block, and with this process however that ends.
+
+    Args:
+        port: on loopback; 0, the default, takes a free one.
+        account, region: of clients that name none.
+        state: a folder whose contents survive, to be given again; without it everything is gone at the end.
+        opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
+
+    Example:
+        with LocalAWS() as aws:
+            aws.client("sagemaker").list_pipelines()
+            subprocess.run(["aws", "s3", "ls"], env=os.environ | aws.environment)
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        account: str = DEFAULT_ACCOUNT,
+        region: str = DEFAULT_REGION,
+        state: Path | None = None,
+        opt_ml: str = "auto",
+    ) -> None:
+        self._options: dict[str, Any] = {"port": port, "account": account, "region": region, "state": state}
+        self._options["opt_ml"] = opt_ml
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="local_aws-log-"))
+        try:
+            self.server, self._process = launch(**self._options, log=self._folder / "log", with_parent=True)
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        shutil.rmtree(self._folder)
+
+    @property
+    def endpoint(self) -> str:
+        return self.server.endpoint
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point any AWS client at this server."""
+        return self.server.environment
+
+    @property
+    def log(self) -> str:
+        """What the server has printed so far."""
+        return (self._folder / "log").read_text()
+
+    def kill(self) -> None:
+        """End the server as a crash would (SIGKILL)."""
+        self._process.kill()
+        self._process.wait()
+
+    def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+        """A boto3 client of this server.
+
+        Args:
+            service: boto3's name, such as "sagemaker".
+            account, region: others than the server's defaults.
+        """
+        import boto3
+        from botocore.config import Config
+
+        return boto3.Session().client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=region or self.server.region,
+            aws_access_key_id=account or self.server.account,
+            aws_secret_access_key="local",
+            config=Config(retries={"max_attempts": 1}, proxies={}),
+        )
+
+
+def records_folder() -> Path:
+    """Where running servers are written down, for this user only."""
+    folder = Path(tempfile.gettempdir()) / f"local_aws-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise StartError(f"{folder} belongs to another user. Remove it, or set TMPDIR to a folder of your own.")
+    return folder
+
+
+def start(port: int = DEFAULT_PORT, **options: Any) -> Server:
+    """Start a server that outlives this process, and write it down for `running` and `stop`.
+
+    Raises:
+        StartError: with the reason.
+    """
+    folder = records_folder()
+    log = folder / f"{port or f'any-{os.getpid()}'}.log"
+    log.unlink(missing_ok=True)
+    server, _ = launch(port, log=log, **options)
+    (folder / f"{server.port}.json").write_text(json.dumps(asdict(server)))
+    return server
+
+
+def running() -> list[Server]:
+    """The servers that `start` started and that still run; records of others are removed."""
+    servers = []
+    for record in sorted(records_folder().glob("*.json")):
+        server = Server(**json.loads(record.read_text()))
+        if _is_server(server.pid):
+            servers.append(server)
+        else:
+            record.unlink(missing_ok=True)
+            Path(server.log).unlink(missing_ok=True)
+    return servers
+
+
+def stop(server: Server) -> None:
+    """End a server that `start` started and wait until it is gone (its state is then saved)."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(server.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while _is_server(server.pid):
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGKILL)
+        time.sleep(0.05)
+    (records_folder() / f"{server.port}.json").unlink(missing_ok=True)
+    Path(server.log).unlink(missing_ok=True)
+
+
+def _is_server(pid: int) -> bool:
+    """Whether the process is one of ours: process ids are used again, and a stranger must not be stopped."""
+    try:
+        command = subprocess.run(
+            ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except FileNotFoundError as error:
+        raise StartError("The ps command is not on the PATH; local_aws finds its servers with it.") from error
+    return "local_aws.server" in command and not command.startswith("Z")

@@ -1,0 +1,21 @@
+"""The variables by which AWS's own clients find a local_aws server."""
+
+from __future__ import annotations
+
+# Variables that would lead a client elsewhere although AWS_ENDPOINT_URL is set.
+MISLEADING_VARIABLES = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+
+
+def client_environment(endpoint: str, account: str, region: str) -> dict[str, str]:
+    """What points any AWS client at the server.
+
+    MiniStack reads the account from the access key: a key of 12 digits is the account.
+    """
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": account,
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }

@@ -1,0 +1,158 @@
+"""A job's data between S3 and its folder, many objects at a time, never whole in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tarfile
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from boto3.s3.transfer import TransferConfig
+
+CHUNK = 1024 * 1024  # bytes
+SINGLE_PUT = 8 * CHUNK  # up to this size one request; above it, a multipart upload
+MULTIPART = TransferConfig(multipart_threshold=SINGLE_PUT, multipart_chunksize=4 * SINGLE_PUT, max_concurrency=4)
+
+
+class S3Object(NamedTuple):
+    key: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class S3Location:
+    bucket: str
+    key: str  # or a prefix; "" for the whole bucket
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def __truediv__(self, name: str) -> S3Location:
+        return S3Location(self.bucket, f"{self.key.rstrip('/')}/{name}".lstrip("/"))
+
+
+def s3_location(uri: str) -> S3Location:
+    """Read an s3:// address.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not uri.startswith("s3://") or not (bucket := uri[5:].partition("/")[0]):
+        raise ValueError(f"{uri!r} is no S3 address: write s3://bucket/prefix")
+    return S3Location(bucket, uri[5:].partition("/")[2])
+
+
+def list_objects(client: Any, location: S3Location) -> list[S3Object]:
+    """Every object whose key begins with the location's key (S3Prefix); those that only mark folders are left out."""
+    found = []
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.key):
+        found += [S3Object(item["Key"], item["Size"]) for item in page.get("Contents", [])]
+    return [item for item in found if not item.key.endswith("/")]
+
+
+def relative_path(prefix: str, key: str) -> str:
+    """Where an object goes below the folder of its input.
+
+    A prefix that is an object's whole key gives the object's name; a prefix that ends within a name ("data/tr" for
+    "data/train.csv") gives the name whole.
+
+    Raises:
+        ValueError: the key would lead out of the folder.
+    """
+    rest = key[len(prefix) :]
+    if not rest or (prefix and not prefix.endswith("/") and not rest.startswith("/")):
+        rest = key[prefix.rfind("/") + 1 :]
+    parts = [part for part in rest.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in rest:
+        raise ValueError(f"object key {key!r} leads out of its folder")
+    return "/".join(parts)
+
+
+class Transfers:
+    """Downloads and uploads of all jobs, in a few threads."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="transfer")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, function: Any, *arguments: Any) -> Future[Any]:
+        """Run something in one of the threads."""
+        return self._threads.submit(function, *arguments)
+
+    def download(
+        self, client: Any, location: S3Location, objects: Iterable[S3Object], folder: Path
+    ) -> list[Future[None]]:
+        """Begin to fetch objects into a folder.
+
+        Raises:
+            ValueError: an object's key would lead out of the folder, or be a file and a folder at once.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        targets: dict[Path, str] = {}
+        for item in objects:
+            targets[folder / relative_path(location.key, item.key)] = item.key
+        for target, key in targets.items():
+            if clash := next(
+                (parent for parent in target.relative_to(folder).parents if folder / parent in targets), None
+            ):
+                raise ValueError(f"object {key!r} needs a folder where object {targets[folder / clash]!r} is a file")
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return [self.start(_download_one, client, location.bucket, key, target) for target, key in targets.items()]
+
+    def upload_folder(self, client: Any, folder: Path, location: S3Location, kms_key: str | None) -> list[Future[None]]:
+        """Begin to write every file below a folder under a prefix."""
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return [
+            self.start(upload_file, client, path, location / str(PurePosixPath(path.relative_to(folder))), kms_key)
+            for path in files
+        ]
+
+
+def finish(transfers: Iterable[Future[Any]]) -> None:
+    """Wait for all of them; raise what the first faulty one raised, after all have ended."""
+    faults = [fault for transfer in list(transfers) if (fault := transfer.exception()) is not None]
+    if faults:
+        raise faults[0]
+
+
+def _download_one(client: Any, bucket: str, key: str, target: Path) -> None:
+    with contextlib.closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as body, target.open("wb") as stream:
+        for chunk in body.iter_chunks(CHUNK):
+            stream.write(chunk)
+
+
+def upload_file(client: Any, path: Path, location: S3Location, kms_key: str | None) -> None:
+    """Write one file: a single request when it is small, a multipart upload when it is large."""
+    options = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    if path.stat().st_size <= SINGLE_PUT:
+        with path.open("rb") as stream:
+            client.put_object(Bucket=location.bucket, Key=location.key, Body=stream, **options)
+    else:
+        client.upload_file(str(path), location.bucket, location.key, ExtraArgs=options, Config=MULTIPART)
+
+
+def pack(folder: Path, archive: Path) -> bool:
+    """Write a folder's contents as .tar.gz; False, and nothing written, when it is empty."""
+    if not folder.is_dir() or not any(os.scandir(folder)):
+        return False
+    with tarfile.open(archive, "w:gz", compresslevel=6) as writing:
+        for path in sorted(folder.iterdir()):
+            writing.add(path, arcname=path.name)
+    return True
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a .tar.gz; members that lead out of the folder, links included, and devices are refused.
+
+    Raises:
+        tarfile.TarError, EOFError, OSError: it is no archive, or a hostile one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as reading:
+        reading.extractall(folder, filter="data")

@@ -1,0 +1,47 @@
+"""AWS clients for local_aws's own use: they talk to the server over HTTP like any other client.
+
+What is done for a user's job (reading its input from S3, writing its logs) is thereby seen, and later authorised, as
+that user's call.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local_aws.environment import client_environment
+from local_aws.store import Scope
+
+
+class Loopback:
+    """Clients of this server, made once for each service and scope; safe to share between threads.
+
+    Args:
+        endpoint: the server's own address.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
+        self._clients: dict[tuple[str, Scope], Any] = {}
+        self._lock = threading.Lock()
+
+    def client(self, service: str, scope: Scope) -> Any:
+        with self._lock:
+            if (service, scope) not in self._clients:
+                self._clients[service, scope] = self._session.client(
+                    service,
+                    endpoint_url=self.endpoint,
+                    region_name=scope.region,
+                    aws_access_key_id=scope.account,
+                    aws_secret_access_key="local",
+                    config=Config(retries={"max_attempts": 1}, max_pool_connections=32, proxies={}),
+                )
+            return self._clients[service, scope]
+
+    def environment(self, scope: Scope) -> dict[str, str]:
+        """The variables that point any AWS client in a child process at this server."""
+        return client_environment(self.endpoint, scope.account, scope.region)

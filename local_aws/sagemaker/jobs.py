@@ -1,0 +1,515 @@
+"""Processing and training jobs: created, really run, described, listed, stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
+from local_aws.images import Image, Images
+from local_aws.jobs.log import JobLog, Metrics
+from local_aws.jobs.opt_ml import OptMl, choose
+from local_aws.jobs.plan import DEFAULT_SECONDS, Plan, output_location, processing_plan, training_plan
+from local_aws.jobs.runner import Outcome, Run, internal_failure, nothing_found, remove_folder
+from local_aws.jobs.staging import S3Object, Transfers, list_objects, s3_location
+from local_aws.loopback import Loopback
+from local_aws.sagemaker.job_checks import check_processing_job, check_training_job
+from local_aws.sagemaker.tags import Tags
+from local_aws.store import Document, Scope, Store, Table
+
+ENDED = ("Completed", "Failed", "Stopped")
+SERVER_STOPPED = "InternalServerError: local_aws was stopped while the job was under way. Start the job again."
+STATUS_MESSAGES = {
+    "Starting": "Starting the training job",
+    "Downloading": "Downloading input data",
+    "Training": "Training image download completed. Training in progress.",
+    "Uploading": "Uploading generated training model",
+    "Stopping": "Stopping the training job",
+    "Completed": "Training job completed",
+    "Failed": "Training job failed",
+    "Stopped": "Training job stopped",
+    "MaxRuntimeExceeded": "Resource released due to training job runtime exceeding MaxRuntimeInSeconds",
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between the two kinds of job."""
+
+    name: str  # "Processing" or "Training"
+    noun: str
+    log_group: str
+
+    def member(self, suffix: str) -> str:
+        """A member's name, such as "TrainingJobName"."""
+        return f"{self.name}{suffix}"
+
+
+PROCESSING = Kind("Processing", "processing-job", "/aws/sagemaker/ProcessingJobs")
+TRAINING = Kind("Training", "training-job", "/aws/sagemaker/TrainingJobs")
+KINDS = {kind.name: kind for kind in (PROCESSING, TRAINING)}
+
+
+@dataclass
+class _Active:
+    """A job under way."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    run: Run | None = None
+    thread: threading.Thread | None = None
+    stop_wanted: bool = False
+
+
+class Jobs:
+    """Both kinds of job.
+
+    Args:
+        store: where they are kept.
+        tags: of their ARNs.
+        loopback: clients for S3, CloudWatch Logs and IAM.
+        images: the environments they run in.
+        work: a folder for the jobs' own folders.
+        opt_ml: how they get /opt/ml: "auto", "namespace" or "rewrite".
+
+    Raises:
+        RuntimeError: `opt_ml` is "namespace" and the system does not allow one.
+    """
+
+    def __init__(self, store: Store, tags: Tags, loopback: Loopback, images: Images, work: Path, opt_ml: str) -> None:
+        self._store, self._tags, self._loopback, self._images = store, tags, loopback, images
+        self._work, self._opt_ml_setting = work.absolute(), opt_ml
+        self._tables: dict[Kind, Table] = {kind: store.table(kind.noun) for kind in KINDS.values()}
+        self._active: dict[tuple[Scope, Kind, str], _Active] = {}
+        self._transfers = Transfers()
+        self._opt_ml_lock = threading.Lock()
+        self._stopped = False
+        tags.know(self._knows)
+        if opt_ml == "namespace":
+            choose(opt_ml)  # fails now, not with the first job
+        if opt_ml != "namespace" and re.search(r"[^\w/.+@-]", str(self._work)) and not self._opt_ml.namespace:
+            raise RuntimeError(
+                f"The jobs' folder {self._work} has characters that a shell script would misread once it is written"
+                " in the place of /opt/ml. Set TMPDIR to a folder of letters, digits and -_.+@ only."
+            )
+
+    def operations(self) -> dict[str, Operation]:
+        return {
+            "CreateProcessingJob": self.create_processing_job,
+            "DescribeProcessingJob": self.describe_processing_job,
+            "ListProcessingJobs": self.list_processing_jobs,
+            "StopProcessingJob": self.stop_processing_job,
+            "CreateTrainingJob": self.create_training_job,
+            "DescribeTrainingJob": self.describe_training_job,
+            "ListTrainingJobs": self.list_training_jobs,
+            "StopTrainingJob": self.stop_training_job,
+        }
+
+    # Create
+
+    def create_processing_job(self, call: Call, request: Request) -> Response:
+        """Start a processing job.
+
+        Raises:
+            ServiceError: ValidationException for what cannot run; ResourceInUse when the name is taken.
+        """
+        check_processing_job(request)
+        image = self._images.find(request["AppSpecification"]["ImageUri"])
+        self._check_role(call.scope, request["RoleArn"])
+        name = request["ProcessingJobName"]
+        arn = call.arn(f"{PROCESSING.noun}/{name.lower()}")
+        described = {key: value for key, value in request.items() if key != "Tags"}
+        described.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_SECONDS})
+        document = described | self._new_document(PROCESSING, arn)
+        plan = processing_plan(described, arn)
+        self._start(call, PROCESSING, name, document, request, plan, image, Metrics())
+        return {"ProcessingJobArn": arn}
+
+    def create_training_job(self, call: Call, request: Request) -> Response:
+        """Start a training job.
+
+        Raises:
+            ServiceError: ValidationException for what cannot run, an input without objects included (as on AWS);
+                ResourceInUse when the name is taken.
+        """
+        check_training_job(request)
+        image = self._images.find(request["AlgorithmSpecification"]["TrainingImage"])
+        listings = {
+            channel["ChannelName"]: self._transfers.start(
+                list_objects,
+                self._loopback.client("s3", call.scope),
+                s3_location(channel["DataSource"]["S3DataSource"]["S3Uri"]),
+            )
+            for channel in request.get("InputDataConfig", [])
+        }
+        self._check_role(call.scope, request["RoleArn"])
+        objects = {
+            channel["ChannelName"]: _found(listings[channel["ChannelName"]], channel)
+            for channel in request.get("InputDataConfig", [])
+        }
+        name = request["TrainingJobName"]
+        arn = call.arn(f"{TRAINING.noun}/{name.lower()}")
+        document = _described_training_job(request) | self._new_document(TRAINING, arn)
+        document["ModelArtifacts"] = {"S3ModelArtifacts": str(output_location(request) / "model.tar.gz")}
+        document = _secondary_status(document, "Starting")
+        plan = training_plan(request, arn, call.scope.region, objects)
+        definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
+        metrics = Metrics({item["Name"]: re.compile(item["Regex"]) for item in definitions})
+        self._start(call, TRAINING, name, document, request, plan, image, metrics)
+        return {"TrainingJobArn": arn}
+
+    def _new_document(self, kind: Kind, arn: str) -> Document:
+        now = _now()
+        return {
+            kind.member("JobArn"): arn,
+            kind.member("JobStatus"): "InProgress",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+        }
+
+    def _check_role(self, scope: Scope, arn: str) -> None:
+        """Raise the ValidationException of a role that SageMaker cannot take."""
+        account, resource = arn.split(":", 5)[4:]
+        if account != scope.account:
+            raise validation_error(f"RoleArn {arn}: Cross-account pass role is not allowed.")
+        try:
+            role = self._loopback.client("iam", scope).get_role(RoleName=resource.rpartition("/")[2])["Role"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchEntity":
+                raise
+            role = {}
+        if not _trusts_sagemaker(role.get("AssumeRolePolicyDocument")):
+            raise validation_error(
+                f"Could not assume role {arn}. Please ensure that the role exists and allows principal"
+                " 'sagemaker.amazonaws.com' to assume the role."
+            )
+
+    def _start(
+        self,
+        call: Call,
+        kind: Kind,
+        name: str,
+        document: Document,
+        request: Request,
+        plan: Plan,
+        image: Image,
+        metrics: Metrics,
+    ) -> None:
+        scope, key, table = call.scope, name.lower(), self._tables[kind]
+        arn = document[kind.member("JobArn")]
+        active = _Active()
+        with self._store.lock:
+            if table.get(scope, key) is not None:
+                raise ServiceError(
+                    "ResourceInUse",
+                    f"{kind.name} job names must be unique within an AWS account and region, and a job with this name"
+                    f" already exists ({arn}).",
+                )
+            if self._stopped:
+                raise ServiceError("InternalFailure", "local_aws is going down and starts no job any more.", 500)
+            table.put(scope, key, document)
+            self._active[scope, kind, key] = active
+        self._tags.set_on_create(call, arn, request.get("Tags"))
+        active.thread = threading.Thread(
+            target=self._run, args=(scope, kind, key, active, plan, image, metrics), name=f"{kind.noun} {name}"
+        )
+        active.thread.start()
+
+    # Run
+
+    def _run(
+        self, scope: Scope, kind: Kind, key: str, active: _Active, plan: Plan, image: Image, metrics: Metrics
+    ) -> None:
+        """In a thread of its own: from InProgress to its end."""
+        document = self._get(scope, kind, key)
+        stream = f"{document[kind.member('JobName')]}/algo-1-{int(document['CreationTime'])}"
+        log = JobLog(self._loopback.client("logs", scope), kind.log_group, stream, metrics)
+        try:
+            run = Run(
+                plan,
+                image,
+                self._opt_ml,
+                self._work,
+                self._loopback.client("s3", scope),
+                self._transfers,
+                log,
+                self._loopback.environment(scope),
+                on_phase=lambda phase: self._on_phase(scope, kind, key, phase),
+            )
+            with self._store.lock:
+                active.run = run
+                if self._stopped:
+                    run.kill()
+                elif active.stop_wanted:
+                    run.stop()
+            outcome = run.run()
+        except Exception:  # noqa: BLE001 (whoever waits for the job must hear of its end)
+            outcome = internal_failure()
+        if outcome.status == "Failed":
+            log.line(f"[local_aws] {outcome.reason}")
+        log.close(deliver=not self._stopped)
+        with self._store.lock:
+            if self._stopped and outcome.status == "Stopped" and not active.stop_wanted:
+                outcome = Outcome("Failed", SERVER_STOPPED)
+            self._change(scope, kind, key, lambda document: _ended(kind, document, outcome, metrics))
+            del self._active[scope, kind, key]
+        active.ended.set()
+
+    @cached_property
+    def _opt_ml_found(self) -> OptMl:
+        found = choose(self._opt_ml_setting)
+        logger.info("jobs: %s", found.why)
+        return found
+
+    @property
+    def _opt_ml(self) -> OptMl:
+        """The way to /opt/ml on this machine, found out once."""
+        with self._opt_ml_lock:
+            return self._opt_ml_found
+
+    def _on_phase(self, scope: Scope, kind: Kind, key: str, phase: str) -> None:
+        def change(document: Document) -> Document:
+            started = kind.member("StartTime")
+            if phase == "Training" and started not in document:
+                document = document | {started: _now()}
+            if kind is TRAINING and document["TrainingJobStatus"] == "InProgress":
+                document = _secondary_status(document, phase)
+            return document
+
+        self._change(scope, kind, key, change)
+
+    def _change(self, scope: Scope, kind: Kind, key: str, change: Callable[[Document], Document]) -> None:
+        """Put a changed copy in the document's place: whoever reads the old one reads it whole."""
+        with self._store.lock:
+            document = change(self._get(scope, kind, key))
+            self._tables[kind].put(scope, key, document | {"LastModifiedTime": _now()})
+
+    # Describe, list, stop
+
+    def describe_processing_job(self, call: Call, request: Request) -> Response:
+        return self._get(call.scope, PROCESSING, request["ProcessingJobName"].lower())
+
+    def describe_training_job(self, call: Call, request: Request) -> Response:
+        return self._get(call.scope, TRAINING, request["TrainingJobName"].lower())
+
+    def _get(self, scope: Scope, kind: Kind, key: str) -> Document:
+        document = self._tables[kind].get(scope, key)
+        if document is None:
+            # DescribeTrainingJob of AWS answers so too, although its model names ResourceNotFound.
+            raise validation_error(f"Requested resource not found: no {kind.noun} {key!r} in this account and Region.")
+        return document
+
+    def list_processing_jobs(self, call: Call, request: Request) -> Response:
+        summaries = [_summary(PROCESSING, item) for item in self._listed(call.scope, PROCESSING, request)]
+        found, more = page(summaries, request)
+        return {"ProcessingJobSummaries": found, **more}
+
+    def list_training_jobs(self, call: Call, request: Request) -> Response:
+        for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
+            if name in request:
+                raise validation_error(f"{name} is not supported by local_aws, which has none of these.")
+        summaries = [_summary(TRAINING, item) for item in self._listed(call.scope, TRAINING, request)]
+        found, more = page(summaries, request)
+        return {"TrainingJobSummaries": found, **more}
+
+    def _listed(self, scope: Scope, kind: Kind, request: Request) -> list[Document]:
+        """What matches the filters, in the order asked for (default: by CreationTime, Ascending, as documented)."""
+        name, status = kind.member("JobName"), kind.member("JobStatus")
+        found = [
+            document
+            for document in self._tables[kind].values(scope)
+            if request.get("NameContains", "").lower() in document[name].lower()
+            and request.get("StatusEquals", document[status]) == document[status]
+            and all(
+                float(request.get(f"{time_}After", -math.inf)) < document[time_]
+                and document[time_] < float(request.get(f"{time_}Before", math.inf))
+                for time_ in ("CreationTime", "LastModifiedTime")
+            )
+        ]
+        member = {"Name": name, "Status": status}.get(request.get("SortBy", ""), "CreationTime")
+        found.sort(key=lambda document: document[member])
+        if request.get("SortOrder") == "Descending":
+            found.reverse()
+        return found
+
+    def stop_processing_job(self, call: Call, request: Request) -> Response:
+        return self._stop(call, PROCESSING, request["ProcessingJobName"])
+
+    def stop_training_job(self, call: Call, request: Request) -> Response:
+        return self._stop(call, TRAINING, request["TrainingJobName"])
+
+    def _stop(self, call: Call, kind: Kind, name: str) -> Response:
+        """Ask a job to end; it is Stopping, and Stopped when its program has gone.
+
+        Raises:
+            ServiceError: ValidationException when it has ended already.
+        """
+        scope, key = call.scope, name.lower()
+        member = kind.member("JobStatus")
+        with self._store.lock:
+            status = self._get(scope, kind, key)[member]
+            if status in ENDED:
+                raise validation_error(
+                    f"The request was rejected because the {kind.name.lower()} job is in status {status}."
+                )
+            active = self._active[scope, kind, key]
+            active.stop_wanted = True
+            if status == "InProgress":
+                self._change(scope, kind, key, lambda document: _stopping(kind, document))
+            if active.run is not None:
+                active.run.stop()
+        return {}
+
+    # For the other parts
+
+    def wait(self, scope: Scope, kind: str, name: str, timeout: float | None = None) -> bool:
+        """Wait until a job has ended.
+
+        Args:
+            kind: "Processing" or "Training".
+            timeout: seconds, or None to wait for ever.
+
+        Returns:
+            Whether it has ended.
+
+        Raises:
+            ServiceError: ValidationException when there is no such job.
+        """
+        with self._store.lock:
+            self._get(scope, KINDS[kind], name.lower())
+            active = self._active.get((scope, KINDS[kind], name.lower()))
+        return active is None or active.ended.wait(timeout)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._active)
+
+    def resume(self) -> None:
+        """Fail what was under way when the last process ended, and remove what it left in the jobs' folder."""
+        for kind, table in self._tables.items():
+            for scope, key, document in table.items():
+                if document[kind.member("JobStatus")] not in ENDED:
+                    failed = _ended(kind, document, Outcome("Failed", SERVER_STOPPED), Metrics())
+                    table.put(scope, key, failed | {"LastModifiedTime": _now()})
+        if self._work.is_dir():
+            for folder in self._work.iterdir():
+                remove_folder(folder)
+
+    def stop(self) -> None:
+        """Kill every job's processes and wait for the threads that watch them."""
+        with self._store.lock:
+            self._stopped = True
+            active = list(self._active.values())
+        for job in active:
+            if job.run is not None:
+                job.run.kill()
+        for job in active:
+            if job.thread is not None:
+                job.thread.join()
+        self._transfers.close()
+
+    def _knows(self, scope: Scope, arn: str) -> bool:
+        resource, _, key = arn.rpartition(":")[2].partition("/")
+        return any(kind.noun == resource and self._tables[kind].get(scope, key) for kind in KINDS.values())
+
+
+def _now() -> float:
+    return round(time.time(), 3)
+
+
+def _found(listing: Future[list[S3Object]], channel: dict[str, Any]) -> list[S3Object]:
+    """A channel's objects; AWS refuses a training job with an empty channel when it is created."""
+    source = s3_location(channel["DataSource"]["S3DataSource"]["S3Uri"])
+    try:
+        objects = listing.result()
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise
+        objects = []
+    if not objects:
+        raise validation_error(f"InputDataConfig {channel['ChannelName']!r}: {nothing_found(source)}")
+    return objects
+
+
+def _trusts_sagemaker(policy: Any) -> bool:
+    """Whether a role's trust policy lets SageMaker assume it."""
+    if isinstance(policy, str):
+        policy = json.loads(policy)
+    for statement in _as_list((policy or {}).get("Statement", [])):
+        principal = statement.get("Principal", {})
+        services = ["*"] if principal == "*" else _as_list(principal.get("Service", []))
+        if statement.get("Effect") == "Allow" and {"*", "sagemaker.amazonaws.com"} & set(services):
+            return True
+    return False
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _described_training_job(request: Request) -> Document:
+    """The request as Describe answers it, with AWS's defaults."""
+    document = {key: value for key, value in request.items() if key not in ("Tags", "SessionChainingConfig")}
+    for name in ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"):
+        document.setdefault(name, False)
+    document["StoppingCondition"] = {"MaxRuntimeInSeconds": DEFAULT_SECONDS} | document["StoppingCondition"]
+    document["OutputDataConfig"] = {"KmsKeyId": "", "CompressionType": "GZIP"} | document["OutputDataConfig"]
+    if "InputDataConfig" in document:
+        defaults = {"CompressionType": "None", "RecordWrapperType": "None"}
+        document["InputDataConfig"] = [defaults | channel for channel in document["InputDataConfig"]]
+    return document
+
+
+def _secondary_status(document: Document, status: str) -> Document:
+    """The document with a further transition, the one before ended."""
+    now = _now()
+    *before, last = document.get("SecondaryStatusTransitions", []) or [None]
+    done = [*before, last | {"EndTime": now}] if last else []
+    entry = {"Status": status, "StartTime": now, "StatusMessage": STATUS_MESSAGES[status]}
+    if status in (*ENDED, "MaxRuntimeExceeded"):
+        entry["EndTime"] = now
+    return document | {"SecondaryStatus": status, "SecondaryStatusTransitions": [*done, entry]}
+
+
+def _stopping(kind: Kind, document: Document) -> Document:
+    document = document | {kind.member("JobStatus"): "Stopping"}
+    return _secondary_status(document, "Stopping") if kind is TRAINING else document
+
+
+def _ended(kind: Kind, document: Document, outcome: Outcome, metrics: Metrics) -> Document:
+    """The document of a job that has ended."""
+    now = _now()
+    changed = document | {kind.member("JobStatus"): outcome.status, kind.member("EndTime"): now}
+    if outcome.reason:
+        changed["FailureReason"] = outcome.reason
+    if kind is PROCESSING:
+        if outcome.message:
+            changed["ExitMessage"] = outcome.message
+        return changed
+    if metrics.last:
+        changed["FinalMetricDataList"] = list(metrics.last.values())
+    if "TrainingStartTime" in document:
+        seconds = math.ceil(now - document["TrainingStartTime"])
+        changed |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+    return _secondary_status(changed, "MaxRuntimeExceeded" if outcome.out_of_time else outcome.status)
+
+
+def _summary(kind: Kind, document: Document) -> dict[str, Any]:
+    names = [kind.member(suffix) for suffix in ("JobName", "JobArn", "EndTime", "JobStatus")]
+    names += ["CreationTime", "LastModifiedTime", "SecondaryStatus"]
+    if kind is PROCESSING:
+        names += ["FailureReason", "ExitMessage"]
+    return {name: document[name] for name in names if name in document}

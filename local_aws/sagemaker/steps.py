@@ -1,0 +1,285 @@
+"""What a step does: its request made of its arguments, its job or model package, its properties afterwards."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local_aws.calls import Call, Request, Response, ServiceError
+from local_aws.loopback import Loopback
+from local_aws.request_checks import check_request, service_model
+from local_aws.sagemaker.definition import STEP_TYPES, Definition, Step
+from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path
+from local_aws.store import Document
+
+if TYPE_CHECKING:
+    from local_aws.sagemaker.jobs import Jobs
+    from local_aws.sagemaker.registry import Registry
+
+_ALPHANUMERICS = string.ascii_lowercase + string.digits
+# Words of a failure's text by which a retry policy's exception type is told.
+_JOB_FAILURES = {
+    "InternalServerError": "SageMaker.JOB_INTERNAL_ERROR",
+    "CapacityError": "SageMaker.CAPACITY_ERROR",
+    "InsufficientCapacity": "SageMaker.CAPACITY_ERROR",
+    "ResourceLimitExceeded": "SageMaker.RESOURCE_LIMIT",
+}
+
+
+class StepFailure(Exception):
+    """A step, or one attempt of it, failed.
+
+    Args:
+        reason: the step's FailureReason.
+        exception_type: under which of a retry policy's exception types it falls, if any.
+    """
+
+    def __init__(self, reason: str, exception_type: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.exception_type = exception_type
+
+
+class JobOperations(NamedTuple):
+    """The operations of one kind of job, and the members that carry its name, ARN and status."""
+
+    create: Callable[[Call, Request], Response]
+    describe: Callable[[Call, Request], Response]
+    stop: Callable[[Call, Request], Response]
+    name: str
+    arn: str
+    status: str
+
+
+def random_id(length: int) -> str:
+    """Lower-case letters and digits."""
+    return "".join(secrets.choice(_ALPHANUMERICS) for _ in range(length))
+
+
+def job_name(execution_id: str, step_name: str) -> str:
+    """pipelines-<execution id>-<first 20 characters of the step's name>-<10 random characters>."""
+    return f"pipelines-{execution_id}-{step_name[:20].replace('_', '-')}-{random_id(10)}"
+
+
+class StepActions:
+    """What steps do to jobs and to the model registry."""
+
+    def __init__(self, loopback: Loopback, jobs: Jobs, registry: Registry) -> None:
+        self._loopback = loopback
+        self._jobs = jobs
+        self._registry = registry
+        self._operations = {
+            "Processing": JobOperations(
+                jobs.create_processing_job,
+                jobs.describe_processing_job,
+                jobs.stop_processing_job,
+                "ProcessingJobName",
+                "ProcessingJobArn",
+                "ProcessingJobStatus",
+            ),
+            "Training": JobOperations(
+                jobs.create_training_job,
+                jobs.describe_training_job,
+                jobs.stop_training_job,
+                "TrainingJobName",
+                "TrainingJobArn",
+                "TrainingJobStatus",
+            ),
+        }
+
+    def arguments(self, step: Step, values: ExecutionValues) -> Request:
+        """The step's request, without the job's name.
+
+        Raises:
+            StepFailure: an expression has no value.
+        """
+        try:
+            return without_nulls(evaluate(step.arguments, values))
+        except ExpressionError as error:
+            raise StepFailure(f"ClientError: {error}") from error
+
+    def create_job(self, call: Call, step: Step, name: str, arguments: Request) -> str:
+        """Start the step's job and return its ARN.
+
+        Raises:
+            StepFailure: the request is refused.
+        """
+        operations = self._operations[step.type]
+        request = arguments | {operations.name: name}
+        return self._invoke(step, operations.create, call, request)[operations.arn]
+
+    def register_model(self, call: Call, step: Step, arguments: Request, execution_arn: str) -> str:
+        """Create the step's model package and return its ARN.
+
+        Raises:
+            StepFailure: the request is refused.
+        """
+        metadata = {"GeneratedBy": execution_arn} | arguments.get("MetadataProperties", {})
+        request = arguments | {"MetadataProperties": metadata}
+        return self._invoke(step, self._registry.create_model_package, call, request)["ModelPackageArn"]
+
+    def wait_for_job(self, call: Call, step: Step, name: str) -> bool:
+        """Wait until the job has ended, and say whether it completed; False when it was stopped.
+
+        Raises:
+            StepFailure: the job failed.
+        """
+        self._jobs.wait(call.scope, step.type, name)
+        job = self.describe_job(call, step.type, name)
+        status = job[self._operations[step.type].status]
+        if status in ("Completed", "Stopped") and job.get("SecondaryStatus") != "MaxRuntimeExceeded":
+            return status == "Completed"
+        reason = job.get("FailureReason") or job.get("SecondaryStatus") or status
+        kind = next((kind for word, kind in _JOB_FAILURES.items() if word in reason), None)
+        raise StepFailure(f"ClientError: {reason}", kind)
+
+    def describe_job(self, call: Call, step_type: str, name: str) -> Response:
+        operations = self._operations[step_type]
+        return operations.describe(call, {operations.name: name})
+
+    def stop_job(self, call: Call, step_type: str, name: str) -> None:
+        operations = self._operations[step_type]
+        try:
+            operations.stop(call, {operations.name: name})
+        except ServiceError as error:
+            # It ended by itself in the meantime, which is as good.
+            if error.code != "ValidationException":
+                raise
+
+    def describe_model_package(self, call: Call, arn: str) -> Response:
+        return self._registry.describe_model_package(call, {"ModelPackageName": arn})
+
+    def read_json(self, call: Call, uri: str, what: str) -> Any:
+        """A JSON document from S3.
+
+        Args:
+            what: what it is, for the message.
+
+        Raises:
+            ExpressionError: it is not there, or not JSON.
+            StepFailure: S3 did not answer.
+        """
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        if not uri.startswith("s3://") or not bucket or not key:
+            raise ExpressionError(f"{what}: {uri!r} is not the S3 URI of an object")
+        try:
+            body = self._loopback.client("s3", call.scope).get_object(Bucket=bucket, Key=key)["Body"].read()
+            return json.loads(body, parse_constant=_no_constant)
+        except ClientError as error:
+            raise ExpressionError(
+                f"{what} cannot be read from {uri} ({error.response['Error']['Code']}): does the step write it?"
+            ) from error
+        except BotoCoreError as error:
+            raise StepFailure(f"InternalServerError: S3 did not answer: {error}", "Step.SERVICE_FAULT") from error
+        except ValueError as error:
+            raise ExpressionError(f"{what} at {uri} is not JSON: {error}") from error
+
+    def _invoke(
+        self, step: Step, operation: Callable[[Call, Request], Response], call: Call, request: Request
+    ) -> Response:
+        name = STEP_TYPES[step.type].operation
+        assert name is not None
+        try:
+            check_request(service_model("sagemaker").operation_model(name), request)
+            return operation(call, request)
+        except ServiceError as error:
+            reason = f"ClientError: Failed to invoke sagemaker:{name}. Error Details: {error.message}"
+            raise StepFailure(reason, _exception_type(error)) from error
+
+
+class ExecutionValues:
+    """What references stand for in one step of one execution (expressions.Values).
+
+    Args:
+        execution: the execution's document.
+        job: the name of the step's own job, or None when it has none.
+    """
+
+    def __init__(
+        self, call: Call, definition: Definition, execution: Document, actions: StepActions, job: str | None = None
+    ) -> None:
+        self._call = call
+        self._definition = definition
+        self._execution = execution
+        self._actions = actions
+        self._job = job
+        self._files: dict[str, Any] = {}
+
+    def parameter(self, name: str) -> Any:
+        return self._execution["Parameters"][name]
+
+    def execution_variable(self, name: str) -> str:
+        arn = self._execution["PipelineExecutionArn"]
+        variables = {
+            "StartDateTime": _iso_time(self._execution["CreationTime"]),
+            "CurrentDateTime": _iso_time(datetime.now(UTC).timestamp()),
+            "PipelineName": self._execution["PipelineName"],
+            "PipelineArn": self._execution["PipelineArn"],
+            "PipelineExecutionId": arn.rpartition("/")[2],
+            "PipelineExecutionArn": arn,
+            "TrainingJobName": self._job,
+            "ProcessingJobName": self._job,
+        }
+        value = variables.get(name)
+        if value is None:
+            raise ExpressionError(f"'Execution.{name}' has no value here")
+        return value
+
+    def step_property(self, step: str, path: str) -> Any:
+        return follow(self._properties(step), parse_path(path), f"step '{step}'", by_element_name=True)
+
+    def property_file(self, step: str, name: str) -> Any:
+        file = self._definition.steps[step].property_files[name]
+        path = f"ProcessingOutputConfig.Outputs['{file.output}'].S3Output.S3Uri"
+        uri = f"{self.step_property(step, path).rstrip('/')}/{file.path}"
+        return self._read(uri, f"property file '{name}' of step '{step}'")
+
+    def json_object(self, s3_uri: str) -> Any:
+        return self._read(s3_uri, "the JSON object of Std:JsonGet")
+
+    def _read(self, uri: str, what: str) -> Any:
+        if uri not in self._files:
+            self._files[uri] = self._actions.read_json(self._call, uri, what)
+        return self._files[uri]
+
+    def _properties(self, step: str) -> Response:
+        """What the step's Describe call answers."""
+        kind = self._definition.steps[step].type
+        record = self._execution["Steps"][step]
+        if kind == "Condition":
+            return record["Metadata"]["Condition"]
+        if kind == "RegisterModel":
+            return self._actions.describe_model_package(self._call, record["Metadata"]["RegisterModel"]["Arn"])
+        return self._actions.describe_job(self._call, kind, record["Metadata"][f"{kind}Job"]["Arn"].rpartition("/")[2])
+
+
+def without_nulls(value: Any) -> Any:
+    """A request without its null members: they count as absent."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _exception_type(error: ServiceError) -> str | None:
+    """Under which of a retry policy's exception types an operation's error falls."""
+    if "Throttling" in error.code or error.status == 429:
+        return "Step.THROTTLING"
+    if error.code == "ResourceLimitExceeded":
+        return "SageMaker.RESOURCE_LIMIT"
+    return "Step.SERVICE_FAULT" if error.status >= 500 else None
+
+
+def _iso_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON value")

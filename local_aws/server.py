@@ -1,0 +1,212 @@
+"""The server process: MiniStack's application with our SageMaker service mounted, on one loopback port.
+
+Started by `local_aws.control`, which reads one line from its standard output when it is ready (or has failed):
+{"port": ...} or {"error": "..."}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from local_aws import ministack_host
+from local_aws.store import Scope, Store
+
+logger = logging.getLogger("local_aws")
+
+
+class CannotStart(Exception):
+    """Why the server did not start, for the person who started it."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    ready = _take_standard_output(arguments.log)
+    try:
+        with contextlib.ExitStack() as cleanup:
+            listener = cleanup.enter_context(_listen(arguments.port))
+            state = _lock_state(arguments.state, cleanup) if arguments.state else None
+            scratch = Path(tempfile.mkdtemp(prefix="local_aws-"))
+            cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+            asyncio.run(_serve(arguments, listener, state, scratch, ready))
+    except CannotStart as error:
+        _tell(ready, {"error": str(error)})
+        return 1
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local_aws.server", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--account", required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--state", type=Path)
+    parser.add_argument("--opt-ml", choices=("auto", "namespace", "rewrite"), default="auto")
+    parser.add_argument("--idle-minutes", type=float, help="stop after so long without a request or a job")
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input is closed")
+    return parser.parse_args()
+
+
+def _take_standard_output(log: Path) -> IO[str]:
+    """Keep the pipe to whoever started us for the one ready line; everything else printed goes to the log."""
+    ready = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), sys.stdout.fileno())
+        os.dup2(stream.fileno(), sys.stderr.fileno())
+    return ready
+
+
+def _tell(ready: IO[str], message: dict[str, Any]) -> None:
+    # Whoever started us may be gone already; the server then runs on, or ends, as it would anyway.
+    with contextlib.suppress(BrokenPipeError), ready:
+        ready.write(json.dumps(message) + "\n")
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStart(
+                f"Port {port} is taken by another program. Stop it (if it is local_aws: python -m local_aws stop"
+                f" --port {port}), or choose another port with --port; --port 0 takes a free one."
+            ) from error
+        raise CannotStart(f"Port {port} cannot be opened on 127.0.0.1: {error.strerror}. Choose another.") from error
+    listener.listen(1024)
+    return listener
+
+
+def _lock_state(state: Path, cleanup: contextlib.ExitStack) -> Path:
+    """Make the state folder and keep it to ourselves: two servers would overwrite each other's state."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = cleanup.enter_context((state / "lock").open("w"))
+    except OSError as error:
+        raise CannotStart(f"State folder {state} cannot be used: {error.strerror}. Choose another.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CannotStart(f"State folder {state} is in use by another local_aws. Stop it or choose another.") from error
+    return state
+
+
+async def _serve(
+    arguments: argparse.Namespace, listener: socket.socket, state: Path | None, scratch: Path, ready: IO[str]
+) -> None:
+    port = listener.getsockname()[1]
+    data = state / "s3" if state else scratch / "s3"
+    ministack_host.configure(port, arguments.account, arguments.region, data, state / "ministack" if state else None)
+
+    # Imported now: MiniStack reads its environment when it is imported.
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    from local_aws.images import Images
+    from local_aws.loopback import Loopback
+    from local_aws.sagemaker.service import TARGET_PREFIX, SageMaker
+
+    store = Store(state / "local_aws.sqlite" if state else None)
+    loopback = Loopback(f"http://127.0.0.1:{port}")
+    sagemaker = SageMaker(store, loopback, Images(), scratch / "jobs", arguments.opt_ml)
+    sagemaker.resume()
+    ministack_host.mount("sagemaker", TARGET_PREFIX, sagemaker.handle)
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if arguments.with_parent:
+        threading.Thread(target=_wait_for_parent, args=(loop, stopping), daemon=True, name="parent").start()
+    activity = _Activity(ministack_host.application(), lambda: _tell(ready, {"port": port}))
+    idle = None
+    if arguments.idle_minutes:
+        idle = asyncio.create_task(_stop_when_idle(activity, sagemaker, arguments.idle_minutes * 60, stopping))
+
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it
+    config.graceful_timeout = 1
+    config.keep_alive_timeout = 75
+    config.accesslog = None
+    threading.Thread(target=_warm, args=(loopback, arguments), daemon=True, name="warm-up").start()
+    try:
+        await serve(activity, config, shutdown_trigger=stopping.wait)
+    finally:
+        if idle is not None:
+            idle.cancel()
+        await asyncio.to_thread(sagemaker.stop)
+        store.close()
+
+
+class _Activity:
+    """The application, watched: when it is ready, and when the last request was."""
+
+    def __init__(self, application: Any, on_ready: Any) -> None:
+        self._application = application
+        self._on_ready = on_ready
+        self.last_request = time.monotonic()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.last_request = time.monotonic()
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, self._watch_start(send))
+        else:
+            await self._application(scope, receive, send)
+
+    def _watch_start(self, send: Any) -> Any:
+        async def watched(message: Any) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._on_ready()
+
+        return watched
+
+
+async def _stop_when_idle(activity: _Activity, sagemaker: Any, seconds: float, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        left = activity.last_request + seconds - time.monotonic()
+        if sagemaker.busy:
+            left = max(left, 10.0)
+        if left <= 0:
+            logger.warning("Stopping: no request for %g minutes.", seconds / 60)
+            stopping.set()
+        else:
+            await asyncio.sleep(left)
+
+
+def _wait_for_parent(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    loop.call_soon_threadsafe(stopping.set)
+
+
+def _warm(loopback: Any, arguments: argparse.Namespace) -> None:
+    """Load what the first job would otherwise wait for: service models and clients (0.5 s)."""
+    from local_aws.request_checks import service_model
+
+    service_model("sagemaker").operation_model("CreateTrainingJob")
+    scope = Scope(arguments.account, arguments.region)
+    for service in ("s3", "logs", "iam"):
+        loopback.client(service, scope)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

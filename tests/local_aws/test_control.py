@@ -1,0 +1,181 @@
+"""Starting, finding and stopping local_aws, as its users do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from local_aws import LocalAWS, control
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment in which no other server is known; what a test leaves running is stopped."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"TMPDIR": str(folder)}
+    yield environment
+    for record in folder.glob("local_aws-*/*.json"):
+        os.kill(json.loads(record.read_text())["pid"], 9)
+
+
+def local_aws(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local_aws", *arguments],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def exported(output: str) -> dict[str, str]:
+    return dict(re.findall(r"^export (\w+)=(.*)$", output, re.MULTILINE))
+
+
+def test_start_prints_the_variables_that_point_the_aws_cli_at_it(home):
+    started = local_aws(home, "start", "--port", "0", "--account", "210987654321", "--region", "eu-west-1")
+
+    assert started.returncode == 0, started.stderr
+    variables = exported(started.stdout)
+    answer = subprocess.run(
+        [str(Path(sys.executable).parent / "aws"), "sts", "get-caller-identity", "--query", "Account"],
+        env=home | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answer.stdout) == "210987654321"
+    assert variables["AWS_REGION"] == "eu-west-1"
+
+
+def test_status_and_stop_find_what_start_started(home):
+    port = exported(local_aws(home, "start", "--port", "0").stdout)["AWS_ENDPOINT_URL"].rpartition(":")[2]
+
+    status = local_aws(home, "status")
+    stopped = local_aws(home, "stop")
+    after = local_aws(home, "status")
+
+    assert (status.returncode, f"http://127.0.0.1:{port}" in status.stdout) == (0, True)
+    assert stopped.stdout == f"Stopped http://127.0.0.1:{port}.\n"
+    assert (after.returncode, after.stdout) == (1, "No local_aws runs.\n")
+    assert not list(Path(home["TMPDIR"]).glob("local_aws-*/*")), "records and logs are gone"
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+
+
+def test_stop_asks_which_one_when_several_run(home):
+    ports = [exported(local_aws(home, "start", "--port", "0").stdout)["AWS_ENDPOINT_URL"][-5:] for _ in range(2)]
+
+    both = local_aws(home, "stop")
+    one = local_aws(home, "stop", "--port", ports[0].lstrip(":"))
+
+    assert both.returncode == 1
+    assert "say which one with --port" in both.stderr
+    assert one.returncode == 0
+
+
+def test_a_taken_port_is_named_with_what_to_do(home):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+
+        started = local_aws(home, "start", "--port", str(port))
+
+    assert started.returncode == 1
+    assert f"Port {port} is taken by another program." in started.stderr
+    assert "--port 0 takes a free one" in started.stderr
+    assert not list(Path(home["TMPDIR"]).glob("local_aws-*/*.json"))
+
+
+def test_a_state_folder_in_use_is_refused(tmp_path):
+    with LocalAWS(state=tmp_path / "state"), pytest.raises(control.StartError, match="in use by another local_aws"):
+        LocalAWS(state=tmp_path / "state").__enter__()
+
+
+def test_an_account_that_is_not_12_digits_is_refused(home):
+    started = local_aws(home, "start", "--account", "12345")
+
+    assert started.returncode == 1
+    assert "--account 12345: an AWS account is 12 digits" in started.stderr
+
+
+def test_the_server_listens_on_loopback_only(aws):
+    listening = subprocess.run(["ss", "-ltnp"], capture_output=True, text=True, check=True).stdout
+    addresses = [line.split()[3] for line in listening.splitlines() if f"pid={aws.server.pid}," in line]
+
+    assert addresses == [f"127.0.0.1:{aws.server.port}"]
+
+
+def test_the_server_ends_when_the_process_that_opened_it_is_killed(tmp_path):
+    program = """if True:
+        import time
+        from local_aws import LocalAWS
+        with LocalAWS() as aws:
+            print(aws.server.pid, flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", program], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        server = int(parent.stdout.readline())
+        parent.kill()
+
+    deadline = time.monotonic() + 20
+    while control._is_server(server):
+        assert time.monotonic() < deadline, "the server outlived its parent"
+        time.sleep(0.05)
+
+
+def test_a_server_stops_by_itself_when_nobody_calls_it(tmp_path):
+    server, process = control.launch(0, log=tmp_path / "log", idle_minutes=0.5 / 60)
+
+    assert process.wait(20) == 0
+    assert "Stopping: no request" in (tmp_path / "log").read_text()
+    assert server.pid == process.pid
+
+
+def test_without_a_state_folder_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with LocalAWS() as aws:
+        aws.client("s3").create_bucket(Bucket="bucket")
+        aws.client("s3").put_object(Bucket="bucket", Key="key", Body=b"body")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_a_state_folder_generic_and_sagemaker_resources_survive_a_restart(tmp_path):
+    with LocalAWS(state=tmp_path / "state") as aws:
+        aws.client("s3").create_bucket(Bucket="bucket")
+        aws.client("s3").put_object(Bucket="bucket", Key="key", Body=b"body")
+        aws.client("sagemaker").create_model_package_group(ModelPackageGroupName="group")
+
+    with LocalAWS(state=tmp_path / "state") as aws:
+        assert aws.client("s3").get_object(Bucket="bucket", Key="key")["Body"].read() == b"body"
+        groups = aws.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
+
+    assert [group["ModelPackageGroupName"] for group in groups] == ["group"]
+
+
+def test_after_the_block_the_server_answers_no_more():
+    with LocalAWS() as aws:
+        client = aws.client("sts")
+        client.get_caller_identity()
+
+    with pytest.raises(EndpointConnectionError):
+        client.get_caller_identity()
