@@ -1,0 +1,42 @@
+"""`make bench`: the figures of docs/benchmarks.md, measured on this machine.
+
+Ratios and differences are taken within one run, measurement by measurement in turn, since machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable
+
+from tests.bench.figures import Figure
+from tests.bench.overhead import overhead
+from tests.bench.ready import ready
+from tests.bench.registry import registry
+
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {"ready": ready, "registry": registry, "overhead": overhead}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of {', '.join(BENCHMARKS)}")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    # Programs that may not keep their byte code compile everything at every start, which is not what is measured.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", file=sys.stderr)
+    figures = []
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        figures += BENCHMARKS[name]()
+    print("| figure | measured | wanted | |\n|---|---|---|---|")
+    for figure in figures:
+        print(figure.row())
+    return 0 if all(figure.good for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
