@@ -75,7 +75,7 @@ def page(
     if token := request.get("NextToken"):
         try:
             last_mark = json.loads(base64.urlsafe_b64decode(token))
-            start = last_mark["start"] if position is None else _index_after(items, position, last_mark)
+            start = int(last_mark["start"]) if position is None else _index_after(items, position, last_mark)
         except (ValueError, KeyError, TypeError) as error:  # binascii.Error is a ValueError
             raise validation_error("Invalid NextToken: use the one that the previous page answered.") from error
     end = start + request.get("MaxResults", default)

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -109,6 +110,15 @@ def _lock_state(state: Path, cleanup: contextlib.ExitStack) -> Path:
     return state
 
 
+def _open_store(path: Path | None) -> Store:
+    try:
+        return Store(path)
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise CannotStart(
+            f"State file {path} cannot be read: {error}. Bring it back from a copy, or start with another state folder."
+        ) from error
+
+
 async def _serve(
     arguments: argparse.Namespace, listener: socket.socket, state: Path | None, scratch: Path, ready: IO[str]
 ) -> None:
@@ -124,7 +134,7 @@ async def _serve(
     from local_aws.loopback import Loopback
     from local_aws.sagemaker.service import TARGET_PREFIX, SageMaker
 
-    store = Store(state / "local_aws.sqlite" if state else None)
+    store = _open_store(state / "local_aws.sqlite" if state else None)
     loopback = Loopback(f"http://127.0.0.1:{port}")
     sagemaker = SageMaker(store, loopback, Images(), scratch / "jobs", arguments.opt_ml)
     sagemaker.resume()

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.loopback import Loopback
@@ -17,13 +17,11 @@ from local_aws.sagemaker.client_tokens import ClientTokens
 from local_aws.sagemaker.definition import Definition, RetryPolicy, Step
 from local_aws.sagemaker.definition_reader import parse_definition
 from local_aws.sagemaker.expressions import ExpressionError, as_text, evaluate, holds
+from local_aws.sagemaker.jobs import Jobs
+from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.schedule import SUCCEEDED, startable
 from local_aws.sagemaker.steps import ExecutionValues, StepActions, StepFailure, job_name, random_id
 from local_aws.store import Document, Scope, Store
-
-if TYPE_CHECKING:
-    from local_aws.sagemaker.jobs import Jobs
-    from local_aws.sagemaker.registry import Registry
 
 EXECUTING, STOPPING, STOPPED, FAILED, STARTING = "Executing", "Stopping", "Stopped", "Failed", "Starting"
 STEP_FAILURE = "Step failure: One or multiple steps failed."

@@ -7,7 +7,7 @@ import secrets
 import string
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,11 +16,9 @@ from local_aws.loopback import Loopback
 from local_aws.request_checks import check_request, service_model
 from local_aws.sagemaker.definition import STEP_TYPES, Definition, Step
 from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path
+from local_aws.sagemaker.jobs import Jobs
+from local_aws.sagemaker.registry import Registry
 from local_aws.store import Document
-
-if TYPE_CHECKING:
-    from local_aws.sagemaker.jobs import Jobs
-    from local_aws.sagemaker.registry import Registry
 
 _ALPHANUMERICS = string.ascii_lowercase + string.digits
 # Words of a failure's text by which a retry policy's exception type is told.
@@ -133,9 +131,10 @@ class StepActions:
         self._jobs.wait(call.scope, step.type, name)
         job = self.describe_job(call, step.type, name)
         status = job[self._operations[step.type].status]
-        if status in ("Completed", "Stopped") and job.get("SecondaryStatus") != "MaxRuntimeExceeded":
+        out_of_time = job.get("SecondaryStatus") == "MaxRuntimeExceeded"
+        if status in ("Completed", "Stopped") and not out_of_time:
             return status == "Completed"
-        reason = job.get("FailureReason") or job.get("SecondaryStatus") or status
+        reason = f"{step.type} job {name} ran longer than MaxRuntimeInSeconds" if out_of_time else job["FailureReason"]
         kind = next((kind for word, kind in _JOB_FAILURES.items() if word in reason), None)
         raise StepFailure(f"ClientError: {reason}", kind)
 

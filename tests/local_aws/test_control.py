@@ -108,6 +108,15 @@ def test_a_state_folder_in_use_is_refused(tmp_path):
         LocalAWS(state=tmp_path / "state").__enter__()
 
 
+def test_a_damaged_state_file_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "local_aws.sqlite").write_bytes(b"this is no database" * 100)
+
+    with pytest.raises(
+        control.StartError, match=r"local_aws\.sqlite cannot be read: file is not a database\. Bring it"
+    ):
+        LocalAWS(state=tmp_path).__enter__()
+
+
 def test_an_account_that_is_not_12_digits_is_refused(home):
     started = local_aws(home, "start", "--account", "12345")
 

@@ -1,0 +1,199 @@
+"""The contract with MiniStack: every private name and variable that local_aws.ministack_host relies on.
+
+When one of these fails after a new version was pinned, the name in the failing test is what moved.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_aws import LocalAWS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+NAMES = {
+    "ministack.app.app": "function",
+    "ministack.app.SERVICE_HANDLERS": "dict",
+    "ministack.core.router.SERVICE_PATTERNS": "dict",
+    "ministack.core.responses.get_account_id": "function",
+    "ministack.core.responses.get_region": "function",
+}
+
+LOOK_UP = """
+import importlib, json, sys
+found = {}
+for name in sys.argv[1:]:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found[name] = type(getattr(importlib.import_module(module), attribute)).__name__
+    except (ImportError, AttributeError) as error:
+        found[name] = f"gone: {error}"
+print(json.dumps(found))
+"""
+
+# One request to a mounted service, without a server: what the handler was given, and what the client got.
+ONE_REQUEST = """
+import asyncio, json, os, sys
+from pathlib import Path
+from local_aws import ministack_host
+
+before = dict(os.environ)
+ministack_host.configure(4599, "123456789012", "eu-west-1", Path(sys.argv[1]) / "s3", Path(sys.argv[1]) / "state")
+seen = {"variables": sorted(name for name in os.environ if os.environ[name] != before.get(name))}
+
+async def handler(method, path, headers, body, query):
+    seen["request"] = [method, path, body.decode(), query]
+    seen["header names are lower case"] = "x-amz-target" in headers
+    seen["scope"] = await asyncio.to_thread(ministack_host.request_scope)
+    return 418, {"Content-Type": "application/x-amz-json-1.1"}, b'{"answer": 42}'
+
+ministack_host.mount("probe", "Probe_20260101.", handler)
+application = ministack_host.application()
+
+async def request():
+    credential = "Credential=210987654321/20260101/us-west-2/probe/aws4_request"
+    headers = {
+        "host": "127.0.0.1:4599",
+        "x-amz-target": "Probe_20260101.Ask",
+        "content-type": "application/x-amz-json-1.1",
+        "authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=00",
+    }
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/", "raw_path": b"/",
+        "query_string": b"", "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 4599),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    messages = [{"type": "http.request", "body": b'{"question": 1}', "more_body": False}]
+    answers = []
+
+    async def receive():
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message):
+        answers.append(message)
+
+    await application(scope, receive, send)
+    seen["status"] = answers[0]["status"]
+    seen["body"] = b"".join(answer.get("body", b"") for answer in answers[1:]).decode()
+
+async def lifespan():
+    events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    said = []
+
+    async def receive():
+        return events.pop(0)
+
+    async def send(message):
+        said.append(message["type"])
+
+    await application({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    seen["lifespan"] = said
+
+asyncio.run(request())
+asyncio.run(lifespan())
+print(json.dumps(seen))
+"""
+
+
+def run(script: str, *arguments: str) -> Any:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, str]:
+    return run(LOOK_UP, *NAMES)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run(ONE_REQUEST, str(tmp_path_factory.mktemp("ministack")))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ministack_still_has_the_private_name(found, name):
+    assert found[name] == NAMES[name], f"{name} moved: look for its successor and change local_aws/ministack_host.py"
+
+
+def test_ministack_still_reads_every_variable_that_is_set(seen):
+    specification = importlib.util.find_spec("ministack")
+    assert specification is not None
+    assert specification.submodule_search_locations is not None
+    source = Path(specification.submodule_search_locations[0])
+    code = "".join(file.read_text() for file in source.rglob("*.py"))
+
+    assert "S3_DATA_DIR" in seen["variables"]
+    unread = [name for name in seen["variables"] if not re.search(rf"environ\W.*[\"']{name}[\"']", code)]
+    assert unread == []
+
+
+def test_a_mounted_service_is_given_the_requests_with_its_target_prefix(seen):
+    assert seen["request"] == ["POST", "/", '{"question": 1}', {}]
+    assert seen["header names are lower case"]
+
+
+def test_what_a_mounted_service_answers_reaches_the_client(seen):
+    assert (seen["status"], json.loads(seen["body"])) == (418, {"answer": 42})
+
+
+def test_account_and_region_of_the_request_are_known_in_the_handlers_threads(seen):
+    assert seen["scope"] == ["210987654321", "us-west-2"]
+
+
+def test_the_application_starts_and_ends_in_the_asgi_lifespan(seen):
+    assert seen["lifespan"] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_a_caller_who_names_no_account_is_the_servers(aws):
+    assert aws.client("sts", account="some-key").get_caller_identity()["Account"] == "123456789012"
+    assert aws.client("sts", account="210987654321").get_caller_identity()["Account"] == "210987654321"
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of sockets")
+def test_the_server_listens_on_one_loopback_port_only(aws):
+    inodes = set()
+    for descriptor in Path(f"/proc/{aws.server.pid}/fd").iterdir():
+        if descriptor.is_symlink() and (socket := re.match(r"socket:\[(\d+)\]", str(descriptor.readlink()))):
+            inodes.add(socket[1])
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{aws.server.pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                listening.append(fields[1])
+
+    assert listening == [f"0100007F:{aws.server.port:04X}"]
+
+
+def test_objects_are_kept_on_disk_and_survive_a_restart_with_the_rest(tmp_path):
+    body = b"a model" * 1000
+    with LocalAWS(state=tmp_path) as first:
+        first.client("s3").create_bucket(Bucket="models")
+        first.client("s3").put_object(Bucket="models", Key="churn/model.tar.gz", Body=body)
+        first.client("sns").create_topic(Name="approvals")
+        on_disk = [file for file in (tmp_path / "s3").rglob("*") if file.is_file() and file.read_bytes() == body]
+    with LocalAWS(state=tmp_path) as second:
+        kept = second.client("s3").get_object(Bucket="models", Key="churn/model.tar.gz")["Body"].read()
+        topics = second.client("sns").list_topics()["Topics"]
+
+    assert len(on_disk) == 1
+    assert kept == body
+    assert [topic["TopicArn"].rpartition(":")[2] for topic in topics] == ["approvals"]

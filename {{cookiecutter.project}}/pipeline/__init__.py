@@ -1,0 +1,1 @@
+"""The pipeline of this repository's model: `python -m pipeline --help`."""

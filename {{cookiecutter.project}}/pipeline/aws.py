@@ -1,0 +1,126 @@
+"""What the command line asks AWS before anything is created: role, bucket, data; and putting files into the bucket."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipeline.errors import InputError
+from pipeline.settings import Settings
+
+
+def session(settings: Settings) -> boto3.Session:
+    """Credentials and endpoints come from the environment, as for every AWS tool; the Region from settings.yaml."""
+    return boto3.Session(region_name=settings.aws.region)
+
+
+def error_code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def resolve_role(aws: boto3.Session, role: str) -> str:
+    """The role's ARN; an ARN is taken as it is, without asking. Raises InputError when there is no such role."""
+    if role.startswith("arn:"):
+        return role
+    name = role.rpartition("/")[2]
+    try:
+        return str(aws.client("iam").get_role(RoleName=name)["Role"]["Arn"])
+    except ClientError as error:
+        if error_code(error) != "NoSuchEntity":
+            raise
+        raise InputError(
+            f"settings.yaml: aws.role: there is no role {name!r} in this account: correct it, or have it created"
+        ) from None
+
+
+def check_bucket(aws: boto3.Session, bucket: str) -> None:
+    """Raises InputError unless the bucket is there and belongs to the account that we are signed in to.
+
+    Without asking for the owner, data and code could go to a stranger who took the bucket's name first.
+    """
+    account = aws.client("sts").get_caller_identity()["Account"]
+    try:
+        aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 404:
+            fault = "there is no such bucket: create it, or correct the name"
+        elif status == 403:
+            fault = f"it does not belong to account {account}, or you may not use it: choose another, or ask for access"
+        elif status in (301, 400):
+            fault = f"it is not in {aws.region_name}: choose one in the Region of aws.region"
+        else:
+            raise
+        raise InputError(f"settings.yaml: aws.bucket {bucket!r}: {fault}") from None
+
+
+def data_fingerprint(aws: boto3.Session, uri: str) -> str:
+    """A hash of the keys, sizes and ETags of all objects under `uri`: other data at the same address has another one.
+
+    Raises InputError when there is no object, or only empty ones.
+    """
+    bucket, prefix = split_uri(uri)
+    try:
+        objects = sorted(_objects(aws, bucket, prefix), key=lambda item: item["Key"])
+    except ClientError as error:
+        if error_code(error) != "NoSuchBucket":
+            raise
+        raise InputError(f"{uri}: there is no bucket {bucket!r}: correct data.uri in settings.yaml") from None
+    if not any(item["Size"] for item in objects):
+        found = "only empty objects" if objects else "no object"
+        raise InputError(
+            f"{uri}: there is {found} there: put the data there (python -m pipeline upload-data PATH), "
+            "or correct data.uri in settings.yaml"
+        )
+    lines = "".join(f"{item['Key'].removeprefix(prefix)} {item['Size']} {item['ETag']}\n" for item in objects)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def put_if_absent(aws: boto3.Session, bucket: str, key: str, content: bytes) -> bool:
+    """Puts an object whose key says what is in it; returns whether it had to be put."""
+    s3 = aws.client("s3")
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
+            raise
+        s3.put_object(Bucket=bucket, Key=key, Body=content)
+        return True
+    return False
+
+
+def upload_data(aws: boto3.Session, path: Path, uri: str) -> list[str]:
+    """Uploads a file to `uri`, or the files of a folder to below it; returns their URIs. Raises InputError."""
+    bucket, key = split_uri(uri)
+    if path.is_file():
+        files = {path: key + path.name if key.endswith("/") else key}
+    elif path.is_dir():
+        below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
+        files = {file: f"{key.rstrip('/')}/{file.relative_to(path).as_posix()}" for file in below}
+    else:
+        raise InputError(f"{path}: there is no such file or folder: name the data, or make it with sample-data")
+    if not files or not all(file.stat().st_size for file in files):
+        empty = next((file for file in files if not file.stat().st_size), path)
+        raise InputError(f"{empty} is empty: there is nothing to upload")
+    for file, target in files.items():
+        aws.client("s3").upload_file(str(file), bucket, target)
+    return [f"s3://{bucket}/{target}" for target in files.values()]
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """s3://bucket/some/key as ("bucket", "some/key")."""
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise InputError(f"{uri!r} is no S3 URI: write s3://bucket/key")
+    return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").lstrip("/")
+
+
+def _objects(aws: boto3.Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    for page in aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from page.get("Contents", [])

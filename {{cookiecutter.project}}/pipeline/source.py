@@ -1,0 +1,124 @@
+"""The steps' code as archives that are named after their contents. Pure but for reading steps/.
+
+Each archive holds the modules that its step imports, no others, and the settings that the step reads, no others. So
+a change anywhere else leaves the archive's address as it is, and SageMaker's step cache finds the earlier result.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import ROOT, Settings
+
+STEPS = ROOT / "steps"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive and the S3 key under which it lies; the key holds the sha256 of the archive's contents."""
+
+    key: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Archives:
+    preprocess: Archive
+    train: Archive
+    evaluate: Archive
+
+    def __iter__(self) -> Any:
+        return iter((self.preprocess, self.train, self.evaluate))
+
+
+def build_archives(settings: Settings, folder: Path = STEPS) -> Archives:
+    """The three steps' archives."""
+    whole = settings.model_dump(mode="json")
+    preprocess = {
+        "problem_type": settings.problem_type,
+        "data": {name: value for name, value in whole["data"].items() if name != "uri"},
+        "split": whole["split"],
+    }
+    evaluate = {"problem_type": settings.problem_type, "gate": {"metric": settings.gate.metric}}
+    return Archives(
+        preprocess=_zip_step("preprocess", preprocess, settings.project, folder),
+        train=_tar_step("train", settings.project, folder),
+        evaluate=_zip_step("evaluate", evaluate, settings.project, folder),
+    )
+
+
+def local_modules(entry: str, folder: Path = STEPS) -> list[str]:
+    """The names of the modules in `folder` that `entry` needs, itself included, sorted: found from their imports."""
+    found: set[str] = set()
+    waiting = [entry]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            waiting += [module for module in imported if (folder / f"{module}.py").is_file()]
+    return sorted(found)
+
+
+def zip_archive(files: dict[str, bytes]) -> bytes:
+    """A zip with the same bytes for the same files, always and everywhere: sorted, undated, not compressed."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(files.items()):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system = 3  # Unix, on whatever system this runs
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, content)
+    return stream.getvalue()
+
+
+def tar_gz_archive(files: dict[str, bytes]) -> bytes:
+    """A tar.gz with the same bytes for the same files: sorted, undated, owned by nobody, stored."""
+    tarred = io.BytesIO()
+    with tarfile.open(fileobj=tarred, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in sorted(files.items()):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o644
+            archive.addfile(info, io.BytesIO(content))
+    zipped = io.BytesIO()
+    # compresslevel=0: compressed bytes differ from one zlib to the next
+    with gzip.GzipFile(filename="", fileobj=zipped, mode="wb", compresslevel=0, mtime=0) as stream:
+        stream.write(tarred.getvalue())
+    return zipped.getvalue()
+
+
+def _zip_step(step: str, settings: dict[str, Any], project: str, folder: Path) -> Archive:
+    """A zip that `python3 <step>.zip` runs."""
+    files = _modules(step, folder)
+    files["__main__.py"] = f"from {step} import main\n\nraise SystemExit(main())\n".encode()
+    files["settings.json"] = json.dumps(settings, indent=1, sort_keys=True).encode()
+    return Archive(_key(project, f"{step}.zip", files), zip_archive(files))
+
+
+def _tar_step(step: str, project: str, folder: Path) -> Archive:
+    """A sourcedir.tar.gz, as script mode takes it."""
+    files = _modules(step, folder)
+    return Archive(_key(project, "sourcedir.tar.gz", files), tar_gz_archive(files))
+
+
+def _modules(step: str, folder: Path) -> dict[str, bytes]:
+    return {f"{name}.py": (folder / f"{name}.py").read_bytes() for name in local_modules(step, folder)}
+
+
+def _key(project: str, file_name: str, files: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return f"{project}/code/{digest.hexdigest()}/{file_name}"

@@ -1,0 +1,111 @@
+"""What the tests share: a table of mixed types, and the steps run on it in a temporary folder."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import evaluate
+import preprocess
+import train
+
+HYPERPARAMETERS = {"num_round": 60, "early_stopping_rounds": 10, "seed": 1, "eta": 0.2, "max_depth": 3, "nthread": 1}
+TARGETS = {
+    "binary_classification": "churned",
+    "multiclass_classification": "plan",
+    "regression": "spent",
+}
+MAIN_METRICS = {"binary_classification": "auc", "multiclass_classification": "accuracy", "regression": "r2"}
+
+
+def mixed_table(rows: int = 600, seed: int = 7) -> pd.DataFrame:
+    """Numbers, text, booleans and identifiers, with values missing, and three targets that depend on them."""
+    random = np.random.default_rng(seed)
+    age = random.integers(18, 80, rows).astype(float)
+    city = random.choice(["Ulm", "Köln", "New York, NY", 'say "hi"'], rows)
+    member = random.random(rows) < 0.4
+    signal = (age - 50) / 10 + np.where(city == "Ulm", 2.0, -1.0) + member
+    noise = random.normal(0, 0.5, rows)
+    table = pd.DataFrame(
+        {
+            "customer": [f"C{number:05d}" for number in range(rows)],
+            "age": np.where(random.random(rows) < 0.1, np.nan, age),
+            "city": pd.Series(city).mask(random.random(rows) < 0.1),
+            "member": pd.Series(member, dtype=object).mask(random.random(rows) < 0.1),
+            "visits": random.integers(0, 30, rows),
+            "churned": np.where(signal + noise > 0, "yes", "no"),
+            "plan": np.select([signal + noise < -1.5, signal + noise < 1.5], ["basic", "plus"], "premium"),
+            "spent": 100 + 20 * signal + noise,
+        }
+    )
+    return table
+
+
+def step_settings(problem_type: str, **data: Any) -> dict[str, Any]:
+    """The settings that the steps read, for the mixed table."""
+    target = TARGETS[problem_type]
+    ignore = ["customer", *(other for other in TARGETS.values() if other != target)]
+    columns = {"format": "auto", "target": target, "ignore": ignore, "key": None, "time": None}
+    return {
+        "problem_type": problem_type,
+        "data": {**columns, **data},
+        "split": {"validation": 0.2, "test": 0.2},
+        "gate": {"metric": MAIN_METRICS[problem_type]},
+    }
+
+
+@dataclass
+class Run:
+    """The steps run one after the other in a folder."""
+
+    folder: Path
+    settings: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def preprocess(self) -> dict[str, Any]:
+        outputs = {name: self.folder / name for name in ("train", "validation", "test", "transform", "summary")}
+        for path in outputs.values():
+            path.mkdir()
+        self.summary = preprocess.preprocess(self.settings, self.folder / "data", outputs)
+        return self.summary
+
+    def train(self) -> None:
+        channels = {name: self.folder / name for name in ("train", "validation", "transform")}
+        train.train(HYPERPARAMETERS, channels, self.model_dir)
+        with tarfile.open(self.folder / "model.tar.gz", "w:gz") as archive:
+            for path in self.model_dir.iterdir():
+                archive.add(path, path.name)
+
+    def evaluate(self, threshold: float = 0.5) -> dict[str, float]:
+        output = self.folder / "evaluation"
+        output.mkdir()
+        archive = self.folder / "model.tar.gz"
+        self.metrics = evaluate.evaluate(self.settings, archive, self.folder / "test", output, threshold)
+        return self.metrics
+
+    @property
+    def model_dir(self) -> Path:
+        return self.folder / "model"
+
+
+def new_run(folder: Path, settings: dict[str, Any], table: pd.DataFrame) -> Run:
+    (folder / "data").mkdir(parents=True)
+    table.to_csv(folder / "data" / "table.csv", index=False)
+    return Run(folder, settings)
+
+
+@pytest.fixture(scope="session", params=list(TARGETS))
+def finished_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All three steps, once per problem type; tests only read what they left."""
+    run = new_run(tmp_path_factory.mktemp(request.param), step_settings(request.param), mixed_table())
+    run.preprocess()
+    run.train()
+    run.evaluate()
+    return run

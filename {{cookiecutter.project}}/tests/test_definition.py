@@ -1,0 +1,109 @@
+"""The compiled pipeline: compiled without any AWS account or network."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.definition import Commit, compile_definition, metadata_value, threshold_parameter
+from pipeline.lineage import Lineage
+from pipeline.names import names_of
+from pipeline.settings import load_settings
+from pipeline.source import build_archives
+from pipeline.stage_file import StageFiles, load_stage_files
+
+ROLE = "arn:aws:iam::123456789012:role/pipeline"
+SETTINGS = load_settings()
+# what SageMaker compares to find an earlier result (developer guide, "Caching pipeline steps")
+CACHE_KEYS = {
+    "Processing": ["AppSpecification", "Environment", "ProcessingInputs"],
+    "Training": ["AlgorithmSpecification", "CheckpointConfig", "Environment", "HyperParameters", "InputDataConfig"],
+}
+
+
+def a_commit(branch: str = "dev", commit: str = "a" * 40, stage_files: StageFiles | None = None) -> Commit:
+    return Commit(
+        names=names_of(SETTINGS.project, branch),
+        lineage=Lineage(commit=commit, tree=commit[::-1], repository="https://example.com/r.git"),
+        archives=build_archives(SETTINGS),
+        stage_files=stage_files or load_stage_files(),
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, Any]:
+    return json.loads(compile_definition(SETTINGS, a_commit(), ROLE))
+
+
+def steps_of(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {step["Name"]: step for step in definition["Steps"]}
+    condition = found["CheckThreshold"]["Arguments"]
+    return found | {step["Name"]: step for step in condition["IfSteps"] + condition["ElseSteps"]}
+
+
+def test_compiling_needs_no_network_and_gives_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError(f"a connection was tried: {arguments}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert compile_definition(SETTINGS, a_commit(), ROLE) == compile_definition(SETTINGS, a_commit(), ROLE)
+
+
+def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
+    kinds = {name: step["Type"] for name, step in steps_of(compiled).items()}
+    assert kinds == {
+        "Preprocess": "Processing",
+        "Train": "Training",
+        "Evaluate": "Processing",
+        "CheckThreshold": "Condition",
+        "Register": "RegisterModel",
+        "ThresholdNotMet": "Fail",
+    }
+
+
+def test_commit_branch_and_stage_files_leave_the_cache_keys_as_they_are(compiled: dict[str, Any]) -> None:
+    changed = replace(load_stage_files(), contents={"dev": b"kind: real_time\n"})
+    other = json.loads(compile_definition(SETTINGS, a_commit("feature-x", "b" * 40, changed), ROLE))
+    assert other != compiled
+    for name in ("Preprocess", "Train"):
+        before, after = steps_of(compiled)[name], steps_of(other)[name]
+        assert before["CacheConfig"]["Enabled"] is True
+        for key in CACHE_KEYS[before["Type"]]:
+            assert before["Arguments"].get(key) == after["Arguments"].get(key), (name, key)
+    assert "CacheConfig" not in steps_of(compiled)["Evaluate"]
+
+
+def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any]) -> None:
+    arguments = steps_of(compiled)["Register"]["Arguments"]
+    assert arguments["ModelApprovalStatus"] == "PendingManualApproval"
+    assert arguments["ModelPackageGroupName"] == f"{SETTINGS.project}-dev"
+    metadata = arguments["CustomerMetadataProperties"]
+    assert metadata["git.commit"] == "a" * 40
+    assert metadata["deployment.prefix"].startswith(f"s3://{SETTINGS.aws.bucket}/{SETTINGS.project}/deployment/")
+    assert set(load_stage_files().contents) == {
+        key.removeprefix("deployment.sha256.") for key in metadata if key.startswith("deployment.sha256.")
+    }
+    assert len(metadata) <= 50
+    assert arguments["InferenceSpecification"]["Containers"][0]["Environment"] == {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+    }
+
+
+def test_the_threshold_is_a_parameter_with_its_direction(compiled: dict[str, Any]) -> None:
+    name = threshold_parameter(SETTINGS)
+    assert name.startswith("Minimum" if SETTINGS.metric.higher_is_better else "Maximum")
+    condition = steps_of(compiled)["CheckThreshold"]["Arguments"]["Conditions"][0]
+    assert condition["RightValue"] == {"Get": f"Parameters.{name}"}
+    assert condition["Type"] == ("GreaterThanOrEqualTo" if SETTINGS.metric.higher_is_better else "LessThanOrEqualTo")
+    assert {"Name": name, "Type": "Float", "DefaultValue": SETTINGS.gate.threshold} in compiled["Parameters"]
+
+
+def test_metadata_takes_only_what_sagemaker_takes() -> None:
+    assert metadata_value("a(b)#c,d") == "a_b__c_d"
+    assert len(metadata_value("x" * 300)) == 256

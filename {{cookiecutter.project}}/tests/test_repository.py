@@ -1,0 +1,145 @@
+"""This repository's own settings, names, archives and stage files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import lineage, names, source
+from pipeline.errors import InputError
+from pipeline.settings import SETTINGS_FILE, load_settings
+from pipeline.stage_file import load_stage_files
+
+
+def changed_settings(tmp_path: Path, old: str, new: str) -> Path:
+    text = SETTINGS_FILE.read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "settings.yaml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def test_the_settings_and_stage_files_are_right() -> None:
+    assert load_settings().project
+    assert {"feature", "dev"} < set(load_stage_files().contents)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  eta: 0.1", "  eta: 3", r"train\.hyperparameters\.eta: 3 is not allowed: it must be less than"),
+        ("  eta: 0.1", "  etta: 0.1", r"hyperparameters\.etta: there is no such field.*eta"),
+        ("  spot: false", "  spot: true", "max_wait_seconds .* must be set"),
+        ("  validation: 0.2", "  validation: 0.9", "make their sum less than 1"),
+        ("  format: auto", "  format: excel", r"data\.format: 'excel' is not allowed"),
+        ("  uri: s3://", "  uri: http://", r"data\.uri: 'http://"),
+        ("gate:", "gates:", r"gate: the field is missing(.|\n)*gates: there is no such field"),
+        ("  threshold:", "  threshold: -7 #", r"gate\.threshold -7 is out of range"),
+        ("  metric:", "  metric: beauty #", r"gate\.metric 'beauty' is not computed for .*choose one of"),
+        ("  key: null", "  key: a\n  time: b #", "time"),
+        ("data:", "data: [", "not readable YAML"),
+    ],
+)
+def test_a_broken_settings_file_is_refused_by_field(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_settings(changed_settings(tmp_path, old, new))
+
+
+def test_a_broken_stage_file_is_refused_by_field(tmp_path: Path) -> None:
+    (tmp_path / "dev.yaml").write_text("kind: real_time\ninstance_type: m5.large\ninstance_count: 0\n")
+    with pytest.raises(InputError, match=r"dev.yaml: instance_type: 'm5.large'(.|\n)*instance_count: 0 is not allowed"):
+        load_stage_files(tmp_path)
+    (tmp_path / "dev.yaml").rename(tmp_path / "stage.yaml")
+    with pytest.raises(InputError, match="no stage 'stage'"):
+        load_stage_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("branch", "group", "pipeline"),
+    [
+        ("dev", "churn-dev", "churn-dev"),
+        ("feature-New_Data/2", "churn-feature", "churn-feature-new-data-2-"),
+        ("feature-" + 200 * "x", "churn-feature", "churn-feature-" + 40 * "x" + "-"),
+        ("feature-___", "churn-feature", "churn-feature-"),
+    ],
+)
+def test_a_branch_decides_group_and_pipeline(branch: str, group: str, pipeline: str) -> None:
+    found = names.names_of("churn", branch)
+    assert found.group == group
+    assert found.pipeline.startswith(pipeline)
+    assert len(found.pipeline) <= len(pipeline) + 6
+    assert found.tags["modelyard:stage"] == found.stage
+
+
+def test_branches_that_differ_in_case_have_their_own_pipelines() -> None:
+    one, other = (names.names_of("churn", branch).pipeline for branch in ("feature-A", "feature-a"))
+    assert one.lower() != other.lower()
+
+
+@pytest.mark.parametrize(("branch", "message"), [("prod", "promoting"), ("main", r"dev, feature-\*"), ("", "trains")])
+def test_other_branches_train_nothing(branch: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        names.names_of("churn", branch)
+
+
+def test_the_branch_is_the_given_one_or_the_one_that_ci_builds(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "commit", "-q"]
+    subprocess.run([*commit, "--allow-empty", "-m", "x"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=tmp_path, check=True)
+    assert lineage.current_branch("feature-x", {}, tmp_path) == "feature-x"
+    assert lineage.current_branch(None, {"GITHUB_REF_NAME": "dev"}, tmp_path) == "dev"
+    with pytest.raises(InputError, match="name it with --branch"):
+        lineage.current_branch(None, {}, tmp_path)
+    (tmp_path / "file").touch()
+    assert lineage.read_lineage(tmp_path).tree.endswith("-dirty")
+
+
+def test_without_a_repository_nothing_can_be_registered(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="make this folder a git repository"):
+        lineage.read_lineage(tmp_path)
+
+
+def test_a_remotes_credentials_stay_out_of_the_registry() -> None:
+    assert lineage.without_credentials("https://me:secret@host/a.git") == "https://host/a.git"
+    assert lineage.without_credentials("git@host:a.git") == "git@host:a.git"
+
+
+def test_archives_are_the_same_bytes_every_time() -> None:
+    settings = load_settings()
+    first, second = source.build_archives(settings), source.build_archives(settings)
+    assert [archive.content for archive in first] == [archive.content for archive in second]
+    assert len({archive.key for archive in first}) == 3
+
+
+def test_an_archive_holds_what_its_step_imports_and_no_more() -> None:
+    assert source.local_modules("evaluate") == ["evaluate", "job", "metrics"]
+    assert source.local_modules("train") == ["inference", "job", "train", "transform"]
+    assert source.local_modules("preprocess") == ["job", "preprocess", "split", "tables", "transform"]
+
+
+@pytest.mark.parametrize("step", ["preprocess", "evaluate"])
+def test_an_archive_runs_by_itself(step: str, tmp_path: Path) -> None:
+    archive = tmp_path / f"{step}.zip"
+    archive.write_bytes(getattr(source.build_archives(load_settings()), step).content)
+    ran = subprocess.run([sys.executable, archive, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--message" in ran.stdout
+
+
+def test_a_change_of_the_gate_leaves_preprocess_and_train_as_they_are(tmp_path: Path) -> None:
+    before = source.build_archives(load_settings())
+    metric = load_settings().gate.metric
+    other = {"auc": "f1", "accuracy": "weighted_f1", "rmse": "mae"}[metric]
+    after = source.build_archives(load_settings(changed_settings(tmp_path, f"metric: {metric}", f"metric: {other}")))
+    assert (before.preprocess, before.train) == (after.preprocess, after.train)
+    assert before.evaluate.key != after.evaluate.key
+
+
+def test_a_change_of_the_data_settings_changes_preprocess(tmp_path: Path) -> None:
+    before = source.build_archives(load_settings())
+    after = source.build_archives(load_settings(changed_settings(tmp_path, "ignore: []", "ignore: [comment]")))
+    assert before.preprocess.key != after.preprocess.key
+    assert before.train == after.train
