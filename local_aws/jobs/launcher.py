@@ -45,6 +45,9 @@ def main() -> None:
             return
         commands += more
     line, _, commands = commands.partition(b"\n")
+    if line == b"stop":  # it came before the job: nothing is started
+        _say(status, {"exit_code": None, "signal": None, "ended_by": "stop"})
+        return
     job = json.loads(line)
     pid, error = _start(job)
     if error is not None:

@@ -150,7 +150,7 @@ class Run:
         self._log.line(f"[local_aws] image {self._image.name}; {self._opt_ml.why}; {self._folder} ({how})")
         self._on_phase("Downloading")
         self._stage()
-        # Between this look and the program's start a stop waits in the launcher's pipe and ends it there.
+        # A stop between this look and the program's start finds the launcher, which then starts nothing.
         if self._stop_wanted:
             return Outcome("Stopped")
         self._on_phase("Training")
@@ -257,7 +257,7 @@ class Run:
         folder = self._path(CODE_FOLDER)
         try:
             unpack(archive, folder)
-        except (tarfile.TarError, EOFError) as error:
+        except tarfile.TarError as error:
             raise JobFailure(
                 f"ClientError: sagemaker_submit_directory {source} cannot be unpacked: {error}."
                 " It must be a .tar.gz whose members stay inside it."

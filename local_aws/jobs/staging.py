@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tarfile
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -148,11 +150,37 @@ def pack(folder: Path, archive: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract a .tar.gz; members that lead out of the folder, links included, and devices are refused.
+    """Extract an archive; members that lead out of the folder, devices included, are refused, links become copies.
+
+    Not tarfile's own "data" filter: Python 3.11 before 3.11.4 (Debian 12's) has none.
 
     Raises:
-        tarfile.TarError, EOFError, OSError: it is no archive, or a hostile one.
+        tarfile.TarError: it is no archive, a damaged or a hostile one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as reading:
-        reading.extractall(folder, filter="data")
+    try:
+        with tarfile.open(archive) as reading:
+            for member in reading:
+                _extract(reading, member, folder)
+    except (EOFError, zlib.error, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise tarfile.ReadError(str(error)) from error
+
+
+def _extract(reading: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise tarfile.ReadError(f"member {member.name!r} leads out of the archive")
+    target = folder / path
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    try:
+        stream = reading.extractfile(member)  # of a link: what it leads to inside the archive
+    except KeyError as error:
+        raise tarfile.ReadError(f"member {member.name!r} is a link to what is not in the archive") from error
+    if stream is None:
+        raise tarfile.ReadError(f"member {member.name!r} is no file, no folder and no link to a file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with stream, target.open("wb") as writing:
+        shutil.copyfileobj(stream, writing, CHUNK)
+    target.chmod(0o755 if member.mode & 0o100 else 0o644)

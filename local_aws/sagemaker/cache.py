@@ -52,6 +52,8 @@ def parse_duration(text: str) -> timedelta:
     match = re.fullmatch(r"P?((?:\d+[YMWD])*)(?:T((?:\d+[HMS])+))?", upper)
     if not match or not (match[1] or match[2]):
         raise ValueError(f"{text!r} is not an ISO 8601 duration such as 'P30D' or 'PT1H'")
+    if re.search(r"\d{7}", upper):
+        raise ValueError(f"{text!r} is longer than a step's result can last")
     days = sum(int(number) * _DAYS[unit] for number, unit in re.findall(r"(\d+)(.)", match[1]))
     seconds = sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)(.)", match[2] or ""))
     return timedelta(days=days, seconds=seconds)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+LONGEST_DELAY = 864_000.0  # seconds: ten days, the longest that a retry policy may last
+
 
 @dataclass(frozen=True)
 class StepType:
@@ -97,7 +99,7 @@ class RetryPolicy:
             return None
         if self.expire_minutes is not None and elapsed >= self.expire_minutes * 60:
             return None
-        return self.interval * self.backoff**retries
+        return min(self.interval * min(self.backoff, 1e9) ** retries, LONGEST_DELAY)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from local_aws.sagemaker.expressions import (
     parse_path,
     parse_reference,
     path_text,
+    read_json,
     references,
 )
 
@@ -45,12 +46,15 @@ EXCEPTION_TYPES = (
     "SageMaker.CAPACITY_ERROR",
     "SageMaker.RESOURCE_LIMIT",
 )
+_TOP_LEVEL = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "String": (str,),
     "Integer": (int,),
     "Float": (int, float),
     "Boolean": (bool,),
 }
+# Execution variables that only the arguments of a step of one type can have.
+_JOB_NAMES = {"TrainingJobName": "Training", "ProcessingJobName": "Processing"}
 # Which places of a request take a value of which type: an Integer may stand where a Float is wanted, not the reverse.
 _FITS = {
     "string": {"string"},
@@ -81,7 +85,7 @@ def parse_definition(text: str) -> Definition:
         DefinitionError: with everything that is wrong.
     """
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except ValueError as error:
         raise DefinitionError([f"It is not JSON: {error}"]) from error
     return _Reader(document).read()
@@ -95,6 +99,7 @@ class _Reader:
         self.faults: list[str] = []
         self.parameters: dict[str, Parameter] = {}
         self.steps: dict[str, Step] = {}
+        self.unreadable: set[str] = set()  # steps left out, so that others may still depend on them
 
     def read(self) -> Definition:
         if not isinstance(self.document, dict):
@@ -153,7 +158,7 @@ class _Reader:
         if name in self.parameters:
             self.faults.append(f"{where}: the name is used twice")
         kind, default, enum = item.get("Type"), item.get("DefaultValue"), item.get("EnumValues")
-        if kind not in _PYTHON_TYPES:
+        if not isinstance(kind, str) or kind not in _PYTHON_TYPES:
             self.faults.append(f"{where}: Type must be one of {', '.join(_PYTHON_TYPES)}, not {kind!r}")
             kind = "String"
         elif default is not None and not _is_of_type(default, kind):
@@ -171,7 +176,7 @@ class _Reader:
         for item in items:
             if not isinstance(item, dict) or not isinstance(item.get("Name"), str):
                 self.faults.append(f"{where}: {_short(item)} has no Name")
-            elif item.get("Type") not in STEP_TYPES:
+            elif not isinstance(item.get("Type"), str) or item["Type"] not in STEP_TYPES:
                 self.faults.append(
                     f"Step '{item['Name']}': local_aws does not run steps of type {item.get('Type')!r};"
                     f" it runs {', '.join(STEP_TYPES)}"
@@ -200,6 +205,7 @@ class _Reader:
             referred = {reference.name for reference in references(own) if reference.kind == "Steps"}
         except ExpressionError as error:
             self.faults.append(f"{where}: {error}")
+            self.unreadable.add(name)
             return
         self.steps[name] = Step(
             name=name,
@@ -310,7 +316,7 @@ class _Reader:
 
     def _check_step(self, step: Step) -> None:
         where = f"Step '{step.name}'"
-        for unknown in sorted(step.needs - set(self.steps)):
+        for unknown in sorted(step.needs - set(self.steps) - self.unreadable):
             self.faults.append(f"{where}: depends on step '{unknown}', which is not in the definition")
         if step.needs <= set(self.steps):
             for reference in references(step.arguments):
@@ -327,14 +333,15 @@ class _Reader:
 
     def _check_experiment(self, config: Any) -> None:
         where = "PipelineExperimentConfig"
-        self._check_shape(where, where, config)
         try:
             for reference in references(config):
-                known = self.parameters if reference.kind == "Parameters" else EXECUTION_VARIABLES[:-2]
-                if reference.kind == "Steps" or reference.name not in known:
+                known = self.parameters if reference.kind == "Parameters" else EXECUTION_VARIABLES
+                if reference.kind == "Steps" or reference.name in _JOB_NAMES or reference.name not in known:
                     self.faults.append(f"{where}: '{reference.text}' has no value when an execution starts")
         except ExpressionError as error:
             self.faults.append(f"{where}: {error}")
+            return
+        self._check_shape(where, where, config)
 
     def _check_conditions(self, where: str, arguments: dict[str, Any]) -> None:
         self._only(f"{where}: Arguments", arguments, ("Conditions",))
@@ -401,7 +408,7 @@ class _Reader:
                 known = ", ".join(self.parameters) or "none"
                 yield f"'{reference.text}': there is no such parameter; the definition's parameters are: {known}"
         elif reference.kind == "Execution":
-            of_step = {"TrainingJobName": "Training", "ProcessingJobName": "Processing"}.get(reference.name, user.type)
+            of_step = _JOB_NAMES.get(reference.name, user.type)
             if reference.name not in EXECUTION_VARIABLES:
                 yield f"'{reference.text}': there is no such variable; there are {', '.join(EXECUTION_VARIABLES)}"
             elif user.type != of_step:
@@ -453,9 +460,6 @@ class _Reader:
             self.faults.append(f"Steps depend on each other in a circle: {' -> '.join(reversed(error.args[1]))}")
 
 
-_TOP_LEVEL = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
-
-
 def _is_of_type(value: Any, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "Boolean"
@@ -466,7 +470,8 @@ def _output_names(arguments: dict[str, Any]) -> list[str]:
     """The names of a Processing step's outputs."""
     config = arguments.get("ProcessingOutputConfig")
     outputs = config.get("Outputs") if isinstance(config, dict) else None
-    names = [output.get("OutputName") for output in outputs or [] if isinstance(output, dict)]
+    items = outputs if isinstance(outputs, list) else []
+    names = [output.get("OutputName") for output in items if isinstance(output, dict)]
     return [name for name in names if isinstance(name, str)]
 
 

@@ -25,7 +25,8 @@ from local_aws.store import Document, Scope, Store
 
 EXECUTING, STOPPING, STOPPED, FAILED, STARTING = "Executing", "Stopping", "Stopped", "Failed", "Starting"
 STEP_FAILURE = "Step failure: One or multiple steps failed."
-LONGEST_REASON = 1024
+LONGEST_REASON = 1024  # characters of a step's FailureReason
+LONGEST_MESSAGE = 3072  # of a Fail step's ErrorMessage, and of an execution's FailureReason
 _DESCRIBED = (
     "PipelineArn",
     "PipelineExecutionArn",
@@ -192,7 +193,8 @@ class Executions:
 
     def describe_pipeline_execution(self, call: Call, request: Request) -> Response:
         execution = self._require(call, request["PipelineExecutionArn"])
-        return {key: execution[key] for key in _DESCRIBED if key in execution}
+        with self._store.lock:
+            return {key: execution[key] for key in _DESCRIBED if key in execution}
 
     def list_pipeline_execution_steps(self, call: Call, request: Request) -> Response:
         """The steps that were started, the latest first unless SortOrder says otherwise."""
@@ -305,7 +307,7 @@ class Executions:
 
     def _finish(self, run: Run) -> None:
         failed = run.steps(FAILED)
-        messages = [step["FailureReason"] for step in failed if "Fail" in step.get("Metadata", {})]
+        messages = [step["Metadata"]["Fail"]["ErrorMessage"] for step in failed if "Fail" in step.get("Metadata", {})]
         if run.document["PipelineExecutionStatus"] == STOPPING:
             self._change(run, PipelineExecutionStatus=STOPPED)
         elif failed:
@@ -354,23 +356,27 @@ class Executions:
             self._change_step(run, step.name, AttemptCount=1 + sum(retries.values()))
 
     def _attempt(self, run: Run, step: Step) -> None:
-        if step.type in KEY_ATTRIBUTES:
-            self._attempt_job(run, step)
-            return
-        values = ExecutionValues(run.call, run.definition, run.document, self._actions)
+        try:
+            if step.type in KEY_ATTRIBUTES:
+                self._attempt_job(run, step)
+            else:
+                self._attempt_at_once(run, step)
+        except ExpressionError as error:
+            raise StepFailure(f"ClientError: {error}") from error
+
+    def _attempt_at_once(self, run: Run, step: Step) -> None:
         self._change_step(run, step.name, StepStatus=EXECUTING)
+        values = ExecutionValues(run.call, run.definition, run.document, self._actions)
         if step.type == "Condition":
-            try:
-                outcome = all(holds(condition, values) for condition in step.arguments["Conditions"])
-            except ExpressionError as error:
-                raise StepFailure(f"ClientError: {error}") from error
+            outcome = all(holds(condition, values) for condition in step.arguments["Conditions"])
             self._end_step(run, step, SUCCEEDED, Metadata={"Condition": {"Outcome": str(outcome)}})
-        elif step.type == "Fail":
-            message = as_text(self._actions.arguments(step, values).get("ErrorMessage", ""))
-            metadata = {"Fail": {"ErrorMessage": message[:3072]}}
+            return
+        arguments = self._actions.arguments(step, values)
+        if step.type == "Fail":
+            message = as_text(arguments.get("ErrorMessage", ""))
+            metadata = {"Fail": {"ErrorMessage": message[:LONGEST_MESSAGE]}}
             self._end_step(run, step, FAILED, Metadata=metadata, FailureReason=message[:LONGEST_REASON])
         else:
-            arguments = self._actions.arguments(step, values)
             arn = self._actions.register_model(run.call, step, arguments, run.arn)
             self._end_step(run, step, SUCCEEDED, Metadata={"RegisterModel": {"Arn": arn}})
 

@@ -13,6 +13,7 @@ in a definition is checked in `definition.py`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,6 +87,22 @@ class Values(Protocol):
     def property_file(self, step: str, name: str) -> Any: ...
 
     def json_object(self, s3_uri: str) -> Any: ...
+
+
+def read_json(text: str | bytes) -> Any:
+    """A JSON document. NaN and Infinity, which Python's parser lets pass, are no JSON.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON value")
 
 
 def is_expression(value: Any) -> bool:

@@ -222,10 +222,15 @@ class Jobs:
                 raise ServiceError("InternalFailure", "local_aws is going down and starts no job any more.", 500)
             table.put(scope, key, document)
             self._active[scope, kind, key] = active
-        self._tags.set_on_create(call, arn, request.get("Tags"))
-        active.thread = threading.Thread(
-            target=self._run, args=(scope, kind, key, active, plan, image, metrics), name=f"{kind.noun} {name}"
-        )
+        try:
+            self._tags.set_on_create(call, arn, request.get("Tags"))
+        except ServiceError:
+            with self._store.lock:
+                table.delete(scope, key)
+                del self._active[scope, kind, key]
+            raise
+        arguments = (scope, kind, key, active, plan, image, metrics)
+        active.thread = threading.Thread(target=self._run, args=arguments, name=f"{kind.noun} {name}", daemon=True)
         active.thread.start()
 
     # Run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import string
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from local_aws.calls import Call, Request, Response, ServiceError
 from local_aws.loopback import Loopback
 from local_aws.request_checks import check_request, service_model
 from local_aws.sagemaker.definition import STEP_TYPES, Definition, Step
-from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path
+from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path, read_json
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.registry import Registry
 from local_aws.store import Document
@@ -95,12 +94,9 @@ class StepActions:
         """The step's request, without the job's name.
 
         Raises:
-            StepFailure: an expression has no value.
+            ExpressionError: an expression has no value.
         """
-        try:
-            return without_nulls(evaluate(step.arguments, values))
-        except ExpressionError as error:
-            raise StepFailure(f"ClientError: {error}") from error
+        return without_nulls(evaluate(step.arguments, values))
 
     def create_job(self, call: Call, step: Step, name: str, arguments: Request) -> str:
         """Start the step's job and return its ARN.
@@ -169,7 +165,7 @@ class StepActions:
             raise ExpressionError(f"{what}: {uri!r} is not the S3 URI of an object")
         try:
             body = self._loopback.client("s3", call.scope).get_object(Bucket=bucket, Key=key)["Body"].read()
-            return json.loads(body, parse_constant=_no_constant)
+            return read_json(body)
         except ClientError as error:
             raise ExpressionError(
                 f"{what} cannot be read from {uri} ({error.response['Error']['Code']}): does the step write it?"
@@ -278,7 +274,3 @@ def _exception_type(error: ServiceError) -> str | None:
 
 def _iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON value")

@@ -1,4 +1,4 @@
-"""What the tests of jobs share: a workshop with a bucket and a role, and short ways to ask for a job and see its end."""
+"""What the tests of jobs share: a workshop with a bucket and a role, short ways to ask for a job and see its end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from local_aws import LocalAWS
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
 TRUST = {
     "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    ],
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
 NUMBERS = itertools.count(1)
 
@@ -121,7 +119,9 @@ class Workshop:
         output = {"S3Uri": self.uri(key), "LocalPath": f"/opt/ml/processing/{name}", "S3UploadMode": "EndOfJob"}
         return {"OutputName": name, "S3Output": output}
 
-    def training_request(self, files: dict[str, str], *, channels: dict[str, str] | None = None, **members: Any) -> dict[str, Any]:
+    def training_request(
+        self, files: dict[str, str], *, channels: dict[str, str] | None = None, **members: Any
+    ) -> dict[str, Any]:
         """What script mode sends; `files` is the code, train.py in it the program.
 
         Args:
@@ -188,9 +188,7 @@ class Workshop:
         events = self.logs.get_log_events(
             logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
         )["events"]
-        return [
-            event["message"] for event in events if with_ours or not event["message"].startswith("[local_aws]")
-        ]
+        return [event["message"] for event in events if with_ours or not event["message"].startswith("[local_aws]")]
 
     def wait_for_line(self, kind: str, name: str, line: str, timeout: float = 30.0) -> None:
         """Wait until a running job has printed a line."""

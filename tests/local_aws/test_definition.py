@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from datetime import timedelta
@@ -41,7 +42,7 @@ def parse(document: Any) -> Definition:
 
 def test_what_the_sdk_writes_is_understood() -> None:
     """sdk_definition.json is a definition compiled by the SageMaker Python SDK 3.27.0."""
-    read = parse_definition(Path(__file__).with_name("sdk_definition.json").read_text())
+    read = parse(SDK_DEFINITION)
     assert {name: parameter.default for name, parameter in read.parameters.items()} == {
         "InstanceType": "ml.m5.large",
         "MinAuc": 0.7,
@@ -225,6 +226,11 @@ REFUSED: list[tuple[Any, str]] = [
         "Step 'C': IfSteps must be a list",
     ),
     (definition(condition("C", GATE, otherwise=[{"Name": "x", "Type": "Y"}])), "does not run steps of type 'Y'"),
+    (
+        definition(processing("P", ProcessingOutputConfig={"Outputs": 1})),
+        "'processingOutputConfig.outputs' must be a list",
+    ),
+    (definition({"Name": "P", "Type": ["Fail"]}), "Step 'P': local_aws does not run steps of type ['Fail']"),
     # property files
     (
         definition(processing("P", {"o": "s3://b"}, PropertyFiles=REPORT)),
@@ -287,6 +293,41 @@ def test_a_wrong_definition_is_refused_with_the_step_and_the_fault(document: Any
 def test_what_is_not_json_is_refused() -> None:
     with pytest.raises(DefinitionError, match="It is not JSON"):
         parse_definition("{'Version': 1}")
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every part of a JSON document."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [])
+    return [path, *(inner for key, item in items for inner in paths(item, (*path, key)))]
+
+
+SDK_DEFINITION = json.loads(Path(__file__).with_name("sdk_definition.json").read_text())
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["Fail", "Steps.a.b"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["Get", "Std:Join", "Std:JsonGet", "Type", "Name", "Path"]), inner, max_size=2
+        )
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(paths(SDK_DEFINITION)[1:]), ANY_JSON)
+def test_whatever_stands_in_a_definition_is_understood_or_refused(path: tuple[Any, ...], value: Any) -> None:
+    document = json.loads(json.dumps(SDK_DEFINITION))
+    part = document
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with contextlib.suppress(DefinitionError):
+        assert parse(document).steps
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -371,6 +371,10 @@ def test_a_report_that_does_not_tell_the_metric_fails_the_condition(
     assert service.jobs.steps_run() == ["Evaluate"]
 
 
+def test_a_message_that_cannot_be_written_fails_the_fail_step_with_the_reason(service: Service) -> None:
+    assert "is not a primitive value" in failure(service, EVALUATE, fail("No", json_get("auc")))
+
+
 def test_a_job_stopped_by_somebody_else_fails_its_step(service: Service) -> None:
     service.jobs.script["A"] = ["Stopped"]
     assert re.fullmatch(r"ClientError: Processing job pipelines-\S+ was stopped\.", failure(service, processing("A")))

@@ -239,9 +239,9 @@ def test_durations_are_read_as_iso_8601_and_as_aws_writes_them(text: str, durati
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("text", ["", "P", "PT", "30", "1h", "P1H", "-P1D", "P1D ", "forever"])
+@pytest.mark.parametrize("text", ["", "P", "PT", "30", "1h", "P1H", "-P1D", "P1D ", "forever", "P9999999Y"])
 def test_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="ISO 8601"):
+    with pytest.raises(ValueError, match=r"is not an ISO 8601 duration|is longer than"):
         parse_duration(text)
 
 
@@ -301,4 +301,4 @@ def test_a_retry_waits_longer_each_time_until_its_attempts_or_its_time_are_used_
     counted = RetryPolicy(frozenset({"Step.THROTTLING"}), interval=2, backoff=3.0, attempts=2)
     assert [counted.delay(retries, elapsed=1e9) for retries in range(3)] == [2.0, 6.0, None]
     timed = RetryPolicy(frozenset({"Step.THROTTLING"}), attempts=None, expire_minutes=1)
-    assert [timed.delay(30, elapsed) for elapsed in (59.0, 60.0)] == [2.0**30, None]
+    assert [timed.delay(30, elapsed) for elapsed in (59.0, 60.0)] == [864_000.0, None]

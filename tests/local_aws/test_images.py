@@ -21,7 +21,9 @@ def test_the_image_of_every_region_is_known(region):
 
 def test_the_environment_has_the_image_s_own_pins():
     image = Images().find(IMAGE)
-    program = "import numpy, pandas, sklearn, xgboost; print(*(m.__version__ for m in (numpy, pandas, sklearn, xgboost)))"
+    program = (
+        "import numpy, pandas, sklearn, xgboost; print(*(m.__version__ for m in (numpy, pandas, sklearn, xgboost)))"
+    )
     printed = subprocess.run(
         [str(image.programs / "python3"), "-c", program], capture_output=True, text=True, check=True, env={}
     ).stdout

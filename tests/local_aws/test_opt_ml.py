@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,8 +70,9 @@ def test_code_inside_archives_is_rewritten(tmp_path):
     substitute_in_code(tmp_path, Path("/job"))
 
     with tarfile.open(tmp_path / "sourcedir.tar.gz") as reading:
-        contents = {member.name: reading.extractfile(member).read() for member in reading}
-    assert contents == {"run.sh": b"ls /job", "x.csv": b"/opt/ml"}
+        reading.extractall(tmp_path / "out", filter="data")
+    assert (tmp_path / "out" / "run.sh").read_text() == "ls /job"
+    assert (tmp_path / "out" / "x.csv").read_text() == "/opt/ml"
     with zipfile.ZipFile(tmp_path / "code.zip") as reading:
         assert reading.read("__main__.py") == b"print('/job/model')"
     assert (tmp_path / "data.tar.gz").read_bytes() == untouched
@@ -77,27 +80,28 @@ def test_code_inside_archives_is_rewritten(tmp_path):
         "broken.tar.gz",
         "code.zip",
         "data.tar.gz",
+        "out",
         "sourcedir.tar.gz",
     ]
 
 
 def run(argv: list[str], folder: Path, opt_ml: Path | None, seconds: float = 20.0) -> tuple[Ending, str]:
-    output = io.BytesIO()
+    output: list[bytes] = []
     environment = {"PATH": "/usr/bin:/bin"}
-    ending = JobProcess().run(argv, environment, folder, opt_ml, seconds, output.write)
-    return ending, output.getvalue().decode()
+    ending = JobProcess().run(argv, environment, folder, opt_ml, seconds, output.append)
+    return ending, b"".join(output).decode()
 
 
 @LINUX
 def test_in_a_namespace_the_program_sees_its_folder_and_all_else_of_opt_and_the_machine_sees_nothing(tmp_path):
-    before = sorted(os.listdir("/opt"))
+    before = sorted(path.name for path in Path("/opt").iterdir())
 
     ending, printed = run(["sh", "-c", "echo x > /opt/ml/made; ls /opt"], tmp_path, tmp_path)
 
     assert ending == Ending(exit_code=0)
     assert printed.split() == sorted({*before, "ml"})
     assert (tmp_path / "made").read_text() == "x\n"
-    assert sorted(os.listdir("/opt")) == before
+    assert sorted(path.name for path in Path("/opt").iterdir()) == before
 
 
 @LINUX
@@ -108,6 +112,17 @@ def test_two_namespaces_at_once_do_not_see_each_other(tmp_path):
         (folder / "name").write_text(folder.name)
 
     assert [run(["cat", "/opt/ml/name"], folder, folder)[1] for folder in folders] == ["one", "two"]
+
+
+def test_a_stop_that_comes_before_the_program_starts_nothing(tmp_path):
+    process = JobProcess()
+    process.stop()
+    ending = process.run(
+        ["touch", "made"], {"PATH": "/usr/bin:/bin"}, tmp_path, None, seconds=20.0, on_output=lambda data: None
+    )
+
+    assert ending == Ending(ended_by="stop")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_way_can_be_forced_and_says_so(tmp_path):
@@ -149,12 +164,13 @@ PROGRAM = """if True:
 
 
 @pytest.fixture
-def ordinary_python(tmp_path_factory):
+def ordinary_python() -> Iterator[Path]:
     """An environment like this one, on the system's Python, and an image's environment on it too."""
     version = subprocess.run([str(SYSTEM_PYTHON), "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
     if version.split(".")[:2] != [str(number) for number in sys.version_info[:2]]:
         pytest.skip(f"the system's Python is {version}, these packages are for another one")
-    folder = tmp_path_factory.mktemp("ordinary")
+    folder = Path(tempfile.mkdtemp(prefix="ordinary-"))  # pytest's own folders are closed to other users
+    folder.chmod(0o755)
     packages = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
     for environment in (folder / "main", folder / "images" / "sagemaker-xgboost-3.2-0"):
         (environment / "bin").mkdir(parents=True)
@@ -166,9 +182,8 @@ def ordinary_python(tmp_path_factory):
     home = folder / "home"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @LINUX

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -84,7 +85,7 @@ def test_the_framework_processor_s_shell_script_and_code_archive_run(either_way)
     either_way.put(f"{prefix}/sourcedir.tar.gz", tar_gz({"prep.py": "open('/opt/ml/processing/result/x', 'w')"}))
     either_way.put(
         f"{prefix}/runproc.sh",
-        "#!/bin/bash\nset -e\ncd /opt/ml/processing/input/code/\ntar -xzf sourcedir.tar.gz\npython3 prep.py \"$@\"\n",
+        '#!/bin/bash\nset -e\ncd /opt/ml/processing/input/code/\ntar -xzf sourcedir.tar.gz\npython3 prep.py "$@"\n',
     )
     request = either_way.processing_request("", outputs=("result",))
     request["AppSpecification"]["ContainerEntrypoint"] = ["/bin/bash", "/opt/ml/processing/input/code/runproc.sh"]
@@ -110,8 +111,6 @@ def test_the_configuration_files_say_what_was_asked_for(either_way):
     either_way.sagemaker.create_processing_job(**request)
     name = request["ProcessingJobName"]
     assert either_way.ended("Processing", name)["ProcessingJobStatus"] == "Completed"
-
-    import json
 
     config = json.loads(either_way.get(f"{name}/result/processingjobconfig.json"))
     assert config["ProcessingJobName"] == name
@@ -179,6 +178,16 @@ def test_what_a_job_writes_beside_its_outputs_goes_with_its_folder(workshop):
     folders = workshop.printed("Processing", ended["ProcessingJobName"])[0].split()
     assert len({Path(folder).parent for folder in folders}) == 1
     assert not Path(folders[0]).parent.exists()
+
+
+def test_job_folders_are_kept_for_a_look_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_AWS_KEEP_JOBS", "1")
+    with LocalAWS() as aws:
+        workshop = Workshop(aws)
+        ended = workshop.process("print(__import__('os').getcwd())")
+
+        (folder,) = workshop.printed("Processing", ended["ProcessingJobName"])
+        assert (Path(folder).parent / "ml" / "processing" / "input" / "code" / "script.py").exists()
 
 
 def test_a_locked_folder_is_removed_by_an_ordinary_user_too(tmp_path):
@@ -423,14 +432,14 @@ def test_no_process_outlives_its_job_not_even_a_daemon(workshop):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives a daemon's orphans to the launcher")
 @pytest.mark.parametrize("way", ["kill", "stop"])
-def test_no_process_outlives_the_server_and_the_job_is_failed_after_a_restart(tmp_path, way):
+def test_no_process_outlives_the_server_and_the_job_is_failed_after_a_restart(tmp_path, monkeypatch, way):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed server cannot remove its folder
     with LocalAWS(state=tmp_path / "state") as aws:
         workshop = Workshop(aws)
         request = workshop.processing_request(DAEMON + "print(os.getpid(), flush=True)\ntime.sleep(60)")
         name = request["ProcessingJobName"]
         workshop.sagemaker.create_processing_job(**request)
         deadline = time.monotonic() + 20
-        workshop.wait_for_line("Processing", name, "") if False else None
         while len(pids := printed_so_far(workshop, name)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -505,7 +514,7 @@ def test_a_disk_full_while_fetching_is_said_too(tmp_path):
     transfers.close()
 
     assert outcome.status == "Failed"
-    assert outcome.reason.startswith("ClientError: No space left on device")
+    assert str(outcome.reason).startswith("ClientError: No space left on device")
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -555,7 +564,59 @@ def test_logs_keep_their_order_and_survive_odd_lines(workshop):
     assert printed[302:] == ["caf\u00e9 \ufffd", "no newline at the end"]
 
 
+class Logs:
+    """CloudWatch Logs, as far as a job's log calls it."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.batches: list[list[str]] = []
+        self._fault = fault
+
+    def create_log_stream(self, **request):
+        pass
+
+    def put_log_events(self, **request):
+        if self._fault:
+            raise self._fault
+        self.batches.append([event["message"] for event in request["logEvents"]])
+
+
+def test_a_chatty_job_s_lines_go_out_in_batches_that_cloudwatch_takes():
+    logs = Logs()
+    log = JobLog(logs, "group", "stream")
+    lines = [f"{number} {'x' * 200}" for number in range(25_000)]
+
+    log.write("\n".join(lines).encode())
+    log.close()
+
+    assert [line for batch in logs.batches for line in batch] == lines
+    assert max(len(batch) for batch in logs.batches) <= 10_000
+    assert max(sum(len(line) + 26 for line in batch) for batch in logs.batches) <= 1_048_576
+
+
+def test_a_log_that_cannot_be_written_is_said_in_the_server_s_and_the_job_goes_on(caplog):
+    fault = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "PutLogEvents")
+    log = JobLog(Logs(fault), "group", "stream")
+
+    log.write(b"one\ntwo\n")
+    log.close()
+
+    assert "The log of stream lost" in caplog.text
+    assert list(log.tail) == ["one", "two"]
+
+
 # What is refused before
+
+
+def test_bad_tags_leave_no_job_behind(workshop):
+    tags = [{"Key": "aws:team", "Value": "x"}]
+    request = workshop.processing_request("", Tags=tags)
+
+    code, _ = refusal(workshop.sagemaker.create_processing_job, **request)
+
+    assert code == "ValidationException"
+    del request["Tags"]
+    workshop.sagemaker.create_processing_job(**request)
+    assert workshop.ended("Processing", request["ProcessingJobName"])["ProcessingJobStatus"] == "Completed"
 
 
 def test_a_name_is_taken_once_ignoring_case(workshop):
@@ -589,9 +650,7 @@ def test_an_unknown_image_is_refused_when_the_job_is_created(workshop):
     ],
 )
 def test_a_role_that_cannot_be_taken_is_refused(workshop, role, said):
-    code, message = refusal(
-        workshop.sagemaker.create_processing_job, **workshop.processing_request("", RoleArn=role)
-    )
+    code, message = refusal(workshop.sagemaker.create_processing_job, **workshop.processing_request("", RoleArn=role))
 
     assert (code, said in message) == ("ValidationException", True)
 

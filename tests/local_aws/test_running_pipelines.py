@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -117,16 +118,16 @@ class PipelineWorkshop(Workshop):
         answer = self.sagemaker.start_pipeline_execution(PipelineName=self.bucket, PipelineParameters=parameters)
         return answer["PipelineExecutionArn"]
 
-    def describe(self, arn: str) -> dict[str, Any]:
+    def execution(self, arn: str) -> dict[str, Any]:
         return self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
 
     def steps(self, arn: str) -> dict[str, Any]:
         steps = self.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
         return {step["StepName"]: step for step in steps["PipelineExecutionSteps"]}
 
-    def ended(self, arn: str) -> dict[str, Any]:
-        until(lambda: self.describe(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"))
-        return self.describe(arn) | {"Steps": self.steps(arn)}
+    def execution_ended(self, arn: str) -> dict[str, Any]:
+        until(lambda: self.execution(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"))
+        return self.execution(arn) | {"Steps": self.steps(arn)}
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -144,7 +145,7 @@ def workshop(aws: LocalAWS) -> PipelineWorkshop:
 def test_data_is_processed_a_model_trained_evaluated_and_registered(workshop: PipelineWorkshop) -> None:
     workshop.sagemaker.create_model_package_group(ModelPackageGroupName=workshop.bucket)
     workshop.create(workshop.straight_line())
-    ended = workshop.ended(workshop.start())
+    ended = workshop.execution_ended(workshop.start())
     assert ended["PipelineExecutionStatus"] == "Succeeded", ended
     assert list(ended["Steps"]) == ["Prepare", "Train", "Evaluate", "Gate", "Register"]
     package = workshop.sagemaker.describe_model_package(
@@ -154,10 +155,10 @@ def test_data_is_processed_a_model_trained_evaluated_and_registered(workshop: Pi
     assert workshop.get(model.removeprefix(workshop.uri()))[:2] == b"\x1f\x8b"
     # hand-over is by events: what is left beside the jobs' own programs is little, also on a slow machine
     steps = list(ended["Steps"].values())
-    between = [(b["StartTime"] - a["EndTime"]).total_seconds() for a, b in zip(steps, steps[1:], strict=False)]
+    between = [(b["StartTime"] - a["EndTime"]).total_seconds() for a, b in itertools.pairwise(steps)]
     assert sum(between) < 0.3
 
-    worse = workshop.ended(workshop.start(Least="4"))
+    worse = workshop.execution_ended(workshop.start(Least="4"))
     assert worse["PipelineExecutionStatus"] == "Failed"
     assert worse["FailureReason"] == "the sum is 3"
     listed = workshop.sagemaker.list_model_packages(ModelPackageGroupName=workshop.bucket, ModelPackageType="Versioned")
@@ -166,7 +167,7 @@ def test_data_is_processed_a_model_trained_evaluated_and_registered(workshop: Pi
 
 def test_a_script_that_raises_fails_the_execution_with_its_reason(workshop: PipelineWorkshop) -> None:
     workshop.create(definition(workshop.script(processing("Bad"), "raise SystemExit(3)")))
-    ended = workshop.ended(workshop.start())
+    ended = workshop.execution_ended(workshop.start())
     assert ended["PipelineExecutionStatus"] == "Failed"
     assert ended["FailureReason"] == "Step failure: One or multiple steps failed."
     reason = ended["Steps"]["Bad"]["FailureReason"]
@@ -180,7 +181,7 @@ def test_a_stop_stops_the_running_program(workshop: PipelineWorkshop) -> None:
     arn = workshop.start()
     until(lambda: workshop.steps(arn).get("Slow", {}).get("StepStatus") == "Executing")
     workshop.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
-    ended = workshop.ended(arn)
+    ended = workshop.execution_ended(arn)
     assert ended["PipelineExecutionStatus"] == "Stopped"
     assert {name: step["StepStatus"] for name, step in ended["Steps"].items()} == {"Slow": "Stopped"}
     job = ended["Steps"]["Slow"]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
@@ -188,11 +189,12 @@ def test_a_stop_stops_the_running_program(workshop: PipelineWorkshop) -> None:
 
 
 def test_an_unknown_image_fails_its_step_by_name(workshop: PipelineWorkshop) -> None:
-    step = processing("A", AppSpecification={"ImageUri": "1.dkr.ecr.eu-west-1.amazonaws.com/mine:1"})
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"
+    step = processing("A", AppSpecification={"ImageUri": image, "ContainerEntrypoint": ["python3"]})
     workshop.create(definition(step))
-    reason = workshop.ended(workshop.start())["Steps"]["A"]["FailureReason"]
+    reason = workshop.execution_ended(workshop.start())["Steps"]["A"]["FailureReason"]
     assert reason.startswith("ClientError: Failed to invoke sagemaker:CreateProcessingJob. Error Details: ")
-    assert "mine" in reason
+    assert image in reason
 
 
 def test_a_role_that_is_not_there_is_refused_at_the_creation(workshop: PipelineWorkshop) -> None:

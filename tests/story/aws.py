@@ -97,13 +97,17 @@ def remove_project(session: Any, project: str, bucket: str) -> list[str]:
     """
     sagemaker, s3 = session.client("sagemaker"), session.client("s3")
     removed = []
-    for page in sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=f"{project}-"):
+    for page in sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=project):
         for pipeline in page["PipelineSummaries"]:
+            if not pipeline["PipelineName"].startswith(f"{project}-"):
+                continue
             sagemaker.delete_pipeline(PipelineName=pipeline["PipelineName"], ClientRequestToken=uuid.uuid4().hex)
             removed.append(f"pipeline {pipeline['PipelineName']}")
-    for page in sagemaker.get_paginator("list_model_package_groups").paginate(NameContains=f"{project}-"):
+    for page in sagemaker.get_paginator("list_model_package_groups").paginate(NameContains=project):
         for group in page["ModelPackageGroupSummaryList"]:
             name = group["ModelPackageGroupName"]
+            if not name.startswith(f"{project}-"):
+                continue
             for versions in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=name):
                 for version in versions["ModelPackageSummaryList"]:
                     sagemaker.delete_model_package(ModelPackageName=version["ModelPackageArn"])

@@ -1,0 +1,439 @@
+"""The loop end to end, as its user sees it: the demo's story, then what can go wrong in it.
+
+boto3, the AWS CLI and the SageMaker SDK are the clients; nothing here knows how local_aws works.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local_aws import LocalAWS
+from tests.story.aws import remove_project
+from tests.story.demo import prepare
+from tests.story.story import Story
+
+PROGRAMS = Path(sys.executable).parent
+BUCKET, ROLE = "story-artifacts", "story-pipeline"
+
+
+class Repository:
+    """A generated repository, and the commands that its owner types in it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = os.environ | environment
+        self.environment["PATH"] = f"{PROGRAMS}{os.pathsep}{self.environment['PATH']}"
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def pipeline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("python", "-m", "pipeline", *arguments)
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["python", "-m", "pipeline", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def git(self, *arguments: str) -> str:
+        result = self.run("git", "-c", "user.name=Tester", "-c", "user.email=tester@example.com", *arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def settings(self, **changes: Any) -> None:
+        """Change settings.yaml; `data__uri="..."` sets data.uri."""
+        path = self.folder / "settings.yaml"
+        settings = yaml.safe_load(path.read_text())
+        for name, value in changes.items():
+            section, _, field = name.partition("__")
+            settings[section][field] = value
+        path.write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture(scope="module")
+def role(aws: LocalAWS) -> str:
+    return prepare(aws, BUCKET, ROLE)
+
+
+@pytest.fixture(scope="module")
+def told(aws: LocalAWS, role: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """The demo's story, told to its end."""
+    folder = tmp_path_factory.mktemp("story")
+    story = Story("told", aws.server.region, BUCKET, role, aws.environment, folder)
+    story.tell()
+    return story
+
+
+@pytest.fixture
+def repository(told: Story, tmp_path: Path) -> Iterator[Repository]:
+    """A clone of the told repository, to change at will; same project, same AWS."""
+    folder = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(told.repository), str(folder)], check=True)
+    shutil.copytree(told.repository / "data", folder / "data")
+    return Repository(folder, dict(told.environment))
+
+
+def aws_cli(story: Story, *arguments: str) -> Any:
+    environment = os.environ | dict(story.environment)
+    command = [str(PROGRAMS / "aws"), *arguments, "--output", "json"]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return json.loads(output)
+
+
+def versions(aws: LocalAWS, group: str) -> list[dict[str, Any]]:
+    """The described model packages of a group, the oldest first."""
+    sagemaker = aws.client("sagemaker")
+    pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
+    summaries = [summary for page in pages for summary in page["ModelPackageSummaryList"]]
+    return [sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"]) for summary in summaries]
+
+
+def steps(aws: LocalAWS, execution: str) -> dict[str, dict[str, Any]]:
+    answer = aws.client("sagemaker").list_pipeline_execution_steps(PipelineExecutionArn=execution)
+    return {step["StepName"]: step for step in answer["PipelineExecutionSteps"]}
+
+
+def started(output: str) -> str:
+    """The execution's ARN in what `start` prints."""
+    found = re.search(r"^started (arn:\S+)$", output, re.MULTILINE)
+    assert found, output
+    return found[1]
+
+
+def test_the_registered_version_says_where_it_is_from(told, aws):
+    package = versions(aws, "told-dev")[0]
+    git = Repository(told.repository, {}).git
+    carried = package["CustomerMetadataProperties"]
+    execution = package["MetadataProperties"]["GeneratedBy"]
+
+    assert package["ModelApprovalStatus"] == "PendingManualApproval"
+    assert package["MetadataProperties"]["CommitId"] == carried["git.commit"] == git("rev-parse", "HEAD")
+    assert (carried["git.branch"], carried["git.tree"]) == ("dev", git("rev-parse", "HEAD^{tree}"))
+    assert carried["data.uri"] == f"s3://{BUCKET}/told/data/breast_cancer.csv"
+    assert re.fullmatch(r"[0-9a-f]{64}", carried["data.sha256"])
+    assert carried["pipeline.execution"] == execution
+    assert float(carried["metric.auc"]) > 0.95
+    assert carried["hyperparameter.max_depth"] == "4"
+    stage_file = (told.repository / "deployment" / "dev.yaml").read_bytes()
+    key = carried["deployment.prefix"].removeprefix(f"s3://{BUCKET}/") + "dev.yaml"
+    assert aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read() == stage_file
+
+
+def test_its_archive_serves_the_model_with_its_transformation(told, aws, tmp_path):
+    package = versions(aws, "told-dev")[0]
+    container = package["InferenceSpecification"]["Containers"][0]
+    bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
+    aws.client("s3").download_file(bucket, key, str(tmp_path / "model.tar.gz"))
+    shutil.unpack_archive(tmp_path / "model.tar.gz", tmp_path / "model")
+    rows = (told.repository / "data" / "breast_cancer.csv").read_text().splitlines()[:3]
+    serve = """if True:
+        import sys
+        import inference
+        model = inference.model_fn(sys.argv[1])
+        table = inference.input_fn(sys.stdin.buffer.read(), "text/csv")
+        print(inference.output_fn(inference.predict_fn(table, model), "application/json")[0])
+    """
+
+    answer = subprocess.run(
+        [sys.executable, "-c", serve, str(tmp_path / "model")],
+        input="\n".join(rows).encode(),
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "model" / "code")},
+        capture_output=True,
+        check=True,
+    ).stdout
+
+    assert container["Environment"]["SAGEMAKER_PROGRAM"] == "inference.py"
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["code", "xgboost-model"]
+    assert [0 <= prediction["probability"] <= 1 for prediction in json.loads(answer)["predictions"]] == [True, True]
+
+
+def test_metrics_lie_in_model_monitors_shape_where_the_version_points(told, aws):
+    metrics = versions(aws, "told-dev")[0]["ModelMetrics"]["ModelQuality"]
+    bucket, _, key = metrics["Statistics"]["S3Uri"].removeprefix("s3://").partition("/")
+
+    evaluation = json.loads(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    assert evaluation["binary_classification_metrics"]["auc"]["value"] > 0.95
+
+
+def test_the_aws_cli_sees_the_same(told, aws):
+    execution = aws_cli(told, "sagemaker", "list-pipeline-executions", "--pipeline-name", "told-dev")
+    arn = execution["PipelineExecutionSummaries"][-1]["PipelineExecutionArn"]
+    listed = aws_cli(told, "sagemaker", "list-pipeline-execution-steps", "--pipeline-execution-arn", arn)
+    packages = aws_cli(told, "sagemaker", "list-model-packages", "--model-package-group-name", "told-dev")
+    tags = aws_cli(
+        told,
+        "sagemaker",
+        "list-tags",
+        "--resource-arn",
+        aws_cli(told, "sagemaker", "describe-pipeline", "--pipeline-name", "told-dev")["PipelineArn"],
+    )
+
+    status = {step["StepName"]: step["StepStatus"] for step in listed["PipelineExecutionSteps"]}
+    assert status == dict.fromkeys(["Preprocess", "Train", "Evaluate", "CheckThreshold", "Register"], "Succeeded")
+    assert packages["ModelPackageSummaryList"][0]["ModelApprovalStatus"] == "PendingManualApproval"
+    assert {"Key": "modelyard:stage", "Value": "dev"} in tags["Tags"]
+
+
+def test_the_sagemaker_sdk_starts_and_waits_for_the_pipeline(told, aws):
+    program = """if True:
+        from sagemaker.core.helper.session_helper import Session
+        from sagemaker.core.resources import ModelPackageGroup, Pipeline
+        from sagemaker.mlops.workflow.pipeline import Pipeline as Workflow
+        execution = Workflow(name="told-dev", sagemaker_session=Session(default_bucket="story-artifacts")).start()
+        execution.wait(delay=1, max_attempts=60)
+        print("status", execution.describe()["PipelineExecutionStatus"])
+        print("pipeline", Pipeline.get("told-dev").pipeline_status)
+        print("group", ModelPackageGroup.get("told-dev").model_package_group_status)
+    """
+
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | dict(told.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert re.findall(r"^(?:status|pipeline|group) \w+$", result.stdout, re.MULTILINE) == [
+        "status Succeeded",
+        "pipeline Active",
+        "group Completed",
+    ]
+
+
+def test_a_push_that_changes_only_deployment_and_texts_trains_nothing_anew(repository, aws):
+    first = started(repository.pipeline("start", "--watch").stdout)
+    with (repository.folder / "deployment" / "dev.yaml").open("a") as stage_file:
+        stage_file.write("# a remark\n")
+    (repository.folder / "docs").mkdir()
+    (repository.folder / "docs" / "notes.md").write_text("Notes\n")
+    repository.commit("Only deployment and texts")
+
+    second = repository.pipeline("start", "--watch")
+
+    assert second.returncode == 0, second.stdout + second.stderr
+    done = steps(aws, started(second.stdout))
+    assert {name for name, step in done.items() if "CacheHitResult" in step} == {"Preprocess", "Train"}
+    newest = versions(aws, "told-dev")[-1]
+    assert newest["CustomerMetadataProperties"]["git.commit"] == repository.git("rev-parse", "HEAD")
+    assert newest["MetadataProperties"]["GeneratedBy"] != first
+
+
+def test_data_that_changed_at_the_same_address_is_not_taken_from_the_cache(repository, aws):
+    repository.settings(data__uri=f"s3://{BUCKET}/told/changing/")
+    repository.commit("Data of its own")
+    data = repository.folder / "data" / "breast_cancer.csv"
+    assert repository.pipeline("upload-data", str(data)).returncode == 0
+    repository.pipeline("start", "--watch")
+    data.write_text("".join(data.read_text().splitlines(keepends=True)[:-5]))
+    assert repository.pipeline("upload-data", str(data)).returncode == 0
+
+    execution = started(repository.pipeline("start", "--watch").stdout)
+
+    assert "CacheHitResult" not in steps(aws, execution)["Preprocess"]
+
+
+def test_a_model_below_the_threshold_is_not_registered_and_the_numbers_are_said(repository, aws):
+    before = len(versions(aws, "told-dev"))
+
+    result = repository.pipeline("start", "--watch", "--parameter", "MinimumAuc=0.99999")
+
+    assert result.returncode == 1
+    assert re.search(r"auc is 0\.99\d+, but must be at least 0\.99999", result.stdout)
+    assert len(versions(aws, "told-dev")) == before
+
+
+def test_a_feature_branch_registers_in_the_feature_group_through_its_own_pipeline(repository, aws):
+    repository.git("checkout", "-q", "-b", "feature-Better Trees/2".replace(" ", "-"))
+
+    result = repository.pipeline("start", "--watch")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    name = re.search(r"^pipeline (\S+), version", result.stdout, re.MULTILINE)
+    assert name
+    assert re.fullmatch(r"told-feature-better-trees-2-[0-9a-f]{6}", name[1])
+    assert len(versions(aws, "told-feature")) == 1
+
+
+def test_two_pushes_of_one_branch_at_once_each_run_their_own_code(repository, aws, tmp_path):
+    other = Repository(tmp_path / "other", repository.environment)
+    subprocess.run(["git", "clone", "--quiet", str(repository.folder), str(other.folder)], check=True)
+    for clone, depth in ((repository, 2), (other, 3)):
+        small = {"num_round": 20, "early_stopping_rounds": 5, "seed": 1, "max_depth": depth}
+        clone.settings(train__hyperparameters=small)
+        clone.commit(f"Depth {depth}")
+
+    processes = [clone.popen("start", "--watch") for clone in (repository, other)]
+    outputs = [process.communicate()[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    registered = {
+        package["MetadataProperties"]["GeneratedBy"]: package["CustomerMetadataProperties"]
+        for package in versions(aws, "told-dev")
+    }
+    for clone, depth, output in zip((repository, other), ("2", "3"), outputs, strict=True):
+        carried = registered[started(output)]
+        assert carried["hyperparameter.max_depth"] == depth
+        assert carried["git.commit"] == clone.git("rev-parse", "HEAD")
+
+
+def test_ctrl_c_stops_watching_not_the_execution_and_says_how_to_stop_that(repository, aws):
+    (repository.folder / "steps" / "train.py").write_text("import time\ntime.sleep(60)\n")
+    repository.commit("A slow training")
+    process = repository.popen("start", "--watch")
+    assert process.stdout is not None
+    output = ""
+    while "Train " not in output:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate()
+    execution = started(output)
+    sagemaker = aws.client("sagemaker")
+    status = sagemaker.describe_pipeline_execution(PipelineExecutionArn=execution)["PipelineExecutionStatus"]
+
+    command = re.search(r"aws sagemaker stop-pipeline-execution .*", rest)
+    assert (process.returncode, status) == (130, "Executing")
+    assert command, rest
+    stopped = repository.run("bash", "-c", command[0])
+    assert stopped.returncode == 0, stopped.stderr
+    watched = repository.pipeline("watch", execution)
+    assert watched.returncode == 3
+    assert "execution Stopped" in watched.stdout
+
+
+SMALL = "x,diagnosis\n" + "".join(f"{number},{'yes' if number % 2 else 'no'}\n" for number in range(200))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("", "no object there|only empty objects"),
+        ("x,y\n1,2\n", r"the data has no column 'diagnosis' \(data\.target in settings\.yaml\); it has: x, y"),
+        (SMALL.replace(",no", ",yes"), r"the target 'diagnosis' has one class only \('yes'\)"),
+    ],
+    ids=["empty", "without the target", "one class only"],
+)
+def test_unusable_data_is_named_and_nothing_is_registered(repository, aws, data, said):
+    key = f"told/bad/{abs(hash(data))}.csv"
+    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=data.encode())
+    repository.settings(data__uri=f"s3://{BUCKET}/{key}")
+    before = len(versions(aws, "told-dev"))
+
+    result = repository.pipeline("start", "--watch")
+
+    assert result.returncode in (1, 2)
+    assert re.search(said, result.stdout + result.stderr)
+    assert len(versions(aws, "told-dev")) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data__uri": f"s3://{BUCKET}/told/nothing/"}, "there is no object there: put the data there"),
+        ({"aws__bucket": "no-such-bucket-here"}, "aws.bucket 'no-such-bucket-here': there is no such bucket"),
+        ({"aws__role": "no-such-role"}, "aws.role: there is no role 'no-such-role'"),
+        ({"aws__role": "arn:aws:iam::123456789012:role/no-such-role"}, "no-such-role"),
+        ({"gate__threshold": 1.5}, "gate.threshold"),
+        ({"train__instance_tpye": "ml.m5.large"}, "instance_tpye"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_started(repository, aws, changes, said):
+    before = aws.client("sagemaker").list_pipeline_executions(PipelineName="told-dev", MaxResults=100)
+    repository.settings(**changes)
+
+    result = repository.pipeline("start")
+
+    after = aws.client("sagemaker").list_pipeline_executions(PipelineName="told-dev", MaxResults=100)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(after["PipelineExecutionSummaries"]) == len(before["PipelineExecutionSummaries"])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ('raise RuntimeError("the step is broken")', "RuntimeError: the step is broken"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "signal|137|SIGKILL|killed"),
+    ],
+    ids=["raises", "is killed"],
+)
+def test_a_step_that_fails_is_shown_with_its_reason_and_its_last_log_lines(repository, code, said):
+    (repository.folder / "steps" / "train.py").write_text(f'print("about to fail", flush=True)\n{code}\n')
+    repository.commit("A broken step")
+
+    result = repository.pipeline("start", "--watch")
+
+    assert result.returncode == 1
+    assert "| about to fail" in result.stdout
+    assert "Train failed:" in result.stdout
+    assert re.search(said, result.stdout)
+
+
+def test_a_step_that_runs_out_of_time_is_stopped_and_said_so(repository):
+    (repository.folder / "steps" / "train.py").write_text("import time\ntime.sleep(60)\n")
+    repository.settings(train__max_runtime_seconds=1)
+    repository.commit("A slow step")
+
+    began = time.monotonic()
+    result = repository.pipeline("start", "--watch")
+
+    assert result.returncode == 1
+    assert "MaxRuntime" in result.stdout
+    assert time.monotonic() - began < 45
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem_type", ["multiclass_classification", "regression"])
+def test_the_story_holds_for_the_other_problem_types(aws, role, tmp_path, problem_type):
+    project = problem_type.split("_")[0]
+    story = Story(project, aws.server.region, BUCKET, role, aws.environment, tmp_path, problem_type)
+
+    story.tell()
+
+    assert len(versions(aws, f"{project}-dev")) == 1
+
+
+def test_what_a_story_made_is_removed_without_a_trace_and_nothing_else_is(aws, role, tmp_path):
+    story = Story("gone", aws.server.region, BUCKET, role, aws.environment, tmp_path)
+    story.tell()
+    aws.client("s3").put_object(Bucket=BUCKET, Key="gone-elsewhere/kept", Body=b"")
+
+    removed = remove_project(aws, "gone", BUCKET)
+
+    sagemaker = aws.client("sagemaker")
+    assert "pipeline gone-dev" in removed
+    assert remove_project(aws, "gone", BUCKET) == []
+    assert sagemaker.list_pipelines(PipelineNamePrefix="gone")["PipelineSummaries"] == []
+    assert sagemaker.list_model_package_groups(NameContains="gone")["ModelPackageGroupSummaryList"] == []
+    assert [item["Key"] for item in aws.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="gone")["Contents"]] == [
+        "gone-elsewhere/kept"
+    ]

@@ -1,0 +1,171 @@
+"""The compiled definition against botocore's model of the requests that its steps become."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.model import Shape
+
+from local_aws.request_checks import check_shape
+from tests.template.conftest import PROBLEM_TYPES, ROLE_ARN, git, run
+
+# The request that a step's Arguments become, and what the service adds to them.
+REQUESTS = {
+    "Processing": ("CreateProcessingJobRequest", {"ProcessingJobName": "pipelines-abc-Step-xyz"}),
+    "Training": ("CreateTrainingJobRequest", {"TrainingJobName": "pipelines-abc-Step-xyz"}),
+    "RegisterModel": ("CreateModelPackageInput", {}),
+}
+EXPRESSIONS = {"Get", "Std:Join", "Std:JsonGet"}
+# What SageMaker's step cache compares (developer guide, "Caching pipeline steps").
+CACHE_KEYS = (
+    *("AppSpecification", "Environment", "ProcessingInputs"),
+    *("AlgorithmSpecification", "CheckpointConfig", "HyperParameters", "InputDataConfig"),
+)
+
+Generated = Callable[..., Path]
+
+
+def compile_in(repository: Path, *arguments: str) -> dict[str, Any]:
+    done = run(repository, "-m", "pipeline", "definition", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "the SDK's own chatter must not reach the user"
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def compiled(generated: Generated) -> Callable[[str], dict[str, Any]]:
+    made: dict[str, dict[str, Any]] = {}
+
+    def get(problem_type: str) -> dict[str, Any]:
+        if problem_type not in made:
+            made[problem_type] = compile_in(generated(problem_type))
+        return made[problem_type]
+
+    return get
+
+
+def steps_of(definition: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for step in definition["Steps"]:
+        found.append(step)
+        if step["Type"] == "Condition":
+            found += step["Arguments"]["IfSteps"] + step["Arguments"]["ElseSteps"]
+    return found
+
+
+def expression_faults(shape: Shape, value: Any, path: str) -> list[str] | None:
+    """An expression stands for a string, or for a number; never for a structure or a list."""
+    if not (isinstance(value, dict) and len(value) == 1 and set(value) <= EXPRESSIONS):
+        return None
+    if shape.type_name in ("string", "integer", "long", "float", "double"):
+        return []
+    return [f"{path}: an expression where a {shape.type_name} is wanted"]
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_every_steps_arguments_are_a_valid_request(
+    compiled: Callable[[str], dict[str, Any]], problem_type: str
+) -> None:
+    checked = []
+    for step in steps_of(compiled(problem_type)):
+        if step["Type"] in REQUESTS:
+            shape, added = REQUESTS[step["Type"]]
+            assert check_shape("sagemaker", shape, {**step["Arguments"], **added}, expression_faults) == []
+            checked.append(step["Name"])
+    assert checked == ["Preprocess", "Train", "Evaluate", "Register"]
+
+
+def test_the_check_of_arguments_can_fail(compiled: Callable[[str], dict[str, Any]]) -> None:
+    step = steps_of(compiled("regression"))[0]
+    shape, added = REQUESTS["Processing"]
+    broken = {**step["Arguments"], **added, "RoleArn": "modelyard-pipeline"}
+    assert any("roleArn" in fault for fault in check_shape("sagemaker", shape, broken, expression_faults))
+    listed = {**step["Arguments"], **added, "ProcessingInputs": {"Get": "Parameters.DataUri"}}
+    assert any(
+        "where a list is wanted" in fault for fault in check_shape("sagemaker", shape, listed, expression_faults)
+    )
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_every_reference_has_something_to_refer_to(
+    compiled: Callable[[str], dict[str, Any]], problem_type: str
+) -> None:
+    definition = compiled(problem_type)
+    parameters = {parameter["Name"] for parameter in definition["Parameters"]}
+    names = [step["Name"] for step in steps_of(definition)]
+    references = re.findall(r'"Get": "([^"]+)"', json.dumps(definition))
+    used = {reference.split(".")[1] for reference in references if reference.startswith("Parameters.")}
+    assert used == parameters
+    assert {reference.split(".")[1] for reference in references if reference.startswith("Steps.")} <= set(names)
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 20, "a longer name is cut in the names of its jobs"
+
+
+def test_container_arguments_stay_within_their_limits(compiled: Callable[[str], dict[str, Any]]) -> None:
+    for step in steps_of(compiled("binary_classification")):
+        arguments = step["Arguments"].get("AppSpecification", {}).get("ContainerArguments", [])
+        assert len(arguments) <= 100
+        assert all(len(argument) <= 256 for argument in arguments if isinstance(argument, str))
+
+
+def test_a_push_that_changes_only_deployment_or_docs_trains_nothing_anew(
+    generated: Generated, compiled: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    repository = tmp_path / "churn"
+    shutil.copytree(generated("binary_classification"), repository)
+    before = compiled("binary_classification")
+    assert compile_in(repository) == before
+    git(repository, "checkout", "--quiet", "-b", "feature-More_Readme")
+    (repository / "README.md").write_text("shorter")
+    stage_file = repository / "deployment" / "dev.yaml"
+    stage_file.write_text(stage_file.read_text().replace("instance_count: 1", "instance_count: 3"))
+    git(repository, "commit", "--quiet", "--all", "--message", "Deployment and docs")
+    after = compile_in(repository)
+
+    register = {step["Name"]: step["Arguments"] for step in steps_of(after)}["Register"]
+    assert register["ModelPackageGroupName"] == "churn-feature"
+    assert register["CustomerMetadataProperties"]["git.commit"] == git(repository, "rev-parse", "HEAD")
+    for old, new in zip(steps_of(before), steps_of(after), strict=True):
+        if old["Name"] in ("Preprocess", "Train"):
+            for key in CACHE_KEYS:
+                assert old["Arguments"].get(key) == new["Arguments"].get(key), (old["Name"], key)
+    # the same for parameters: the cache compares their values
+    assert before["Parameters"] == after["Parameters"]
+
+
+def test_spot_training_says_how_long_to_wait(generated: Generated, tmp_path: Path) -> None:
+    repository = tmp_path / "churn"
+    shutil.copytree(generated("regression"), repository)
+    settings = repository / "settings.yaml"
+    text = settings.read_text(encoding="utf-8").replace("spot: false", "spot: true")
+    settings.write_text(text.replace("max_wait_seconds: null", "max_wait_seconds: 7200"), encoding="utf-8")
+    training = next(step for step in steps_of(compile_in(repository)) if step["Type"] == "Training")["Arguments"]
+    assert training["EnableManagedSpotTraining"] is True
+    assert training["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
+    shape, added = REQUESTS["Training"]
+    assert check_shape("sagemaker", shape, {**training, **added}, expression_faults) == []
+
+
+@pytest.mark.parametrize(
+    ("branch", "message"),
+    [("prod", "promoting"), ("main", "(dev, feature-*)")],
+)
+def test_branches_that_train_nothing_exit_with_2(generated: Generated, branch: str, message: str) -> None:
+    done = run(generated("regression"), "-m", "pipeline", "definition", "--branch", branch)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_role_is_a_full_arn(compiled: Callable[[str], dict[str, Any]]) -> None:
+    roles = {
+        step["Arguments"]["RoleArn"] for step in steps_of(compiled("regression")) if "RoleArn" in step["Arguments"]
+    }
+    assert roles == {ROLE_ARN}

@@ -1,0 +1,132 @@
+"""What is generated: complete, rendered, lint-free, and its own tests pass."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.template.conftest import CHECKOUT, PROBLEM_TYPES, SCENARIOS, git, run
+
+SUPPORTED = [(problem_type, scenario) for problem_type in PROBLEM_TYPES for scenario in SCENARIOS]
+
+STAGES = {"baseline": ["prod"], "advanced": ["challenger", "champion"]}
+FILES = {
+    ".cruft.json",
+    ".gitignore",
+    "README.md",
+    "deployment/dev.yaml",
+    "deployment/feature.yaml",
+    "pipeline/__init__.py",
+    "pipeline/__main__.py",
+    "pipeline/aws.py",
+    "pipeline/cli.py",
+    "pipeline/definition.py",
+    "pipeline/errors.py",
+    "pipeline/execution.py",
+    "pipeline/lineage.py",
+    "pipeline/metrics.py",
+    "pipeline/names.py",
+    "pipeline/registry.py",
+    "pipeline/report.py",
+    "pipeline/sample_data.py",
+    "pipeline/sdk.py",
+    "pipeline/settings.py",
+    "pipeline/source.py",
+    "pipeline/stage_file.py",
+    "pyproject.toml",
+    "settings.yaml",
+    "steps/evaluate.py",
+    "steps/inference.py",
+    "steps/job.py",
+    "steps/metrics.py",
+    "steps/preprocess.py",
+    "steps/split.py",
+    "steps/tables.py",
+    "steps/train.py",
+    "steps/transform.py",
+    "tests/conftest.py",
+    "tests/test_definition.py",
+    "tests/test_inference.py",
+    "tests/test_repository.py",
+    "tests/test_steps.py",
+}
+
+Generated = Callable[[str, str], Path]
+
+
+def files_of(repository: Path) -> set[str]:
+    paths = (path.relative_to(repository) for path in repository.rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if path.parts[0] != ".git"}
+
+
+@pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)
+def test_exactly_these_files(generated: Generated, problem_type: str, scenario: str) -> None:
+    expected = FILES | {f"deployment/{stage}.yaml" for stage in STAGES[scenario]}
+    assert files_of(generated(problem_type, scenario)) == expected
+
+
+@pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)
+def test_nothing_is_left_unrendered(generated: Generated, problem_type: str, scenario: str) -> None:
+    repository = generated(problem_type, scenario)
+    for name in sorted(files_of(repository) - {".cruft.json"}):
+        text = (repository / name).read_text(encoding="utf-8")
+        assert not re.search(r"cookiecutter\.|\{\{ |\{%|%\}", text), name
+
+
+@pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)
+def test_a_repository_with_prod_and_dev_and_one_commit(generated: Generated, problem_type: str, scenario: str) -> None:
+    repository = generated(problem_type, scenario)
+    assert git(repository, "branch", "--show-current") == "dev"
+    assert git(repository, "branch", "--format", "%(refname:short)").splitlines() == ["dev", "prod"]
+    assert git(repository, "rev-list", "--count", "--all") == "1"
+    assert git(repository, "status", "--porcelain", "--ignored") == ""
+
+
+@pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)
+def test_ruff_finds_nothing(generated: Generated, problem_type: str, scenario: str) -> None:
+    ruff = CHECKOUT / ".envs" / "lint" / "bin" / "ruff"
+    if not ruff.exists():
+        pytest.skip("the linters' environment is not made: make lint")
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [ruff, *command, "--no-cache", "."],
+            cwd=generated(problem_type, scenario),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "scenario"),
+    # the scenario changes stage files alone, so the second one's turn comes with the slow tests
+    [case if case[1] == "baseline" else pytest.param(*case, marks=pytest.mark.slow) for case in SUPPORTED],
+)
+def test_its_own_tests_pass(generated: Generated, problem_type: str, scenario: str, tmp_path: Path) -> None:
+    repository = generated(problem_type, scenario)
+    done = run(repository, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "own"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+    assert files_of(repository) == FILES | {f"deployment/{stage}.yaml" for stage in STAGES[scenario]}
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_sample_data_fits_the_settings(generated: Generated, problem_type: str, tmp_path: Path) -> None:
+    repository = tmp_path / "churn"
+    subprocess.run(["git", "clone", "--quiet", generated(problem_type, "baseline"), repository], check=True)
+    made = run(repository, "-m", "pipeline", "sample-data")
+    assert made.returncode == 0, made.stderr
+    path = Path(made.stdout.strip())
+    header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+    settings = (repository / "settings.yaml").read_text(encoding="utf-8")
+    target = re.search(r"^  target: (\w+)$", settings, re.MULTILINE)
+    assert target
+    assert header[-1] == target[1]
+    assert f"/data/{path.name}\n" in settings
+    assert git(repository, "status", "--porcelain") == "", "sample data must not come into git"
