@@ -6,8 +6,8 @@ ENVS   := .envs
 MAIN   := $(ENVS)/main
 LINT   := $(ENVS)/lint
 BENCH  := $(ENVS)/bench
-IMAGE  := $(ENVS)/images/sagemaker-xgboost-3.2-0
-IMAGE_REQUIREMENTS := local_aws/images/sagemaker-xgboost-3.2-0/requirements.txt
+# One environment for each container image that local_aws knows.
+IMAGES := $(patsubst local_aws/images/%/requirements.txt,$(ENVS)/images/%,$(wildcard local_aws/images/*/requirements.txt))
 
 # make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1]
 export BUCKET ROLE REGION YES
@@ -18,7 +18,7 @@ export BUCKET ROLE REGION YES
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(MAIN)/.installed $(IMAGE)/.installed ## make the environments to run everything (1.4 GB; the only step that needs a network)
+install: $(MAIN)/.installed $(IMAGES:=/.installed) ## make the environments to run everything (1.4 GB; the only step that needs a network)
 
 demo: install ## generate a project and run its pipeline on this machine, no AWS account
 	@$(MAIN)/bin/python -m tests.story.demo
@@ -74,5 +74,5 @@ $(LINT)/.installed: requirements/lint.txt
 $(BENCH)/.installed: requirements/bench.txt
 	$(call make_environment,$(BENCH),$<)
 
-$(IMAGE)/.installed: $(IMAGE_REQUIREMENTS)
-	$(call make_environment,$(IMAGE),$<)
+$(ENVS)/images/%/.installed: local_aws/images/%/requirements.txt
+	$(call make_environment,$(ENVS)/images/$*,$<)

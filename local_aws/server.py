@@ -42,8 +42,7 @@ def main() -> int:
         with contextlib.ExitStack() as cleanup:
             listener = cleanup.enter_context(_listen(arguments.port))
             state = _lock_state(arguments.state, cleanup) if arguments.state else None
-            scratch = Path(tempfile.mkdtemp(prefix="local_aws-"))
-            cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+            scratch = _scratch_folder(cleanup)
             asyncio.run(_serve(arguments, listener, state, scratch, ready))
     except CannotStart as error:
         _tell(ready, {"error": str(error)})
@@ -108,6 +107,22 @@ def _lock_state(state: Path, cleanup: contextlib.ExitStack) -> Path:
     except BlockingIOError as error:
         raise CannotStart(f"State folder {state} is in use by another local_aws. Stop it or choose another.") from error
     return state
+
+
+def _scratch_folder(cleanup: contextlib.ExitStack) -> Path:
+    """A folder of our own, removed at the end; those of servers that were killed before theirs are removed now."""
+    prefix = f"local_aws-scratch-{os.getuid()}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        # A living server holds its folder's lock.
+        with contextlib.suppress(OSError), (left / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    # Locked before it has the name that others look for, so that none takes it for abandoned.
+    made = Path(tempfile.mkdtemp(prefix="local_aws-starting-"))
+    fcntl.flock(cleanup.enter_context((made / "lock").open("w")), fcntl.LOCK_EX)
+    scratch = made.rename(made.with_name(prefix + made.name.rpartition("-")[2]))
+    cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+    return scratch
 
 
 def _open_store(path: Path | None) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -26,6 +25,7 @@ from local_aws.jobs.runner import Outcome, Run, internal_failure, nothing_found,
 from local_aws.jobs.staging import S3Object, Transfers, list_objects, s3_location
 from local_aws.loopback import Loopback
 from local_aws.sagemaker.job_checks import check_processing_job, check_training_job
+from local_aws.sagemaker.roles import check_role
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Document, Scope, Store, Table
 
@@ -128,7 +128,7 @@ class Jobs:
         """
         check_processing_job(request)
         image = self._images.find(request["AppSpecification"]["ImageUri"])
-        self._check_role(call.scope, request["RoleArn"])
+        check_role(self._loopback, call.scope, request["RoleArn"])
         name = request["ProcessingJobName"]
         arn = call.arn(f"{PROCESSING.noun}/{name.lower()}")
         described = {key: value for key, value in request.items() if key != "Tags"}
@@ -155,7 +155,7 @@ class Jobs:
             )
             for channel in request.get("InputDataConfig", [])
         }
-        self._check_role(call.scope, request["RoleArn"])
+        check_role(self._loopback, call.scope, request["RoleArn"])
         objects = {
             channel["ChannelName"]: _found(listings[channel["ChannelName"]], channel)
             for channel in request.get("InputDataConfig", [])
@@ -179,23 +179,6 @@ class Jobs:
             "CreationTime": now,
             "LastModifiedTime": now,
         }
-
-    def _check_role(self, scope: Scope, arn: str) -> None:
-        """Raise the ValidationException of a role that SageMaker cannot take."""
-        account, resource = arn.split(":", 5)[4:]
-        if account != scope.account:
-            raise validation_error(f"RoleArn {arn}: Cross-account pass role is not allowed.")
-        try:
-            role = self._loopback.client("iam", scope).get_role(RoleName=resource.rpartition("/")[2])["Role"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchEntity":
-                raise
-            role = {}
-        if not _trusts_sagemaker(role.get("AssumeRolePolicyDocument")):
-            raise validation_error(
-                f"Could not assume role {arn}. Please ensure that the role exists and allows principal"
-                " 'sagemaker.amazonaws.com' to assume the role."
-            )
 
     def _start(
         self,
@@ -447,22 +430,6 @@ def _found(listing: Future[list[S3Object]], channel: dict[str, Any]) -> list[S3O
     if not objects:
         raise validation_error(f"InputDataConfig {channel['ChannelName']!r}: {nothing_found(source)}")
     return objects
-
-
-def _trusts_sagemaker(policy: Any) -> bool:
-    """Whether a role's trust policy lets SageMaker assume it."""
-    if isinstance(policy, str):
-        policy = json.loads(policy)
-    for statement in _as_list((policy or {}).get("Statement", [])):
-        principal = statement.get("Principal", {})
-        services = ["*"] if principal == "*" else _as_list(principal.get("Service", []))
-        if statement.get("Effect") == "Allow" and {"*", "sagemaker.amazonaws.com"} & set(services):
-            return True
-    return False
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _described_training_job(request: Request) -> Document:

@@ -11,6 +11,7 @@ from local_aws.loopback import Loopback
 from local_aws.sagemaker.client_tokens import ClientTokens
 from local_aws.sagemaker.definition_reader import DefinitionError, parse_definition
 from local_aws.sagemaker.executions import EXECUTING, STOPPING, Executions
+from local_aws.sagemaker.roles import check_role
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Document, Scope, Store
 
@@ -53,7 +54,7 @@ class Pipelines:
         definition = self._definition(call, request)
         if definition is None:
             raise validation_error("Give either PipelineDefinition or PipelineDefinitionS3Location.")
-        self._require_role(call, request["RoleArn"])
+        check_role(self._loopback, call.scope, request["RoleArn"])
 
         def create() -> Response:
             if self._pipelines.get(call.scope, name) is not None:
@@ -87,7 +88,7 @@ class Pipelines:
         pipeline = self._require(call, request["PipelineName"])
         definition = self._definition(call, request)
         if "RoleArn" in request:
-            self._require_role(call, request["RoleArn"])
+            check_role(self._loopback, call.scope, request["RoleArn"])
         with self._store.lock:
             latest = self._version(call.scope, pipeline)
             number = pipeline["LatestVersion"] + 1
@@ -164,7 +165,7 @@ class Pipelines:
                 raise validation_error(f"{member} is not supported by local_aws: leave it out.")
         pipeline = self._require(call, request["PipelineName"])
         version = self._version(call.scope, pipeline, request.get("PipelineVersionId"))
-        self._require_role(call, version["RoleArn"])
+        check_role(self._loopback, call.scope, version["RoleArn"])
 
         def start() -> Response:
             self._require(call, request["PipelineName"])  # it may have been deleted while IAM was asked
@@ -273,19 +274,6 @@ class Pipelines:
             return body.decode()
         except UnicodeDecodeError as error:
             raise validation_error(f"The pipeline definition at {uri} is not UTF-8 text.") from error
-
-    def _require_role(self, call: Call, arn: str) -> None:
-        account, name = arn.split(":")[4], arn.rpartition("/")[2]
-        if account != call.scope.account:
-            raise validation_error(f"RoleArn '{arn}': Cross-account pass role is not allowed.")
-        try:
-            role = self._loopback.client("iam", call.scope).get_role(RoleName=name)["Role"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchEntity":
-                raise
-            role = {}
-        if role.get("Arn") != arn:
-            raise validation_error(f"RoleArn '{arn}': there is no such role; create it in IAM first.")
 
 
 def _settings(document: Document) -> Document:

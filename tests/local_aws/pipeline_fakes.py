@@ -24,6 +24,7 @@ from local_aws.store import Scope, Store
 SCOPE = Scope("123456789012", "eu-central-1")
 CALL = Call(SCOPE, "123456789012")
 ROLE = "arn:aws:iam::123456789012:role/pipeline"
+TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}}]}
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
 MEMBERS = {
     "Processing": ("ProcessingJobName", "ProcessingJobArn", "ProcessingJobStatus", "processing-job"),
@@ -128,7 +129,7 @@ class FakeLoopback:
     def get_role(self, RoleName: str) -> dict[str, Any]:
         for arn in self.roles:
             if arn.rpartition("/")[2] == RoleName:
-                return {"Role": {"Arn": arn}}
+                return {"Role": {"Arn": arn, "AssumeRolePolicyDocument": TRUST}}
         raise ClientError({"Error": {"Code": "NoSuchEntity", "Message": "no"}}, "GetRole")
 
 

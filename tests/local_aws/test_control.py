@@ -168,6 +168,18 @@ def test_without_a_state_folder_nothing_is_left_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with LocalAWS() as aws:
+        aws.kill()
+        left = list(tmp_path.glob("local_aws-scratch-*"))
+    with LocalAWS():
+        assert len(left) == 1
+        assert not left[0].exists()
+        assert len(list(tmp_path.glob("local_aws-scratch-*"))) == 1
+
+
 def test_with_a_state_folder_generic_and_sagemaker_resources_survive_a_restart(tmp_path):
     with LocalAWS(state=tmp_path / "state") as aws:
         aws.client("s3").create_bucket(Bucket="bucket")

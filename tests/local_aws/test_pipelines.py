@@ -57,7 +57,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "CreatePipeline",
         create_request(RoleArn=f"{ROLE}-not"),
         "ValidationException",
-        f"RoleArn '{ROLE}-not': there is no such role",
+        f"Could not assume role {ROLE}-not. Please ensure that the role exists",
     ),
     ("CreatePipeline", create_request(RoleArn=ELSEWHERE), "ValidationException", "Cross-account pass role"),
     (
@@ -68,7 +68,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("UpdatePipeline", {"PipelineName": "none"}, "ResourceNotFound", "pipeline/none' does not exist"),
     ("UpdatePipeline", {"PipelineName": "churn", "PipelineDefinition": "{}"}, "ValidationException", "Version must be"),
-    ("UpdatePipeline", {"PipelineName": "churn", "RoleArn": f"{ROLE}-not"}, "ValidationException", "no such role"),
+    (
+        "UpdatePipeline",
+        {"PipelineName": "churn", "RoleArn": f"{ROLE}-not"},
+        "ValidationException",
+        "Please ensure that the role exists",
+    ),
     ("DescribePipeline", {"PipelineName": "none"}, "ResourceNotFound", "pipeline/none' does not exist"),
     ("DescribePipeline", {"PipelineName": ARN.replace("central", "west")}, "ResourceNotFound", "eu-west-1"),
     (
@@ -276,7 +281,7 @@ def test_a_token_used_for_another_request_is_a_conflict(service: Service) -> Non
 def test_a_role_deleted_since_stops_the_start(service: Service) -> None:
     service.create(ONE)
     service.loopback.roles.clear()
-    assert "there is no such role" in refused(service, "StartPipelineExecution", PipelineName="churn")[1]
+    assert "Please ensure that the role exists" in refused(service, "StartPipelineExecution", PipelineName="churn")[1]
 
 
 @pytest.mark.parametrize("other", [Scope("999999999999", "eu-central-1"), Scope("123456789012", "eu-west-1")])

@@ -199,5 +199,5 @@ def test_an_unknown_image_fails_its_step_by_name(workshop: PipelineWorkshop) -> 
 
 def test_a_role_that_is_not_there_is_refused_at_the_creation(workshop: PipelineWorkshop) -> None:
     workshop.role += "-not"
-    with pytest.raises(ClientError, match=r"ValidationException.*there is no such role"):
+    with pytest.raises(ClientError, match=r"ValidationException.*Please ensure that the role exists"):
         workshop.create(definition(processing("A")))

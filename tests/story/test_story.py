@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def told(aws: LocalAWS, role: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def repository(told: Story, tmp_path: Path) -> Iterator[Repository]:
+def repository(told: Story, tmp_path: Path) -> Repository:
     """A clone of the told repository, to change at will; same project, same AWS."""
     folder = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(told.repository), str(folder)], check=True)
@@ -297,9 +296,9 @@ def test_two_pushes_of_one_branch_at_once_each_run_their_own_code(repository, aw
         package["MetadataProperties"]["GeneratedBy"]: package["CustomerMetadataProperties"]
         for package in versions(aws, "told-dev")
     }
-    for clone, depth, output in zip((repository, other), ("2", "3"), outputs, strict=True):
+    for clone, expected, output in zip((repository, other), ("2", "3"), outputs, strict=True):
         carried = registered[started(output)]
-        assert carried["hyperparameter.max_depth"] == depth
+        assert carried["hyperparameter.max_depth"] == expected
         assert carried["git.commit"] == clone.git("rev-parse", "HEAD")
 
 
