@@ -30,6 +30,7 @@ FILES = {
     "pipeline/lineage.py",
     "pipeline/metrics.py",
     "pipeline/names.py",
+    "pipeline/parameters.py",
     "pipeline/registry.py",
     "pipeline/report.py",
     "pipeline/sample_data.py",

@@ -1,0 +1,258 @@
+"""AWS's less usual answers, given by botocore's Stubber: names that are taken, pages, buckets of others, refusals."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import ANY, Stubber
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-dev"
+EXECUTION = f"{ARN}/execution/abcdefghijkl"
+
+
+@pytest.fixture(scope="module")
+def pipeline(generated: Callable[..., Path]) -> Iterator[SimpleNamespace]:
+    """The modules of a generated repository's `pipeline` package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(generated("regression")))
+        patch.setattr(sys, "dont_write_bytecode", True)
+        names = ("aws", "errors", "execution", "registry")
+        yield SimpleNamespace(**{name: importlib.import_module(f"pipeline.{name}") for name in names})
+        for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
+            del sys.modules[name]
+
+
+class Account:
+    """Stands in for a boto3 session: one stubbed client for each service."""
+
+    region_name = "us-east-1"
+
+    def __init__(self) -> None:
+        self.stubs: dict[str, Stubber] = {}
+
+    def stub(self, service: str) -> Stubber:
+        if service not in self.stubs:
+            client = boto3.client(
+                service, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+            )
+            self.stubs[service] = Stubber(client)
+            self.stubs[service].activate()
+        return self.stubs[service]
+
+    def client(self, service: str) -> Any:
+        return self.stub(service).client
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    made = Account()
+    yield made
+    for stub in made.stubs.values():
+        stub.assert_no_pending_responses()
+
+
+def upsert(pipeline: SimpleNamespace, account: Account) -> Any:
+    return pipeline.execution.upsert(
+        account, "churn-dev", "About churn", "{}", "arn:aws:iam::123456789012:role/r", {"modelyard:stage": "dev"}
+    )
+
+
+def test_a_new_pipeline_is_created_and_its_version_asked_for(pipeline: SimpleNamespace, account: Account) -> None:
+    sagemaker = account.stub("sagemaker")
+    sagemaker.add_response("create_pipeline", {"PipelineArn": ARN})
+    sagemaker.add_response("update_pipeline", {"PipelineArn": ARN, "PipelineVersionId": 2})
+    assert upsert(pipeline, account) == 2
+
+
+def test_a_pipeline_whose_name_is_taken_is_updated_with_its_tags(pipeline: SimpleNamespace, account: Account) -> None:
+    sagemaker = account.stub("sagemaker")
+    sagemaker.add_client_error(
+        "create_pipeline",
+        "ValidationException",
+        "Pipeline names must be unique within an AWS account and region. Pipeline with name (churn-dev) already exists.",
+    )
+    sagemaker.add_response("describe_pipeline", {"PipelineArn": ARN}, {"PipelineName": "churn-dev"})
+    sagemaker.add_response("add_tags", {}, {"ResourceArn": ARN, "Tags": [{"Key": "modelyard:stage", "Value": "dev"}]})
+    sagemaker.add_response("update_pipeline", {"PipelineArn": ARN, "PipelineVersionId": 7})
+    assert upsert(pipeline, account) == 7
+
+
+def test_another_fault_of_the_pipeline_is_not_taken_for_a_taken_name(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    account.stub("sagemaker").add_client_error("create_pipeline", "ValidationException", "Unable to parse definition")
+    with pytest.raises(ClientError, match="Unable to parse"):
+        upsert(pipeline, account)
+
+
+def test_an_execution_is_of_exactly_the_version_that_was_upserted(pipeline: SimpleNamespace, account: Account) -> None:
+    account.stub("sagemaker").add_response(
+        "start_pipeline_execution",
+        {"PipelineExecutionArn": EXECUTION},
+        {
+            "PipelineName": "churn-dev",
+            "PipelineVersionId": 7,
+            "PipelineParameters": [{"Name": "eta", "Value": "0.3"}],
+            "PipelineExecutionDisplayName": "commit-abcdefabcdef",
+            "ClientRequestToken": ANY,
+        },
+    )
+    assert pipeline.execution.start(account, "churn-dev", {"eta": "0.3"}, 7, "abcdef" * 7) == EXECUTION
+
+
+def test_the_fingerprint_covers_every_page_and_nothing_else(pipeline: SimpleNamespace, account: Account) -> None:
+    def fingerprint(*objects: tuple[str, int, str]) -> str:
+        contents = [{"Key": key, "Size": size, "ETag": etag} for key, size, etag in objects]
+        half = len(contents) // 2
+        s3 = account.stub("s3")
+        wanted = {"Bucket": "b", "Prefix": "data/"}
+        first = {"Contents": contents[:half], "IsTruncated": True, "NextContinuationToken": "more"}
+        s3.add_response("list_objects_v2", first, wanted)
+        s3.add_response("list_objects_v2", {"Contents": contents[half:]}, {**wanted, "ContinuationToken": "more"})
+        return str(pipeline.aws.data_fingerprint(account, "s3://b/data/"))
+
+    one, two = ("data/1.csv", 5, "etag-1"), ("data/2.csv", 6, "etag-2")
+    same = fingerprint(one, two)
+    assert fingerprint(two, one) == same
+    assert fingerprint(one, ("data/2.csv", 6, "etag-3")) != same
+    assert fingerprint(one, ("data/3.csv", 6, "etag-2")) != same
+
+
+def test_only_empty_objects_are_no_data(pipeline: SimpleNamespace, account: Account) -> None:
+    account.stub("s3").add_response("list_objects_v2", {"Contents": [{"Key": "data/", "Size": 0, "ETag": "x"}]})
+    with pytest.raises(pipeline.errors.InputError, match="only empty objects there"):
+        pipeline.aws.data_fingerprint(account, "s3://b/data/")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "no such bucket"), (403, "does not belong to account 123456789012"), (301, "not in us-east-1")],
+)
+def test_a_bucket_that_cannot_be_used_is_said(
+    pipeline: SimpleNamespace, account: Account, status: int, message: str
+) -> None:
+    account.stub("sts").add_response("get_caller_identity", {"Account": "123456789012"})
+    account.stub("s3").add_client_error("head_bucket", str(status), http_status_code=status)
+    with pytest.raises(pipeline.errors.InputError, match=message):
+        pipeline.aws.check_bucket(account, "b")
+
+
+def test_the_buckets_owner_is_asked_for(pipeline: SimpleNamespace, account: Account) -> None:
+    account.stub("sts").add_response("get_caller_identity", {"Account": "123456789012"})
+    account.stub("s3").add_response("head_bucket", {}, {"Bucket": "b", "ExpectedBucketOwner": "123456789012"})
+    pipeline.aws.check_bucket(account, "b")
+
+
+def test_code_that_is_in_the_bucket_already_is_not_sent_again(pipeline: SimpleNamespace, account: Account) -> None:
+    s3 = account.stub("s3")
+    s3.add_response("head_object", {}, {"Bucket": "b", "Key": "k"})
+    assert pipeline.aws.put_if_absent(account, "b", "k", b"x") is False
+    s3.add_client_error("head_object", "404", http_status_code=404)
+    s3.add_response("put_object", {}, {"Bucket": "b", "Key": "k", "Body": b"x"})
+    assert pipeline.aws.put_if_absent(account, "b", "k", b"x") is True
+    s3.add_client_error("head_object", "403", http_status_code=403)
+    with pytest.raises(ClientError):
+        pipeline.aws.put_if_absent(account, "b", "k", b"x")
+
+
+def test_a_role_given_by_its_arn_is_not_asked_for(pipeline: SimpleNamespace, account: Account) -> None:
+    arn = "arn:aws:iam::123456789012:role/path/pipeline"
+    assert pipeline.aws.resolve_role(account, arn) == arn
+    role = {
+        "Path": "/",
+        "RoleName": "pipeline",
+        "RoleId": "AROA" + "x" * 12,
+        "Arn": arn,
+        "CreateDate": datetime.now(UTC),
+    }
+    account.stub("iam").add_response("get_role", {"Role": role}, {"RoleName": "pipeline"})
+    assert pipeline.aws.resolve_role(account, "pipeline") == arn
+
+
+def test_a_group_that_is_there_keeps_its_versions_and_gets_the_tags(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    sagemaker = account.stub("sagemaker")
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/churn-dev"
+    sagemaker.add_client_error(
+        "create_model_package_group", "ValidationException", f"Model Package Group already exists: {arn}"
+    )
+    sagemaker.add_response(
+        "describe_model_package_group",
+        {
+            "ModelPackageGroupName": "churn-dev",
+            "ModelPackageGroupArn": arn,
+            "CreationTime": datetime.now(UTC),
+            "CreatedBy": {},
+            "ModelPackageGroupStatus": "Completed",
+        },
+    )
+    sagemaker.add_response("add_tags", {}, {"ResourceArn": arn, "Tags": ANY})
+    assert pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"]) == {"churn-dev": False}
+
+
+def test_a_refusal_is_not_taken_for_a_group_that_is_there(pipeline: SimpleNamespace, account: Account) -> None:
+    account.stub("sagemaker").add_client_error("create_model_package_group", "AccessDeniedException", "not authorized")
+    with pytest.raises(ClientError, match="not authorized"):
+        pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"])
+
+
+def test_watching_reports_each_change_once_and_asks_ever_more_seldom(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    sagemaker = account.stub("sagemaker")
+    start = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+    def answer(execution: str, **step: Any) -> None:
+        sagemaker.add_response("describe_pipeline_execution", {"PipelineExecutionStatus": execution})
+        steps = [{"StepName": "Train", "StartTime": start, **step}] if step else []
+        sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": steps})
+
+    answer("Executing")
+    for _ in range(20):
+        answer("Executing", StepStatus="Executing")
+    answer("Failed", StepStatus="Failed", EndTime=start.replace(minute=2), FailureReason="too hot")
+    reported: list[Any] = []
+    pauses: list[float] = []
+    ended = pipeline.execution.watch(account, EXECUTION, reported.append, pauses.append)
+    assert ended["PipelineExecutionStatus"] == "Failed"
+    assert [(step.status, step.reason) for step in reported] == [("Executing", ""), ("Failed", "too hot")]
+    assert reported[1].seconds == 120
+    assert pauses[:2] == [0.65, 0.5]
+    assert pauses[1:] == sorted(pauses[1:])
+    assert pauses[-1] == 10
+
+
+def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    step = pipeline.execution.Step("Train", "Failed", 1.0, "", False, ("TrainingJob", "pipelines-abc-train-xyz"))
+    logs = account.stub("logs")
+    streams = [
+        {"logStreamName": "pipelines-abc-Preprocess-123/algo-1-1"},
+        {"logStreamName": "pipelines-abc-Train-xyz/algo-1-1"},
+    ]
+    wanted = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": "pipelines-abc"}
+    logs.add_response("describe_log_streams", {"logStreams": streams}, wanted)
+    logs.add_response(
+        "get_log_events",
+        {"events": [{"timestamp": 1, "message": "first"}, {"timestamp": 2, "message": "last"}]},
+        {
+            "logGroupName": "/aws/sagemaker/TrainingJobs",
+            "logStreamName": "pipelines-abc-Train-xyz/algo-1-1",
+            "limit": 20,
+            "startFromHead": False,
+        },
+    )
+    assert pipeline.execution.last_log_lines(account, step) == ["first", "last"]
+    logs.add_client_error("describe_log_streams", "ResourceNotFoundException", "no such group")
+    assert pipeline.execution.last_log_lines(account, step) == []
