@@ -9,6 +9,9 @@ echo "ruff, mypy: local_aws and tests"
 "$LINT/ruff" format --check .
 "$LINT/mypy"
 
+echo "ruff: hooks (Jinja stands in their strings only)"
+"$LINT/ruff" check --isolated --line-length 120 --select E,F,W,I,B hooks/*.py
+
 echo "CI files against their schemas"
 "$LINT/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
