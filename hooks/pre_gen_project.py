@@ -20,13 +20,13 @@ BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 BUCKET_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
-STAGES = ("feature", "dev", "prod", "champion", "challenger")
 
 
 def faults(answers, folder):
     """What is wrong with the answers and the folder, one text each; nothing when all is well."""
     found = []
     project = answers["project"]
+    # 32, as SageMaker Projects allows: every name made of it then keeps its own limit (63 for groups and endpoints)
     if len(project) > 32 or not PROJECT.fullmatch(project):
         found.append(
             "project %r: write at most 32 letters, digits and hyphens; begin with a letter, end with a letter or digit"
@@ -43,11 +43,6 @@ def faults(answers, folder):
             "pipeline_role %r: write a role's name (at most 64 letters, digits and _+=,.@-) "
             "or its ARN (arn:aws:iam::<12 digits>:role/<name>)" % role
         )
-    found += [
-        "project %r: the %s %r would be longer than %d characters: choose a shorter name" % (project, what, name, limit)
-        for what, name, limit in derived_names(project)
-        if len(name) > limit
-    ]
     if os.listdir(folder):
         found.append("the folder %s exists and is not empty: it is left as it is; choose another place" % folder)
     return found
@@ -59,8 +54,8 @@ def description_faults(description):
         return ["description %r: write one line of 1 to 1024 printable characters" % description]
     if re.search("[{][%#{]", description):
         return [
-            "description %r: an opening brace before another brace, %% or # would be taken for template code by updates: "
-            "leave it out" % description
+            "description %r: an opening brace before another brace, %% or # would be taken for template code "
+            "by updates: leave it out" % description
         ]
     return []
 
@@ -86,15 +81,6 @@ def is_ip_address(text):
     except ValueError:
         return False
     return True
-
-
-def derived_names(project):
-    """(what it is, the longest such name, its limit) of everything that AWS will call after the project."""
-    longest_branch = "feature-" + 40 * "x" + "-123abc"
-    yield "pipeline name", "%s-%s" % (project, longest_branch), 256
-    for stage in STAGES:
-        yield "model package group name", "%s-%s" % (project, stage), 63
-        yield "endpoint name", "%s-%s" % (project, stage), 63
 
 
 if __name__ == "__main__":
