@@ -78,7 +78,7 @@ def test_a_pipeline_whose_name_is_taken_is_updated_with_its_tags(pipeline: Simpl
     sagemaker.add_client_error(
         "create_pipeline",
         "ValidationException",
-        "Pipeline names must be unique within an AWS account and region. Pipeline with name (churn-dev) already exists.",
+        "Pipeline with name (churn-dev) already exists.",
     )
     sagemaker.add_response("describe_pipeline", {"PipelineArn": ARN}, {"PipelineName": "churn-dev"})
     sagemaker.add_response("add_tags", {}, {"ResourceArn": ARN, "Tags": [{"Key": "modelyard:stage", "Value": "dev"}]})
@@ -223,13 +223,25 @@ def test_watching_reports_each_change_once_and_asks_ever_more_seldom(
     answer("Failed", StepStatus="Failed", EndTime=start.replace(minute=2), FailureReason="too hot")
     reported: list[Any] = []
     pauses: list[float] = []
-    ended = pipeline.execution.watch(account, EXECUTION, reported.append, pauses.append)
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        return False
+
+    ended = pipeline.execution.watch(account, EXECUTION, reported.append, wait)
     assert ended["PipelineExecutionStatus"] == "Failed"
     assert [(step.status, step.reason) for step in reported] == [("Executing", ""), ("Failed", "too hot")]
     assert reported[1].seconds == 120
     assert pauses[:2] == [0.65, 0.5]
     assert pauses[1:] == sorted(pauses[1:])
     assert pauses[-1] == 10
+
+
+def test_watching_can_be_stopped_while_the_execution_goes_on(pipeline: SimpleNamespace, account: Account) -> None:
+    sagemaker = account.stub("sagemaker")
+    sagemaker.add_response("describe_pipeline_execution", {"PipelineExecutionStatus": "Executing"})
+    sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": []})
+    assert pipeline.execution.watch(account, EXECUTION, print, lambda seconds: True) is None
 
 
 def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(

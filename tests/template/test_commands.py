@@ -284,6 +284,21 @@ def test_what_was_never_started_cannot_be_watched(copy: Project) -> None:
     assert "was never started" in done.stderr
 
 
+def test_data_for_a_bucket_that_is_not_there_is_not_sent(copy: Project) -> None:
+    copy.change("settings.yaml", f"uri: s3://{BUCKET}/", "uri: s3://not-there/")
+    done = copy.pipeline("upload-data", str(copy.repository / "README.md"))
+    assert done.returncode == 2
+    assert "not-there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_versions_of_the_branch_prod_need_a_stage(copy: Project) -> None:
+    done = copy.pipeline("versions", "--branch", "prod")
+    assert (done.returncode, "--stage" in done.stderr) == (2, True)
+    empty = copy.pipeline("versions", "--stage", "prod")
+    assert (empty.returncode, empty.stdout) == (0, "no version is registered in churn-prod yet\n")
+
+
 def test_a_server_that_is_not_there_is_said(copy: Project) -> None:
     done = run(
         copy.repository,
@@ -293,7 +308,7 @@ def test_a_server_that_is_not_there_is_said(copy: Project) -> None:
         **{**copy.aws.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
     )
     assert done.returncode == 2
-    assert "AWS cannot be reached" in done.stderr
+    assert "calling AWS failed" in done.stderr
 
 
 def test_an_execution_that_has_ended_can_be_watched_again(

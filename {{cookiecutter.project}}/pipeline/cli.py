@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, execution, registry, report, sample_data
+from pipeline import aws, execution, parameters, registry, report, sample_data
 from pipeline.errors import InputError
 from pipeline.lineage import current_branch, read_lineage
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
-from pipeline.settings import S3_URI, Settings, check_threshold, load_settings
+from pipeline.settings import Settings, load_settings
 from pipeline.source import build_archives
 from pipeline.stage_file import STAGES, StageFiles, load_stage_files
 
@@ -41,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
     except ClientError as error:
         print(f"error: AWS refused {error.operation_name}: {error.response['Error']['Message']}", file=sys.stderr)
-    except BotoCoreError as error:
-        print(f"error: AWS cannot be reached: {error}", file=sys.stderr)
+    except (BotoCoreError, Boto3Error) as error:
+        print(f"error: calling AWS failed: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -86,12 +90,11 @@ def upsert(options: argparse.Namespace) -> int:
 def start(options: argparse.Namespace) -> int:
     settings = load_settings()
     names = _names(settings, options.branch)
-    wanted = dict(_name_and_value(text) for text in options.parameter)
-    data_uri = wanted.get("DataUri", settings.data.uri)
-    _check_data_uri(data_uri)
-    wanted.setdefault("DataFingerprint", aws.data_fingerprint(aws.session(settings), data_uri))
-    version, commit = _upsert(settings, names, wanted)
-    arn = execution.start(aws.session(settings), names.pipeline, wanted, version, commit.lineage.commit)
+    values = parameters.parse(settings, options.parameter)
+    connection = aws.session(settings)
+    values[parameters.FINGERPRINT] = aws.data_fingerprint(connection, values.get("DataUri", settings.data.uri))
+    version, commit = _upsert(settings, names)
+    arn = execution.start(connection, names.pipeline, values, version, commit.lineage.commit)
     print(f"started {arn}")
     return _watch(settings, arn) if options.watch else OK
 
@@ -106,7 +109,7 @@ def watch(options: argparse.Namespace) -> int:
 
 def versions(options: argparse.Namespace) -> int:
     settings = load_settings()
-    stage = options.stage or stage_of(current_branch(options.branch))
+    stage = options.stage or _stage_to_list(current_branch(options.branch))
     found = registry.versions(aws.session(settings), group_name(settings.project, stage), options.limit)
     if options.json:
         print(json.dumps(found, indent=2))
@@ -133,6 +136,12 @@ def upload_data(options: argparse.Namespace) -> int:
     return OK
 
 
+def _stage_to_list(branch: str) -> str:
+    if branch == "prod":
+        raise InputError("versions for the branch prod: say with --stage of which stage (prod, champion, challenger)")
+    return stage_of(branch)
+
+
 def _names(settings: Settings, branch: str | None) -> Names:
     return names_of(settings.project, current_branch(branch), settings.aws.sagemaker_project_id)
 
@@ -144,7 +153,7 @@ def _compile(settings: Settings, names: Names, stage_files: StageFiles, role_arn
     return compile_definition(settings, commit, role_arn), commit
 
 
-def _upsert(settings: Settings, names: Names, wanted: dict[str, str] | None = None) -> tuple[int | None, Commit]:
+def _upsert(settings: Settings, names: Names) -> tuple[int | None, Commit]:
     """Checks what can be checked, then uploads code and stage files, then creates or updates the pipeline."""
     connection = aws.session(settings)
     stage_files = load_stage_files()
@@ -152,18 +161,42 @@ def _upsert(settings: Settings, names: Names, wanted: dict[str, str] | None = No
     registry.check_group(connection, names.group)
     role_arn = aws.resolve_role(connection, settings.aws.role)
     compiled, commit = _compile(settings, names, stage_files, role_arn)
-    _check_parameters(settings, compiled, wanted or {})
 
     objects = {archive.key: archive.content for archive in commit.archives}
     prefix = stage_files.prefix(settings.project)
     objects |= {f"{prefix}{stage}.yaml": content for stage, content in stage_files.contents.items()}
     for key, content in objects.items():
         aws.put_if_absent(connection, settings.aws.bucket, key, content)
-    version = execution.upsert(
-        connection, names.pipeline, settings.description, compiled, role_arn, tags=names.tags
-    )
+    version = execution.upsert(connection, names.pipeline, settings.description, compiled, role_arn, tags=names.tags)
     print(f"pipeline {names.pipeline}" + (f", version {version}" if version is not None else ""))
     return version, commit
+
+
+class _Interrupt:
+    """Whether Ctrl-C was pressed. As an exception it could strike inside a finalizer, where Python drops it."""
+
+    pressed = False
+
+    def wait(self, seconds: float) -> bool:
+        """Lets the seconds pass, or fewer when Ctrl-C is pressed; returns whether it was."""
+        until = time.monotonic() + seconds
+        while not self.pressed and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        return self.pressed
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[_Interrupt]:
+    interrupt = _Interrupt()
+
+    def press(*_: object) -> None:
+        interrupt.pressed = True
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _watch(settings: Settings, arn: str) -> int:
@@ -175,9 +208,9 @@ def _watch(settings: Settings, arn: str) -> int:
         if step.status == "Failed":
             failed.append(step)
 
-    try:
-        ended = execution.watch(connection, arn, on_change)
-    except KeyboardInterrupt:
+    with _ctrl_c() as interrupt:
+        ended = execution.watch(connection, arn, on_change, interrupt.wait)
+    if ended is None:
         print(
             f"\nno longer watching; the execution goes on. To stop it:\n  aws sagemaker stop-pipeline-execution "
             f"--region {settings.aws.region} --pipeline-execution-arn {arn}",
@@ -193,37 +226,6 @@ def _watch(settings: Settings, arn: str) -> int:
     if not failed and ended.get("FailureReason"):
         out.print(ended["FailureReason"], style="red", markup=False)
     return {"Succeeded": OK, "Failed": EXECUTION_FAILED, "Stopped": EXECUTION_STOPPED}[status]
-
-
-def _name_and_value(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise InputError(f"--parameter {text!r}: write Name=Value")
-    return name, value
-
-
-def _check_data_uri(uri: str) -> None:
-    if not re.match(S3_URI, uri) or len(uri) > 256:
-        raise InputError(
-            f"--parameter DataUri={uri}: must be s3://bucket/key of at most 256 letters, digits, spaces and _.:/=+-@"
-        )
-
-
-def _check_parameters(settings: Settings, compiled: str, wanted: dict[str, str]) -> None:
-    from pipeline.definition import parameters_of, threshold_parameter
-
-    known = parameters_of(compiled)
-    for name, value in wanted.items():
-        if name not in known:
-            raise InputError(f"--parameter {name}: there is no such parameter (there are {', '.join(known)})")
-        kind = {"Integer": int, "Float": float}.get(known[name]["Type"], str)
-        try:
-            number = kind(value)
-            if name == threshold_parameter(settings):
-                check_threshold(number, settings.gate.metric, settings.metric)
-        except ValueError as error:
-            fault = error if name == threshold_parameter(settings) else f"must be {known[name]['Type']}"
-            raise InputError(f"--parameter {name}={value}: {fault}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -256,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument("--watch", action="store_true", help="watch the execution until it ends")
     watching = add("watch", watch, "watch an execution until it ends; Ctrl-C stops watching alone", branch=True)
     watching.add_argument("execution", nargs="?", metavar="EXECUTION_ARN", help="default: the branch's newest")
-    listing = add("versions", versions, "list the registered versions with their metrics, the newest first", branch=True)
+    listing = add(
+        "versions", versions, "list the registered versions with their metrics, the newest first", branch=True
+    )
     listing.add_argument("--stage", choices=STAGES, help="of this stage (default: the branch's)")
     listing.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
     listing.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -7,7 +7,6 @@ cache (SageMaker developer guide, "Caching pipeline steps", lists what the cache
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,13 @@ from sagemaker.core.drift_check_baselines import DriftCheckBaselines
 from sagemaker.core.metadata_properties import MetadataProperties
 from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
 from sagemaker.core.processing import Processor
-from sagemaker.core.shapes import MetricDefinition, ProcessingInput, ProcessingOutput, ProcessingS3Input, ProcessingS3Output
+from sagemaker.core.shapes import (
+    MetricDefinition,
+    ProcessingInput,
+    ProcessingOutput,
+    ProcessingS3Input,
+    ProcessingS3Output,
+)
 from sagemaker.core.training.configs import Compute, InputData, OutputDataConfig, StoppingCondition, Tag
 from sagemaker.core.workflow.conditions import ConditionGreaterThanOrEqualTo, ConditionLessThanOrEqualTo
 from sagemaker.core.workflow.execution_variables import ExecutionVariables
@@ -41,12 +46,13 @@ from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep, Training
 from sagemaker.serve.model_builder import ModelBuilder
 from sagemaker.train import ModelTrainer
 
+from pipeline import parameters
 from pipeline.lineage import Lineage
+from pipeline.metrics import METRICS
 from pipeline.names import Names
 from pipeline.settings import Job, Settings
 from pipeline.source import Archives
 from pipeline.stage_file import StageFiles
-from steps.metrics import METRICS
 
 # One image for every step, so that what trains, evaluates and serves has the same libraries.
 IMAGE_VERSION = "3.2-0"
@@ -75,13 +81,8 @@ class Commit:
 
 def compile_definition(settings: Settings, commit: Commit, role_arn: str) -> str:
     """The pipeline's definition, JSON. role_arn: the role of the pipeline and its jobs."""
-    return _Definition(settings, commit, role_arn).pipeline().definition()
-
-
-def threshold_parameter(settings: Settings) -> str:
-    """The threshold's name among the pipeline's parameters: MinimumAuc, MaximumRmse."""
-    side = "Minimum" if settings.metric.higher_is_better else "Maximum"
-    return side + "".join(part.capitalize() for part in settings.gate.metric.split("_"))
+    with sdk.no_credentials():
+        return _Definition(settings, commit, role_arn).pipeline().definition()
 
 
 class _Definition:
@@ -91,12 +92,16 @@ class _Definition:
         self.image = image_uris.retrieve("xgboost", settings.aws.region, version=IMAGE_VERSION)
         self.tags = [{"Key": key, "Value": value} for key, value in commit.names.tags.items()]
         self.data_uri = ParameterString("DataUri", default_value=settings.data.uri)
-        self.fingerprint = ParameterString("DataFingerprint", default_value=NOT_COMPUTED)
+        self.fingerprint = ParameterString(parameters.FINGERPRINT, default_value=NOT_COMPUTED)
         self.instance_types = {
             step: ParameterString(f"{step.capitalize()}InstanceType", default_value=job.instance_type)
-            for step, job in (("preprocess", settings.preprocess), ("train", settings.train), ("evaluate", settings.evaluate))
+            for step, job in (
+                ("preprocess", settings.preprocess),
+                ("train", settings.train),
+                ("evaluate", settings.evaluate),
+            )
         }
-        self.threshold = ParameterFloat(threshold_parameter(settings), default_value=settings.gate.threshold)
+        self.threshold = ParameterFloat(parameters.threshold_name(settings), default_value=settings.gate.threshold)
         self.hyperparameters = {
             name: (ParameterInteger if isinstance(value, int) else ParameterFloat)(name, default_value=value)
             for name, value in settings.train.hyperparameters.model_dump(exclude_none=True).items()
@@ -182,9 +187,7 @@ class _Definition:
                 for metric in TRAINING_METRICS[self.settings.problem_type]
             ]
         )
-        return TrainingStep(
-            name="Train", step_args=trainer.train(), cache_config=CACHE, retry_policies=_job_retries()
-        )
+        return TrainingStep(name="Train", step_args=trainer.train(), cache_config=CACHE, retry_policies=_job_retries())
 
     def evaluate(self, preprocess: ProcessingStep, train: TrainingStep) -> ProcessingStep:
         self.evaluation = PropertyFile(name="Evaluation", output_name="evaluation", path="evaluation.json")
@@ -230,7 +233,7 @@ class _Definition:
                             value,
                             f", but must be {'at least' if higher else 'at most'} ",
                             self.threshold.to_string(),
-                            f" ({threshold_parameter(self.settings)}): no model version was registered",
+                            f" ({parameters.threshold_name(self.settings)}): no model version was registered",
                         ],
                     ),
                 )
@@ -354,11 +357,6 @@ def metadata_value(text: str) -> str:
     return re.sub(r"[^\w .:/=+@-]", "_", text)[:256]
 
 
-def parameters_of(definition: str) -> dict[str, dict[str, Any]]:
-    """A definition's parameters by name, each with Type and DefaultValue."""
-    return {parameter["Name"]: parameter for parameter in json.loads(definition)["Parameters"]}
-
-
 def _output_of(step: ProcessingStep, name: str) -> Any:
     """Where the step's output lies; after a cache hit, where that of the earlier execution lies."""
     return step.properties.ProcessingOutputConfig.Outputs[name].S3Output.S3Uri
@@ -378,7 +376,10 @@ def _job_retries() -> list[Any]:
     return [
         _service_retry(),
         SageMakerJobStepRetryPolicy(
-            exception_types=[SageMakerJobExceptionTypeEnum.INTERNAL_ERROR, SageMakerJobExceptionTypeEnum.CAPACITY_ERROR],
+            exception_types=[
+                SageMakerJobExceptionTypeEnum.INTERNAL_ERROR,
+                SageMakerJobExceptionTypeEnum.CAPACITY_ERROR,
+            ],
             interval_seconds=60,
             backoff_rate=2.0,
             max_attempts=3,

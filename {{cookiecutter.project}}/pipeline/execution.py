@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,11 +89,12 @@ def newest_execution(aws: boto3.Session, name: str) -> str:
 
 
 def watch(
-    aws: boto3.Session, execution_arn: str, report: Callable[[Step], None], sleep: Callable[[float], None] = time.sleep
-) -> dict[str, Any]:
+    aws: boto3.Session, execution_arn: str, report: Callable[[Step], None], wait: Callable[[float], bool]
+) -> dict[str, Any] | None:
     """Reports every change of every step until the execution ends; returns DescribePipelineExecution's answer.
 
     Asks twice a second while things change, more and more seldom (every 10 s at last) while nothing does.
+    wait: lets so many seconds pass; returns whether to stop watching, and then None is returned.
     """
     sagemaker = aws.client("sagemaker")
     reported: dict[str, str] = {}
@@ -111,7 +111,8 @@ def watch(
         if execution["PipelineExecutionStatus"] in FINAL:
             return execution
         pause = 0.5 if changed else min(pause * 1.3, 10.0)
-        sleep(pause)
+        if wait(pause):
+            return None
 
 
 def steps(aws: boto3.Session, execution_arn: str) -> Iterator[Step]:
@@ -129,16 +130,26 @@ def last_log_lines(aws: boto3.Session, step: Step) -> list[str]:
     logs, (kind, job) = aws.client("logs"), step.job
     lines: list[tuple[int, str]] = []
     try:
-        streams = logs.describe_log_streams(logGroupName=LOG_GROUPS[kind], logStreamNamePrefix=f"{job}/")["logStreams"]
-        for stream in streams:
+        for name in _log_streams(logs, LOG_GROUPS[kind], job):
             events = logs.get_log_events(
-                logGroupName=LOG_GROUPS[kind], logStreamName=stream["logStreamName"], limit=LOG_LINES, startFromHead=False
+                logGroupName=LOG_GROUPS[kind],
+                logStreamName=name,
+                limit=LOG_LINES,
+                startFromHead=False,
             )["events"]
             lines += [(event["timestamp"], event["message"]) for event in events]
     except ClientError as error:
         if error_code(error) != "ResourceNotFoundException":
             raise
     return [message for _, message in sorted(lines, key=lambda line: line[0])][-LOG_LINES:]
+
+
+def _log_streams(logs: Any, group: str, job: str) -> list[str]:
+    """The log streams of a job whose name comes from an ARN, where it is in lower case: compared without case."""
+    prefix = "-".join(job.split("-")[:2])  # pipelines-<execution id>, lower case in either
+    pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group, logStreamNamePrefix=prefix)
+    names = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+    return [name for name in names if name.lower().startswith(f"{job.lower()}/")]
 
 
 def _step(step: dict[str, Any]) -> Step:

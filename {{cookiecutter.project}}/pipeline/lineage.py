@@ -62,7 +62,9 @@ def _git(root: Path, *arguments: str) -> str:
     try:
         answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
     except FileNotFoundError:
-        raise InputError("git is not installed: install it; a model is registered with the commit it came from") from None
+        raise InputError(
+            "git is not installed: install it; a model is registered with the commit it came from"
+        ) from None
     except subprocess.CalledProcessError as error:
         raise InputError(
             f"git {' '.join(arguments)} failed in {root} ({error.stderr.strip()}): "

@@ -43,7 +43,10 @@ def check_group(aws: boto3.Session, name: str) -> None:
     try:
         aws.client("sagemaker").describe_model_package_group(ModelPackageGroupName=name)
     except ClientError as error:
-        if error_code(error) not in ("ValidationException", "ResourceNotFound") or "not exist" not in str(error).lower():
+        if (
+            error_code(error) not in ("ValidationException", "ResourceNotFound")
+            or "not exist" not in str(error).lower()
+        ):
             raise
         raise InputError(
             f"there is no model package group {name}: make the project's groups with "

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Importing sagemaker.mlops makes a client and fails without some Region; sessions get the settings' own one below.
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
@@ -33,6 +35,23 @@ warnings.filterwarnings("ignore", message="Running within a PipelineSession")
 # Every SDK call reports itself to AWS by an HTTP request in a thread: a compile would need a network. The official
 # switch (TelemetryOptOut in a config file) makes the SDK validate that file at each call: 8 s instead of 1 s.
 telemetry_logging._send_telemetry_request = lambda *arguments, **options: None
+
+
+@contextmanager
+def no_credentials() -> Iterator[None]:
+    """While compiling, the SDK finds placeholders for credentials.
+
+    Some of its classes make AWS clients that they never use; without credentials in the environment, each of them
+    would look for some at the instance metadata service, over the network.
+    """
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "unused"
+    try:
+        yield
+    finally:
+        del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        os.environ.update(before)
 
 
 class CompilingSession(PipelineSession):

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import InputError
-from steps.metrics import METRICS, Metric
+from pipeline.metrics import METRICS, Metric
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = ROOT / "settings.yaml"
@@ -165,7 +165,7 @@ def load_settings(path: Path = SETTINGS_FILE) -> Settings:
 def load_yaml(path: Path, model: type[Any]) -> Any:
     """A YAML file as a `model` (pydantic). Raises InputError with one line per fault: file, field, fault, remedy."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise InputError(f"{path.name} is missing: restore it (git checkout -- {path.name})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -178,18 +178,33 @@ def load_yaml(path: Path, model: type[Any]) -> Any:
         raise InputError("\n".join(_fault(path, model, fault) for fault in error.errors())) from None
 
 
-def _fault(path: Path, model: type[BaseModel], fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"] if part not in ("constrained-str", "float", "int"))
-    shown = f"{path.name}: {place}: " if place else f"{path.name}: "
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as it is specified: a field that occurs twice is an error. PyYAML would silently take the later one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def fault_text(model: type[BaseModel], fault: Any) -> str:
+    """One of pydantic's errors as: the fault, and what to do."""
     if fault["type"] == "extra_forbidden":
         known = ", ".join(_fields(model, fault["loc"][:-1]))
-        return f"{shown}there is no such field: remove it, or correct its name (known here: {known})"
+        return f"there is no such field: remove it, or correct its name (known here: {known})"
     if fault["type"] == "missing":
-        return f"{shown}the field is missing: add it"
+        return "the field is missing: add it"
     if fault["type"] == "value_error":
-        return f"{shown}{fault['ctx']['error']}"
+        return str(fault["ctx"]["error"])
     message = re.sub(r"^(Input|String|Value) should", "must", fault["msg"])
-    return f"{shown}{fault['input']!r} is not allowed: it {message}"
+    return f"{fault['input']!r} is not allowed: it {message}"
+
+
+def _fault(path: Path, model: type[BaseModel], fault: Any) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    return f"{path.name}: {place}: {fault_text(model, fault)}" if place else f"{path.name}: {fault_text(model, fault)}"
 
 
 def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -48,7 +48,10 @@ def build_archives(settings: Settings, folder: Path = STEPS) -> Archives:
         "data": {name: value for name, value in whole["data"].items() if name != "uri"},
         "split": whole["split"],
     }
-    evaluate = {"problem_type": settings.problem_type, "gate": {"metric": settings.gate.metric}}
+    evaluate = {
+        "problem_type": settings.problem_type,
+        "gate": {"metric": settings.gate.metric, "higher_is_better": settings.metric.higher_is_better},
+    }
     return Archives(
         preprocess=_zip_step("preprocess", preprocess, settings.project, folder),
         train=_tar_step("train", settings.project, folder),

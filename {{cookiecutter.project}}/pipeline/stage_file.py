@@ -47,6 +47,8 @@ def load_stage_files(folder: Path = DEPLOYMENT) -> StageFiles:
         raise InputError(f"{folder.name}/ holds no stage file: restore it (git checkout -- {folder.name})")
     for path in paths:
         if path.stem not in STAGES:
-            raise InputError(f"{folder.name}/{path.name}: there is no stage {path.stem!r} (stages: {', '.join(STAGES)})")
+            raise InputError(
+                f"{folder.name}/{path.name}: there is no stage {path.stem!r} (stages: {', '.join(STAGES)})"
+            )
         load_yaml(path, StageFile)
     return StageFiles({path.stem: path.read_bytes() for path in paths})

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from job import read_settings, run_step
-from metrics import COMPUTE, METRICS
+from metrics import COMPUTE
 
 
 class EvaluationError(ValueError):
@@ -34,10 +34,11 @@ def evaluate(
 ) -> dict[str, float]:
     """Does the whole step; returns the metrics by name.
 
-    settings: the parts of settings.yaml that this step reads: problem_type, gate.metric.
+    settings: what this step reads: problem_type, and the gate's metric and whether higher_is_better.
     Raises EvaluationError when the archive is no model, or the main metric is undefined on these test rows.
     """
-    problem_type, main_metric = settings["problem_type"], settings["gate"]["metric"]
+    problem_type, gate = settings["problem_type"], settings["gate"]
+    main_metric = gate["metric"]
     rows = pd.read_parquet(test / "data.parquet")
     with TemporaryDirectory() as folder:
         unpack(model_archive, Path(folder))
@@ -52,7 +53,7 @@ def evaluate(
             "provide more data, or raise split.test in settings.yaml"
         )
     _write_json(output / "evaluation.json", evaluation(problem_type, len(rows), values))
-    _write_json(output / "constraints.json", constraints(problem_type, main_metric, threshold))
+    _write_json(output / "constraints.json", constraints(problem_type, gate, threshold))
     return values
 
 
@@ -68,13 +69,12 @@ def evaluation(problem_type: str, rows: int, values: dict[str, float]) -> dict[s
     }
 
 
-def constraints(problem_type: str, metric: str, threshold: float) -> dict[str, Any]:
+def constraints(problem_type: str, gate: dict[str, Any], threshold: float) -> dict[str, Any]:
     """Model Monitor's model-quality constraints: the gate's threshold, as what must not be passed."""
-    higher = METRICS[problem_type][metric].higher_is_better
-    operator = "LessThanThreshold" if higher else "GreaterThanThreshold"
+    operator = "LessThanThreshold" if gate["higher_is_better"] else "GreaterThanThreshold"
     return {
         "version": 0,
-        f"{problem_type}_constraints": {metric: {"threshold": threshold, "comparison_operator": operator}},
+        f"{problem_type}_constraints": {gate["metric"]: {"threshold": threshold, "comparison_operator": operator}},
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any
 
 def read_settings(module_name: str) -> dict[str, Any]:
     """The settings that were packed beside the module (settings.json), from a folder or from a zip archive."""
-    spec = importlib.util.find_spec(module_name)
-    if spec is None or spec.origin is None:
-        raise RuntimeError(f"{module_name} is not a module in a file")
-    path = Path(spec.origin).parent / "settings.json"
-    return json.loads(spec.loader.get_data(str(path)))
+    packed = pkgutil.get_data(module_name, "settings.json")
+    if packed is None:
+        raise RuntimeError(f"{module_name} was loaded from nowhere that could hold settings.json")
+    return json.loads(packed)
 
 
 def run_step(step: Callable[[], None], expected: tuple[type[Exception], ...], message_file: Path) -> int:

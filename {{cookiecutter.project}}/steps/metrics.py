@@ -1,4 +1,4 @@
-"""The metrics that evaluate.py computes and the gate may use, under the names of SageMaker Model Monitor.
+"""The metrics that evaluate.py computes, under the names of SageMaker Model Monitor.
 
 Source of the names: Amazon SageMaker developer guide, "Model quality metrics and Amazon CloudWatch monitoring".
 """
@@ -6,29 +6,8 @@ Source of the names: Amazon SageMaker developer guide, "Model quality metrics an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Metric:
-    """higher_is_better: the gate's direction. lowest, highest: the range a threshold can lie in."""
-
-    higher_is_better: bool
-    lowest: float
-    highest: float
-
-
-SHARE = Metric(True, 0.0, 1.0)
-ERROR = Metric(False, 0.0, math.inf)
-METRICS: dict[str, dict[str, Metric]] = {
-    "binary_classification": dict.fromkeys(("auc", "accuracy", "precision", "recall", "f1"), SHARE),
-    "multiclass_classification": dict.fromkeys(
-        ("accuracy", "weighted_precision", "weighted_recall", "weighted_f1"), SHARE
-    ),
-    "regression": {"rmse": ERROR, "mse": ERROR, "mae": ERROR, "r2": Metric(True, -math.inf, 1.0)},
-}
 
 
 def binary_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

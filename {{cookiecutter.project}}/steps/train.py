@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,8 @@ def save(booster: xgboost.Booster, transform_file: Path, model_dir: Path) -> Non
     code.mkdir(parents=True, exist_ok=True)
     (model_dir / "xgboost-model").write_bytes(booster.save_raw("ubj"))
     for module in (inference, transform):
-        shutil.copyfile(module.__file__, code / Path(module.__file__).name)
+        source = Path(str(module.__file__))
+        shutil.copyfile(source, code / source.name)
     shutil.copyfile(transform_file, code / "transform.json")
 
 
@@ -120,8 +120,6 @@ def main(arguments: list[str] | None = None) -> int:
     channels = {channel: getattr(options, channel) for channel in ("train", "validation", "transform")}
 
     def step() -> None:
-        # XGBoost writes through C++: without line buffering its lines and ours would swap places in the log
-        sys.stdout.reconfigure(line_buffering=True)
         train(read_hyperparameters(rest), channels, options.model_dir)
 
     return run_step(step, expected=(TrainingError,), message_file=output_dir / "failure")

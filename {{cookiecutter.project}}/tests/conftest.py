@@ -56,7 +56,7 @@ def step_settings(problem_type: str, **data: Any) -> dict[str, Any]:
         "problem_type": problem_type,
         "data": {**columns, **data},
         "split": {"validation": 0.2, "test": 0.2},
-        "gate": {"metric": MAIN_METRICS[problem_type]},
+        "gate": {"metric": MAIN_METRICS[problem_type], "higher_is_better": True},
     }
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.definition import Commit, compile_definition, metadata_value, threshold_parameter
+from pipeline.definition import Commit, compile_definition, metadata_value
 from pipeline.lineage import Lineage
 from pipeline.names import names_of
+from pipeline.parameters import places, threshold_name
 from pipeline.settings import load_settings
 from pipeline.source import build_archives
 from pipeline.stage_file import StageFiles, load_stage_files
@@ -96,12 +97,16 @@ def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any])
 
 
 def test_the_threshold_is_a_parameter_with_its_direction(compiled: dict[str, Any]) -> None:
-    name = threshold_parameter(SETTINGS)
+    name = threshold_name(SETTINGS)
     assert name.startswith("Minimum" if SETTINGS.metric.higher_is_better else "Maximum")
     condition = steps_of(compiled)["CheckThreshold"]["Arguments"]["Conditions"][0]
     assert condition["RightValue"] == {"Get": f"Parameters.{name}"}
     assert condition["Type"] == ("GreaterThanOrEqualTo" if SETTINGS.metric.higher_is_better else "LessThanOrEqualTo")
     assert {"Name": name, "Type": "Float", "DefaultValue": SETTINGS.gate.threshold} in compiled["Parameters"]
+
+
+def test_every_parameter_but_the_fingerprint_has_its_default_in_the_settings(compiled: dict[str, Any]) -> None:
+    assert {parameter["Name"] for parameter in compiled["Parameters"]} == {*places(SETTINGS), "DataFingerprint"}
 
 
 def test_metadata_takes_only_what_sagemaker_takes() -> None:

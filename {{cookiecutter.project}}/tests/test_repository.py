@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, names, source
+from pipeline import lineage, names, parameters, source
 from pipeline.errors import InputError
 from pipeline.settings import SETTINGS_FILE, load_settings
-from pipeline.stage_file import load_stage_files
+from pipeline.stage_file import STAGES, load_stage_files
 
 
 def changed_settings(tmp_path: Path, old: str, new: str) -> Path:
     text = SETTINGS_FILE.read_text(encoding="utf-8")
+    new = new.replace("{target}", load_settings().data.target)
     assert old in text
     path = tmp_path / "settings.yaml"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -39,13 +40,30 @@ def test_the_settings_and_stage_files_are_right() -> None:
         ("gate:", "gates:", r"gate: the field is missing(.|\n)*gates: there is no such field"),
         ("  threshold:", "  threshold: -7 #", r"gate\.threshold -7 is out of range"),
         ("  metric:", "  metric: beauty #", r"gate\.metric 'beauty' is not computed for .*choose one of"),
-        ("  key: null", "  key: a\n  time: b #", "time"),
+        ("  key: null", "  key: a\n  time: b", "'time' occurs twice"),
+        ("  key: null\n  time: null", "  key: a\n  time: b", "set one of them to null"),
+        ("  ignore: []", "  ignore: [{target}]", "is the target and cannot be ignore too"),
         ("data:", "data: [", "not readable YAML"),
     ],
 )
 def test_a_broken_settings_file_is_refused_by_field(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_settings(changed_settings(tmp_path, old, new))
+
+
+def test_parameters_are_checked_like_the_settings() -> None:
+    settings = load_settings()
+    assert parameters.parse(settings, ["eta=3e-1", "max_depth=7"]) == {"eta": "0.3", "max_depth": "7"}
+    for text, message in [
+        ("eta=5", "--parameter eta: '5' is not allowed: it must be less than or equal to 1"),
+        ("max_depth=deep", "--parameter max_depth: 'deep' is not allowed"),
+        ("depth=7", "there is no such parameter .*max_depth"),
+        ("max_depth", "write Name=Value"),
+        (f"{parameters.threshold_name(settings)}=-7", "gate.threshold -7 is out of range"),
+        ("DataUri=data.csv", "DataUri: 'data.csv' is not allowed"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            parameters.parse(settings, [text])
 
 
 def test_a_broken_stage_file_is_refused_by_field(tmp_path: Path) -> None:
@@ -72,6 +90,12 @@ def test_a_branch_decides_group_and_pipeline(branch: str, group: str, pipeline: 
     assert found.pipeline.startswith(pipeline)
     assert len(found.pipeline) <= len(pipeline) + 6
     assert found.tags["modelyard:stage"] == found.stage
+
+
+def test_names_of_the_longest_project_stay_within_the_limits_of_aws() -> None:
+    project = 32 * "x"
+    assert len(names.names_of(project, "feature-" + 200 * "y").pipeline) <= 256
+    assert max(len(names.group_name(project, stage)) for stage in STAGES) <= 63
 
 
 def test_branches_that_differ_in_case_have_their_own_pipelines() -> None:
