@@ -27,10 +27,10 @@ story-aws: install ## the demo's story against a real AWS account (AWS_ENDPOINT_
 	@$(MAIN)/bin/python -m tests.story.aws
 
 test: install ## the tests, without the slow ones (.ci/run runs this too)
-	@$(MAIN)/bin/python -m pytest -m "not slow"
+	@$(MAIN)/bin/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: install lint ## every test and every check; run it before calling an issue done
-	@$(MAIN)/bin/python -m pytest
+	@$(MAIN)/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(LINT)/.installed $(MAIN)/.installed ## ruff, mypy, and the schemas of the CI files
 	@PYTHON=$(MAIN)/bin/python LINT=$(LINT)/bin tests/lint.sh

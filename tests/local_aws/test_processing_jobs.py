@@ -471,6 +471,37 @@ def test_a_full_disk_is_said_with_what_to_do(workshop):
     assert re.match(r"ClientError: No space left on device: \d+ MB are free where .* Make room", ended["FailureReason"])
 
 
+FULL_DISK = """
+from local_aws import LocalAWS
+from tests.local_aws.job_requests import Workshop
+
+with LocalAWS() as aws:
+    workshop = Workshop(aws)
+    print(workshop.process("open('big', 'wb').write(bytes(60_000_000))")["FailureReason"])
+    print(workshop.process("print('a small one')")["ProcessingJobStatus"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs Linux and root")
+def test_a_disk_that_is_really_full_is_said_and_the_server_lives_on(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "program.py").write_text(FULL_DISK)
+    # The mount is made in a namespace of its own, and gone with it.
+    script = f"mount -t tmpfs -o size=30m tmpfs {disk} && exec {sys.executable} {tmp_path}/program.py"
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        env=os.environ | {"TMPDIR": str(disk), "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert re.match(r"ClientError: No space left on device: \d+ MB are free where .* Make room", done.stdout), done
+    assert done.stdout.endswith("\nCompleted\n")
+
+
 def test_a_disk_full_while_fetching_is_said_too(tmp_path):
     class FullDisk:
         """S3, on a machine whose disk is full."""

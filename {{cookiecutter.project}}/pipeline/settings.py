@@ -66,7 +66,7 @@ class Split(Section):
 class Job(Section):
     instance_type: InstanceType
     volume_gb: Annotated[int, Field(ge=1, le=16384)]
-    max_runtime_seconds: Annotated[int, Field(ge=60, le=432000)]  # SageMaker's own limit: five days
+    max_runtime_seconds: Annotated[int, Field(ge=1, le=432000)]  # SageMaker's own limit: five days
 
 
 class Hyperparameters(Section):
@@ -92,7 +92,7 @@ class Hyperparameters(Section):
 
 class Train(Job):
     spot: bool = False
-    max_wait_seconds: Annotated[int, Field(ge=60, le=432000)] | None = None
+    max_wait_seconds: Annotated[int, Field(ge=1, le=432000)] | None = None
     hyperparameters: Hyperparameters
 
     @model_validator(mode="after")
