@@ -37,19 +37,32 @@ def git(*arguments, folder=".", check=True):
     return "" if done.returncode else done.stdout.decode().strip()
 
 
+def template_folder():
+    """Where the template lies. A relative address (`cookiecutter .`) began where cookiecutter was called, not here."""
+    folder = CONTEXT["_repo_dir"]
+    if os.path.isabs(folder):
+        return folder
+    # cookiecutter, which started this script, stands in the template meanwhile; where that cannot be asked, the shell
+    # has told where it stood
+    for found in ("/proc/%d/cwd" % os.getppid(), os.path.join(os.environ.get("PWD", ""), folder)):
+        if os.path.isfile(os.path.join(found, "cookiecutter.json")):
+            return os.path.realpath(found)
+    return folder
+
+
 def cruft_state():
     """What .cruft.json must hold, or the reason why it cannot be known."""
     answers = {key: value for key, value in CONTEXT.items() if key not in ("_output_dir", "_repo_dir", "_checkout")}
     if "_commit" in CONTEXT:  # cruft itself runs this
         return state(CONTEXT["_template"], CONTEXT["_commit"], None, answers, None), None
-    folder = CONTEXT["_repo_dir"]
+    folder = template_folder()
     if not git("ls-files", "cookiecutter.json", folder=folder, check=False):
         return None, "the template %s is not a git repository" % CONTEXT["_template"]
     commit = git("rev-parse", "--verify", "HEAD", folder=folder, check=False)
     if not commit:
         return None, "the template %s has no commit" % CONTEXT["_template"]
     below = git("rev-parse", "--show-prefix", folder=folder).strip("/") or None
-    if os.path.isdir(CONTEXT["_template"]):
+    if os.path.isdir(CONTEXT["_template"]) or not os.path.isabs(CONTEXT["_repo_dir"]):
         template = git("rev-parse", "--show-toplevel", folder=folder)
     else:
         # cookiecutter's abbreviations (gh:owner/name) mean nothing to cruft: the clone knows the whole address
@@ -105,6 +118,7 @@ if __name__ == "__main__":
         write_cruft_state()
         make_repository()
         print("Made %s: a git repository with branches prod and dev; dev is checked out." % PROJECT)
+        print("Next: its README.md, under \"Begin\".")
     else:
         print(
             "Made %s, but not a git repository: git is not installed. Install it, then, in the new folder:\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,19 @@ def test_a_clone_is_remembered_by_its_address_and_checkout(template: Template, t
     assert (state["template"], state["checkout"]) == (f"file://{template.folder}", "v1")
     assert state["commit"] == git(template.folder, "rev-parse", "HEAD")
     assert "_repo_dir" not in state["context"]["cookiecutter"]
+
+
+@pytest.mark.parametrize("told_by_the_shell", [True, False], ids=["PWD", "no PWD"])
+def test_a_template_named_by_a_relative_address_is_found_again(
+    template: Template, tmp_path: Path, told_by_the_shell: bool
+) -> None:
+    # as in `cd template && cookiecutter .`
+    command = [sys.executable, "-m", "cookiecutter", ".", "--no-input", "--output-dir", str(tmp_path), "project=churn"]
+    environment = {name: value for name, value in os.environ.items() if name != "PWD"}
+    if told_by_the_shell:
+        environment["PWD"] = str(template.folder)
+    subprocess.run(command, cwd=template.folder, env=environment, check=True)
+    assert read_json(tmp_path / "churn" / ".cruft.json")["template"] == str(template.folder)
 
 
 @pytest.mark.parametrize("by_cruft", [True, False], ids=["cruft create", "cookiecutter"])

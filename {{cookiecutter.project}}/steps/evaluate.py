@@ -79,10 +79,17 @@ def constraints(problem_type: str, gate: dict[str, Any], threshold: float) -> di
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks model.tar.gz; nothing in it can leave the folder."""
+    """Unpacks model.tar.gz: its files, none of which can leave the folder."""
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            for member in tar:
+                target = (folder / member.name).resolve()
+                if not target.is_relative_to(folder.resolve()):
+                    raise EvaluationError(f"{archive} holds {member.name!r}, which lies outside of it")
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(content.read())
     except (tarfile.TarError, OSError) as error:
         raise EvaluationError(f"{archive} is not a model archive: {error}") from error
 

@@ -74,6 +74,14 @@ def test_a_metric_where_less_is_better_is_violated_from_above() -> None:
     assert written == {"rmse": {"threshold": 12.0, "comparison_operator": "GreaterThanThreshold"}}
 
 
+def test_nothing_in_an_archive_leaves_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "escaped").write_text("x")
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "escaped", arcname="../../escaped")
+    with pytest.raises(evaluate.EvaluationError, match="holds '../../escaped', which lies outside of it"):
+        evaluate.unpack(tmp_path / "model.tar.gz", tmp_path / "a" / "folder")
+
+
 def test_metrics_agree_with_scikit_learn() -> None:
     from sklearn import metrics as reference
 
