@@ -261,10 +261,20 @@ def stop(server: Server) -> None:
 
 def _is_server(pid: int) -> bool:
     """Whether the process is one of ours: process ids are used again, and a stranger must not be stopped."""
-    try:
-        command = subprocess.run(
-            ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
-        ).stdout.strip()
-    except FileNotFoundError as error:
-        raise StartError("The ps command is not on the PATH; local_aws finds its servers with it.") from error
-    return "local_aws.server" in command and not command.startswith("Z")
+    state, command = _process(pid)
+    return "local_aws.server" in command and not state.startswith("Z")
+
+
+def _process(pid: int) -> tuple[str, str]:
+    """A process's state ("Z" when it has ended and was not waited for) and command; empty when there is none."""
+    folder = Path("/proc") / str(pid)
+    if Path("/proc/self/stat").exists():
+        try:
+            state = (folder / "stat").read_text().rpartition(") ")[2]
+            return state, (folder / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            return "", ""
+    # No /proc: macOS.
+    answer = subprocess.run(["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True)
+    state, _, command = answer.stdout.strip().partition(" ")
+    return state, command

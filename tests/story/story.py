@@ -100,7 +100,7 @@ class Story:
 
     def run(self, *command: str, folder: Path | None = None) -> None:
         """Run a command where a user would: in the repository, with this environment's programs first on the PATH."""
-        self.console.print(f"[dim]$ {_as_typed(command)}")
+        self.console.print(f"$ {_as_typed(command)}", style="dim", markup=False, soft_wrap=True)
         programs = str(Path(sys.executable).parent)
         environment = os.environ | dict(self.environment)
         environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", "")])

@@ -21,7 +21,7 @@ import yaml
 from local_aws import LocalAWS
 from tests.story.aws import remove_project
 from tests.story.demo import prepare
-from tests.story.story import Story
+from tests.story.story import CHECKOUT, Story
 
 PROGRAMS = Path(sys.executable).parent
 BUCKET, ROLE = "story-artifacts", "story-pipeline"
@@ -312,3 +312,16 @@ def test_what_a_story_made_is_removed_without_a_trace_and_nothing_else_is(aws, r
     assert [item["Key"] for item in aws.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="gone")["Contents"]] == [
         "gone-elsewhere/kept"
     ]
+
+
+@pytest.mark.slow
+def test_make_demo_ends_well_and_says_what_to_try_next():
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.story.demo"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "execution Succeeded" in result.stdout
+    assert "PendingManualApproval" in result.stdout
+    assert "its README says what to try next" in result.stdout
+    assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()
