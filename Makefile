@@ -9,8 +9,8 @@ BENCH  := $(ENVS)/bench
 # One environment for each container image that local_aws knows.
 IMAGES := $(patsubst local_aws/images/%/requirements.txt,$(ENVS)/images/%,$(wildcard local_aws/images/*/requirements.txt))
 
-# make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1]
-export BUCKET ROLE REGION YES
+# make demo KEEP=1; make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1]
+export KEEP BUCKET ROLE REGION YES
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo story-aws test test-all lint format bench lock clean
@@ -20,7 +20,7 @@ help: ## list the commands
 
 install: $(MAIN)/.installed $(IMAGES:=/.installed) ## make the environments to run everything (1.4 GB; the only step that needs a network)
 
-demo: install ## generate a project and run its pipeline on this machine, no AWS account
+demo: install ## generate a project and run its pipeline on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo
 
 story-aws: install ## the demo's story against a real AWS account (AWS_ENDPOINT_URL unset; it costs a little money)

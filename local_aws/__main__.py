@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from local_aws import control
-from local_aws.environment import MISLEADING_VARIABLES
 
 IDLE_MINUTES = 240.0
 
@@ -65,9 +63,7 @@ def _start(arguments: argparse.Namespace) -> int:
         opt_ml=arguments.opt_ml,
         idle_minutes=arguments.idle_minutes or None,
     )
-    for name, value in server.environment.items():
-        print(f"export {name}={shlex.quote(value)}")
-    print(f"unset {' '.join(MISLEADING_VARIABLES)}")
+    print(server.shell_commands)
     print(f"local_aws runs on {server.endpoint} (process {server.pid}, log {server.log}).", file=sys.stderr)
     print(f"Stop it with: python -m local_aws stop --port {server.port}", file=sys.stderr)
     return 0

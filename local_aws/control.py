@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from local_aws.environment import client_environment
+from local_aws.environment import MISLEADING_VARIABLES, client_environment
 
 DEFAULT_PORT = 4566  # MiniStack's and LocalStack's
 DEFAULT_ACCOUNT = "123456789012"
@@ -48,6 +49,31 @@ class Server:
     def environment(self) -> dict[str, str]:
         """The variables that point any AWS client at this server."""
         return client_environment(self.endpoint, self.account, self.region)
+
+    @property
+    def shell_commands(self) -> str:
+        """Lines for a shell to `eval`: the variables set, and those unset that would lead a client elsewhere."""
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return "\n".join([*exports, f"unset {' '.join(MISLEADING_VARIABLES)}"])
+
+    def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+        """A boto3 client of this server.
+
+        Args:
+            service: boto3's name, such as "sagemaker".
+            account, region: others than the server's defaults.
+        """
+        import boto3
+        from botocore.config import Config
+
+        return boto3.Session().client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=region or self.region,
+            aws_access_key_id=account or self.account,
+            aws_secret_access_key="local",
+            config=Config(retries={"max_attempts": 1}, proxies={}),
+        )
 
 
 def launch(
@@ -190,23 +216,8 @@ class LocalAWS:
         self._process.wait()
 
     def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
-        """A boto3 client of this server.
-
-        Args:
-            service: boto3's name, such as "sagemaker".
-            account, region: others than the server's defaults.
-        """
-        import boto3
-        from botocore.config import Config
-
-        return boto3.Session().client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=region or self.server.region,
-            aws_access_key_id=account or self.server.account,
-            aws_secret_access_key="local",
-            config=Config(retries={"max_attempts": 1}, proxies={}),
-        )
+        """A boto3 client of this server; see `Server.client`."""
+        return self.server.client(service, account, region)
 
 
 def records_folder() -> Path:

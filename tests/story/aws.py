@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--region", default=os.environ.get("REGION") or boto3.Session().region_name)
     parser.add_argument("--yes", action="store_true", default=os.environ.get("YES") == "1", help="do not ask (YES=1)")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if not (arguments.bucket and arguments.role and arguments.region):
         console.print(HELP)
         return 2

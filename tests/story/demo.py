@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 
-from local_aws import LocalAWS
-from local_aws.control import StartError
+from local_aws import LocalAWS, control
 from tests.story.story import CHECKOUT, ChapterFailed, Story, fresh_folder
 
 BUCKET = "demo-artifacts"
 ROLE = "modelyard-pipeline"
+KEPT_MINUTES = 60
 
 
-def prepare(aws: LocalAWS, bucket: str = BUCKET, role: str = ROLE) -> str:
+def prepare(aws: LocalAWS | control.Server, bucket: str = BUCKET, role: str = ROLE) -> str:
     """What an administrator has made before a data scientist comes: the artifact bucket and the pipeline's role.
 
     Returns:
@@ -35,29 +38,46 @@ def prepare(aws: LocalAWS, bucket: str = BUCKET, role: str = ROLE) -> str:
 
 
 def main() -> int:
-    console = Console(highlight=False)
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "--keep", action="store_true", default=os.environ.get("KEEP") == "1", help="let local_aws run on"
+    )
+    keep = parser.parse_args().keep or os.environ.get("KEEP") == "1"
+    console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     folder = fresh_folder(CHECKOUT / "build" / "demo")
     try:
-        with LocalAWS() as aws:
-            console.print(f"local_aws answers AWS calls on {aws.endpoint} ({time.monotonic() - started:.1f} s).")
-            role = prepare(aws)
-            story = Story("demo", aws.server.region, BUCKET, role, aws.environment, folder, console=console)
+        with contextlib.ExitStack() as ending:
+            if keep:
+                server = control.start(0, idle_minutes=KEPT_MINUTES)
+            else:
+                server = ending.enter_context(LocalAWS()).server
+            console.print(f"local_aws answers AWS calls on {server.endpoint} ({time.monotonic() - started:.1f} s).")
+            role = prepare(server)
+            story = Story("demo", server.region, BUCKET, role, server.environment, folder, console=console)
             story.tell()
-    except (ChapterFailed, StartError) as error:
+    except (ChapterFailed, control.StartError) as error:
         console.print(f"\n[bold red]The demo stopped:[/] {error}")
         return 1
     except KeyboardInterrupt:
-        console.print("\nStopped by you; local_aws is ended, nothing runs on.")
+        console.print("\nStopped by you." + (" local_aws runs on: python -m local_aws stop" if keep else ""))
         return 130
     console.print()
     console.rule("[bold]Done", align="left", style="cyan")
     for title, seconds in story.timings:
         console.print(f"{seconds:6.1f} s  {title}")
     console.print(f"{time.monotonic() - started:6.1f} s  in all\n")
-    repository = story.repository.relative_to(Path.cwd()) if story.repository.is_relative_to(Path.cwd()) else folder
-    console.print(f"The repository is {repository}; its README says what to try next.")
-    console.print("For a server of your own that goes on:  python -m local_aws start  (docs/local-aws.md).")
+    repository = os.path.relpath(story.repository)
+    if not keep:
+        console.print(f"The repository is {repository}; its README says what is in it.")
+        console.print("To go on in it yourself: make demo KEEP=1, which lets local_aws run on.")
+        return 0
+    console.print(f"local_aws runs on until nobody calls it for {KEPT_MINUTES} minutes. To go on in this shell:\n")
+    console.print(server.shell_commands, markup=False)
+    console.print(f'export PATH="{Path(sys.executable).parent}:$PATH"\ncd {repository}', markup=False)
+    console.print("python -m pipeline start --watch --parameter max_depth=6   # Preprocess comes from the cache")
+    console.print("python -m pipeline start --watch --parameter MinimumAuc=0.9999   # a gate that no model passes")
+    console.print(f"python -m local_aws stop --port {server.port}   # in the checkout, at the end")
     return 0
 
 

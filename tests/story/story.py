@@ -44,7 +44,7 @@ class Story:
     environment: Mapping[str, str]
     folder: Path
     problem_type: str = "binary_classification"
-    console: Console = field(default_factory=lambda: Console(highlight=False))
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     timings: list[tuple[str, float]] = field(default_factory=list)
 
     @property
@@ -59,7 +59,7 @@ class Story:
         """
         with self.chapter("A repository is generated from the template"):
             self.generate()
-            self.run("git", "log", "--oneline", "--decorate", "--all")
+            self.run("git", "--no-pager", "log", "--oneline", "--decorate", "--all")
         with self.chapter("Sample data is written and sent to the artifact bucket"):
             self.pipeline("sample-data")
             self.pipeline("upload-data")
@@ -100,7 +100,7 @@ class Story:
 
     def run(self, *command: str, folder: Path | None = None) -> None:
         """Run a command where a user would: in the repository, with this environment's programs first on the PATH."""
-        self.console.print(f"$ {_as_typed(command)}", style="dim", markup=False, soft_wrap=True)
+        self.console.print(f"$ {_as_typed(command)}", style="dim", markup=False)
         programs = str(Path(sys.executable).parent)
         environment = os.environ | dict(self.environment)
         environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", "")])

@@ -315,7 +315,7 @@ def test_what_a_story_made_is_removed_without_a_trace_and_nothing_else_is(aws, r
 
 
 @pytest.mark.slow
-def test_make_demo_ends_well_and_says_what_to_try_next():
+def test_the_demo_ends_well_and_says_how_to_go_on():
     result = subprocess.run(
         [sys.executable, "-m", "tests.story.demo"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
@@ -323,5 +323,5 @@ def test_make_demo_ends_well_and_says_what_to_try_next():
     assert result.returncode == 0, result.stdout + result.stderr
     assert "execution Succeeded" in result.stdout
     assert "PendingManualApproval" in result.stdout
-    assert "its README says what to try next" in result.stdout
+    assert "To go on in it yourself: make demo KEEP=1" in result.stdout
     assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timezone
 from typing import Any
 
 import boto3
@@ -81,7 +82,7 @@ def _version(package: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": package["ModelPackageVersion"],
         "arn": package["ModelPackageArn"],
-        "created": package["CreationTime"].isoformat(timespec="seconds"),
+        "created": package["CreationTime"].astimezone(timezone.utc).isoformat(timespec="seconds"),
         "approval": package["ModelApprovalStatus"],
         "commit": metadata.get("git.commit"),
         "branch": metadata.get("git.branch"),

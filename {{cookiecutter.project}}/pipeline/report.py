@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.execution import Step
 
@@ -14,8 +12,8 @@ STYLES = {"Succeeded": "green", "Failed": "red", "Stopped": "yellow", "Executing
 
 
 def console() -> Console:
-    """Colours on a terminal; plain lines, never wrapped, in a file or a CI log."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Colours on a terminal, plain text in a file or a CI log. No line is broken: ARNs stay whole to be copied."""
+    return Console(highlight=False, soft_wrap=True)
 
 
 def step_line(step: Step) -> str:
@@ -30,20 +28,22 @@ def print_step(out: Console, step: Step) -> None:
 
 
 def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
-    metrics = sorted({name for version in found for name in version["metrics"] if name != "threshold"})
-    table = Table("version", "approval", "created", "branch", "commit", *metrics, box=None)
+    """Two lines a version: whose it is, and its metrics, the main one first. They stand below each other."""
+    names = {name for version in found for name in version["metrics"] if name != "threshold"}
+    width = max(len(version["branch"] or "") for version in found)
     for version in found:
-        table.add_row(
-            str(version["version"]),
-            version["approval"],
-            version["created"],
-            version["branch"] or "",
-            (version["commit"] or "")[:10],
-            *(_shown(version["metrics"].get(name)) for name in metrics),
+        main = version["main_metric"]
+        metrics = sorted(names, key=lambda name: (name != main, name))
+        shown = "  ".join(f"{name} {_shown(version['metrics'].get(name)):<6}" for name in metrics)
+        commit, created = (version["commit"] or "")[:10], version["created"].replace("T", " ")[:16]
+        out.print(
+            f"{version['version']:>4}  {version['approval']:<21}  {created} UTC  "
+            f"{version['branch'] or '':<{width}}  {commit}",
+            style="bold",
+            markup=False,
         )
-    # rich fits a table to the terminal; a pipe or a log has no width to fit to
-    (out if out.is_terminal else Console(width=200, highlight=False)).print(table)
+        out.print(f"      {shown}".rstrip(), markup=False)
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value or "")
+    return f"{value:.4g}" if isinstance(value, float) else str(value or "-")

@@ -78,7 +78,7 @@ def test_nothing_in_an_archive_leaves_the_folder(tmp_path: Path) -> None:
     (tmp_path / "escaped").write_text("x")
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "escaped", arcname="../../escaped")
-    with pytest.raises(evaluate.EvaluationError, match="holds '../../escaped', which lies outside of it"):
+    with pytest.raises(evaluate.EvaluationError, match="which lies outside of it"):
         evaluate.unpack(tmp_path / "model.tar.gz", tmp_path / "a" / "folder")
 
 
