@@ -18,7 +18,7 @@ export KEEP BUCKET ROLE REGION YES
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(MAIN)/.installed $(IMAGES:=/.installed) ## make the environments to run everything (1.4 GB; the only step that needs a network)
+install: $(MAIN)/.installed $(IMAGES:=/.installed) ## make the environments to run everything (1.7 GB; the only step that needs a network)
 
 demo: install ## generate a project and run its pipeline on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo
