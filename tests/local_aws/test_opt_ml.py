@@ -70,9 +70,8 @@ def test_code_inside_archives_is_rewritten(tmp_path):
     substitute_in_code(tmp_path, Path("/job"))
 
     with tarfile.open(tmp_path / "sourcedir.tar.gz") as reading:
-        reading.extractall(tmp_path / "out", filter="data")
-    assert (tmp_path / "out" / "run.sh").read_text() == "ls /job"
-    assert (tmp_path / "out" / "x.csv").read_text() == "/opt/ml"
+        contents = {member.name: stream.read() for member in reading if (stream := reading.extractfile(member))}
+    assert contents == {"run.sh": b"ls /job", "x.csv": b"/opt/ml"}
     with zipfile.ZipFile(tmp_path / "code.zip") as reading:
         assert reading.read("__main__.py") == b"print('/job/model')"
     assert (tmp_path / "data.tar.gz").read_bytes() == untouched
@@ -80,7 +79,6 @@ def test_code_inside_archives_is_rewritten(tmp_path):
         "broken.tar.gz",
         "code.zip",
         "data.tar.gz",
-        "out",
         "sourcedir.tar.gz",
     ]
 

@@ -147,7 +147,7 @@ def test_nothing_of_the_server_s_environment_reaches_the_job_and_its_clients_fin
     *names, last = workshop.printed("Processing", ended["ProcessingJobName"])
     aws = ["AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED", "AWS_ENDPOINT_URL", "AWS_REGION"]
     aws += ["AWS_SECRET_ACCESS_KEY"]
-    assert names == sorted([*aws, "COLOUR", "HOME", "LANG", "PATH", "PYTHONUNBUFFERED", "TMPDIR"])
+    assert names == sorted([*aws, "COLOUR", "HOME", "LANG", "OMP_WAIT_POLICY", "PATH", "PYTHONUNBUFFERED", "TMPDIR"])
     assert last == f"{workshop.aws.endpoint} blue"
 
 
