@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -133,6 +134,36 @@ def test_only_empty_objects_are_no_data(pipeline: SimpleNamespace, account: Acco
         pipeline.aws.data_fingerprint(account, "s3://b/data/")
 
 
+def test_an_object_that_only_begins_like_the_data_is_not_taken_for_data(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    s3 = account.stub("s3")
+    for uri, other in (("s3://b/data.csv", "data.csv.bak"), ("s3://b/data", "data-2025/old.csv")):
+        contents = [{"Key": key, "Size": 5, "ETag": "x"} for key in (uri.removeprefix("s3://b/"), other)]
+        s3.add_response("list_objects_v2", {"Contents": contents})
+        with pytest.raises(pipeline.errors.InputError, match=f"{re.escape(other)} begins in the same way"):
+            pipeline.aws.data_fingerprint(account, uri)
+
+
+def test_a_folder_is_sent_without_what_preprocess_would_skip(
+    pipeline: SimpleNamespace, account: Account, tmp_path: Path
+) -> None:
+    for name in ("1.csv", "year/2.csv", "_temporary/3.csv", ".hidden/4.csv", "_SUCCESS"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a\n1\n")
+    s3 = account.stub("s3")
+    for _ in range(2):
+        s3.add_response("put_object", {})
+    sent = pipeline.aws.upload_data(account, tmp_path, "s3://b/data/")
+    assert sent == ["s3://b/data/1.csv", "s3://b/data/year/2.csv"]
+
+
+def test_a_file_with_another_ending_is_not_sent(pipeline: SimpleNamespace, account: Account, tmp_path: Path) -> None:
+    (tmp_path / "own.parquet").write_bytes(b"x")
+    with pytest.raises(pipeline.errors.InputError, match=r"own.parquet would be stored as s3://b/data.csv"):
+        pipeline.aws.upload_data(account, tmp_path / "own.parquet", "s3://b/data.csv")
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [(404, "no such bucket"), (403, "does not belong to account 123456789012"), (301, "not in us-east-1")],
@@ -150,6 +181,13 @@ def test_the_buckets_owner_is_asked_for(pipeline: SimpleNamespace, account: Acco
     account.stub("sts").add_response("get_caller_identity", {"Account": "123456789012"})
     account.stub("s3").add_response("head_bucket", {}, {"Bucket": "b", "ExpectedBucketOwner": "123456789012"})
     pipeline.aws.check_bucket(account, "b")
+
+
+def test_a_bucket_of_another_region_is_refused(pipeline: SimpleNamespace, account: Account) -> None:
+    account.stub("sts").add_response("get_caller_identity", {"Account": "123456789012"})
+    account.stub("s3").add_response("head_bucket", {"BucketRegion": "eu-west-1"})
+    with pytest.raises(pipeline.errors.InputError, match="in eu-west-1, not in us-east-1"):
+        pipeline.aws.check_bucket(account, "b")
 
 
 def test_code_that_is_in_the_bucket_already_is_not_sent_again(pipeline: SimpleNamespace, account: Account) -> None:

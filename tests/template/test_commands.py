@@ -286,7 +286,8 @@ def test_what_was_never_started_cannot_be_watched(copy: Project) -> None:
 
 def test_data_for_a_bucket_that_is_not_there_is_not_sent(copy: Project) -> None:
     copy.change("settings.yaml", f"uri: s3://{BUCKET}/", "uri: s3://not-there/")
-    done = copy.pipeline("upload-data", str(copy.repository / "README.md"))
+    (copy.repository / "own.csv").write_text("a,b\n1,2\n")
+    done = copy.pipeline("upload-data", "own.csv")
     assert done.returncode == 2
     assert "not-there" in done.stderr
     assert "Traceback" not in done.stderr
@@ -294,7 +295,12 @@ def test_data_for_a_bucket_that_is_not_there_is_not_sent(copy: Project) -> None:
 
 def test_versions_of_the_branch_prod_need_a_stage(copy: Project) -> None:
     done = copy.pipeline("versions", "--branch", "prod")
-    assert (done.returncode, "--stage" in done.stderr) == (2, True)
+    assert (done.returncode, "--stage of which stage (prod)" in done.stderr) == (2, True)
+    other = copy.pipeline("versions", "--stage", "champion")
+    assert (other.returncode, "no such stage (there are dev, feature, prod)" in other.stderr) == (2, True)
+    for limit in ("0", "-3", "all"):
+        none = copy.pipeline("versions", "--limit", limit)
+        assert (none.returncode, f"{limit!r} is not a whole number of at least 1" in none.stderr) == (2, True)
     empty = copy.pipeline("versions", "--stage", "prod")
     assert (empty.returncode, empty.stdout) == (0, "no version is registered in churn-prod yet\n")
 

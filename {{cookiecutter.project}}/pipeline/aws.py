@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +46,10 @@ def check_bucket(aws: boto3.Session, bucket: str) -> None:
     """
     account = aws.client("sts").get_caller_identity()["Account"]
     try:
-        aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+        answer = aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+        # boto3 follows a bucket to another Region by itself; a pipeline, and its jobs, would not
+        region = answer.get("BucketRegion", aws.region_name)
+        fault = "" if region == aws.region_name else f"it is in {region}, not in {aws.region_name}: choose another"
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if status == 404:
@@ -57,13 +60,15 @@ def check_bucket(aws: boto3.Session, bucket: str) -> None:
             fault = f"it is not in {aws.region_name}: choose one in the Region of aws.region"
         else:
             raise
-        raise InputError(f"settings.yaml: aws.bucket {bucket!r}: {fault}") from None
+    if fault:
+        raise InputError(f"settings.yaml: aws.bucket {bucket!r}: {fault}")
 
 
 def data_fingerprint(aws: boto3.Session, uri: str) -> str:
     """A hash of the keys, sizes and ETags of all objects under `uri`: other data at the same address has another one.
 
-    Raises InputError when there is no object, or only empty ones.
+    Raises InputError when there is no object, or only empty ones; or one that only begins with the same text: an
+    S3Prefix of a job takes data.csv.bak beside data.csv (SageMaker API reference, S3DataType).
     """
     bucket, prefix = split_uri(uri)
     try:
@@ -72,6 +77,12 @@ def data_fingerprint(aws: boto3.Session, uri: str) -> str:
         if error_code(error) != "NoSuchBucket":
             raise
         raise InputError(f"{uri}: there is no bucket {bucket!r}: correct data.uri in settings.yaml") from None
+    others = [item["Key"] for item in objects if not f"{item['Key']}/".startswith(f"{prefix.rstrip('/')}/")]
+    if others:
+        raise InputError(
+            f"{uri}: {others[0]} begins in the same way, and a job would take it for data too: move it away, or choose "
+            "an address that no other one begins with (a prefix ends with /)"
+        )
     if not any(item["Size"] for item in objects):
         found = "only empty objects" if objects else "no object"
         raise InputError(
@@ -98,11 +109,21 @@ def put_if_absent(aws: boto3.Session, bucket: str, key: str, content: bytes) -> 
 def upload_data(aws: boto3.Session, path: Path, uri: str) -> list[str]:
     """Uploads a file to `uri`, or the files of a folder to below it; returns their URIs. Raises InputError."""
     bucket, key = split_uri(uri)
+    if path.is_file() and not key.endswith("/") and path.suffix.lower() != PurePosixPath(key).suffix.lower():
+        raise InputError(
+            f"{path.name} would be stored as {uri}: give data.uri in settings.yaml the same ending, or a / at its end"
+        )
     if path.is_file():
         files = {path: key + path.name if key.endswith("/") else key}
     elif path.is_dir():
-        below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
-        files = {file: f"{key.rstrip('/')}/{file.relative_to(path).as_posix()}" for file in below}
+        below = sorted(file for file in path.rglob("*") if file.is_file())
+        names = {file: file.relative_to(path) for file in below}
+        # Preprocess skips these names too (steps/tables.py): what Spark and others leave beside the data
+        files = {
+            file: f"{key.rstrip('/')}/{name.as_posix()}"
+            for file, name in names.items()
+            if not any(part.startswith((".", "_")) for part in name.parts)
+        }
     else:
         raise InputError(f"{path}: there is no such file or folder: name the data, or make it with sample-data")
     if not files or not all(file.stat().st_size for file in files):

@@ -21,7 +21,7 @@ from pipeline.lineage import current_branch, read_lineage
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
 from pipeline.settings import Settings, load_settings
 from pipeline.source import build_archives
-from pipeline.stage_file import STAGES, StageFiles, load_stage_files
+from pipeline.stage_file import StageFiles, load_stage_files
 
 if TYPE_CHECKING:
     from pipeline.definition import Commit
@@ -30,7 +30,7 @@ OK, EXECUTION_FAILED, BAD_INPUT, EXECUTION_STOPPED, INTERRUPTED = 0, 1, 2, 3, 13
 EXIT_CODES = """exit codes:
   0    done; with --watch or watch: the execution succeeded
   1    the execution failed
-  2    bad input, or AWS refused a call; nothing was started
+  2    bad input, or a call to AWS failed; an execution whose ARN was printed before goes on
   3    the execution was stopped
   130  interrupted (Ctrl-C); an execution that was started goes on
 """
@@ -109,7 +109,10 @@ def watch(options: argparse.Namespace) -> int:
 
 def versions(options: argparse.Namespace) -> int:
     settings = load_settings()
-    stage = options.stage or _stage_to_list(current_branch(options.branch))
+    stages = sorted(load_stage_files().contents)
+    stage = options.stage or _stage_to_list(current_branch(options.branch), stages)
+    if stage not in stages:
+        raise InputError(f"--stage {stage}: this project has no such stage (there are {', '.join(stages)})")
     found = registry.versions(aws.session(settings), group_name(settings.project, stage), options.limit)
     if options.json:
         print(json.dumps(found, indent=2))
@@ -136,10 +139,17 @@ def upload_data(options: argparse.Namespace) -> int:
     return OK
 
 
-def _stage_to_list(branch: str) -> str:
+def _stage_to_list(branch: str, stages: list[str]) -> str:
     if branch == "prod":
-        raise InputError("versions for the branch prod: say with --stage of which stage (prod, champion, challenger)")
+        served = ", ".join(stage for stage in stages if stage not in ("dev", "feature"))
+        raise InputError(f"versions for the branch prod: say with --stage of which stage ({served})")
     return stage_of(branch)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _names(settings: Settings, branch: str | None) -> Names:
@@ -261,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = add(
         "versions", versions, "list the registered versions with their metrics, the newest first", branch=True
     )
-    listing.add_argument("--stage", choices=STAGES, help="of this stage (default: the branch's)")
-    listing.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
+    listing.add_argument("--stage", help="of this stage (default: the branch's)")
+    listing.add_argument("--limit", type=_at_least_one, default=20, help="how many at most (default: 20)")
     listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser

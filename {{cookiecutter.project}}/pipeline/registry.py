@@ -58,7 +58,8 @@ def check_group(aws: boto3.Session, name: str) -> None:
 def versions(aws: boto3.Session, group: str, limit: int) -> list[dict[str, Any]]:
     """The newest versions in the group, the newest first. Raises InputError when there is no such group.
 
-    Each as version, arn, created (ISO 8601, UTC), approval, commit, branch, metrics (by name), data_sha256, execution.
+    Each as version, arn, created (ISO 8601, UTC), approval, commit, tree (ends with -dirty when the
+    commit is not all), branch, metrics (by name), data_sha256, execution.
     """
     check_group(aws, group)
     sagemaker = aws.client("sagemaker")
@@ -85,6 +86,7 @@ def _version(package: dict[str, Any]) -> dict[str, Any]:
         "created": package["CreationTime"].astimezone(timezone.utc).isoformat(timespec="seconds"),
         "approval": package["ModelApprovalStatus"],
         "commit": metadata.get("git.commit"),
+        "tree": metadata.get("git.tree"),
         "branch": metadata.get("git.branch"),
         "main_metric": main,
         "metrics": {name: _number(value) for name, value in metrics.items()},

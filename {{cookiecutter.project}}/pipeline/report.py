@@ -35,7 +35,8 @@ def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
         main = version["main_metric"]
         metrics = sorted(names, key=lambda name: (name != main, name))
         shown = "  ".join(f"{name} {_shown(version['metrics'].get(name)):<6}" for name in metrics)
-        commit, created = (version["commit"] or "")[:10], version["created"].replace("T", " ")[:16]
+        dirty = "-dirty" if (version["tree"] or "").endswith("-dirty") else ""
+        commit, created = (version["commit"] or "")[:10] + dirty, version["created"].replace("T", " ")[:16]
         out.print(
             f"{version['version']:>4}  {version['approval']:<21}  {created} UTC  "
             f"{version['branch'] or '':<{width}}  {commit}",

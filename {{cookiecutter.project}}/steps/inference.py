@@ -3,10 +3,12 @@
 The XGBoost image calls model_fn once, then input_fn, predict_fn and output_fn for every request.
 
 Requests   text/csv          rows of raw columns, with or without a header line; without one, the columns in the
-                             order of transform.json's `columns`. An empty field is a missing value.
+                             order of transform.json's `columns`. A first line with more than half of the columns'
+                             names in it is a header; names that are numbers (0, 1, 2) do not count, being values too.
            application/json  {"instances": [{"age": 42, "city": "Ulm"}, ...]}, the same list alone, one such object,
                              lists instead of objects in the columns' order, or {"columns": [...], "data": [[...]]}.
-                             null is a missing value.
+           Missing values are null, an empty field, and the words that are missing values in training too
+           (transform.py, MISSING). A category that training never saw counts as missing.
 Answers    application/json  {"predictions": [{"predicted_label": "yes", "probability": 0.93}, ...]}: the probability of
                              the second class (binary); {"predicted_label", "probability", "probabilities": {class: p}}
                              for several classes, the probability of the predicted one first; {"score": 151.2} for
@@ -142,25 +144,58 @@ def _read_json(text: str) -> pd.DataFrame:
     if not isinstance(body, list) or not body:
         raise RequestError('the body has no row: send {"instances": [{"column": value, ...}, ...]}')
     if all(isinstance(row, dict) for row in body):
-        return pd.DataFrame(body, dtype=object)
+        different = {name for row in body for name in row.keys() ^ body[0].keys()}
+        if different:
+            raise RequestError(
+                f"the rows name different columns ({', '.join(sorted(different))}): give every row the same, "
+                "with null where a value is missing"
+            )
+        return _table(body)
     if not all(isinstance(row, list) for row in body) or len({len(row) for row in body}) != 1:
         raise RequestError("every row must be an object, or every row a list of the same length")
-    if columns is not None and len(columns) != len(body[0]):
+    if columns is None:
+        return _table(body)
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise RequestError('"columns" must be a list of names')
+    if len(columns) != len(body[0]):
         raise RequestError(f"{len(columns)} columns are named, but the rows have {len(body[0])} values")
-    return pd.DataFrame(body, columns=columns, dtype=object)
+    return _table(body).set_axis(columns, axis=1)
+
+
+def _table(rows: list[Any]) -> pd.DataFrame:
+    for row in rows:
+        for value in row.values() if isinstance(row, dict) else row:
+            if isinstance(value, (list, dict)):
+                raise RequestError(f"a value must be a number, a text, true, false or null, not {value!r:.80}")
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _name_columns(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """The table with its columns named: from its own first row when that is a header, else by their order."""
-    if list(table.columns) != list(range(table.shape[1])):
-        return table
-    first = [str(value) for value in table.iloc[0]]
-    if set(first) & set(names):
+    if list(table.columns) == list(range(table.shape[1])) and _is_header(list(table.iloc[0]), names):
         if table.shape[0] == 1:
             raise RequestError("the body has a header line but no row")
-        return table.iloc[1:].set_axis(first, axis=1).reset_index(drop=True)
+        table = table.iloc[1:].set_axis(list(table.iloc[0]), axis=1).reset_index(drop=True)
+    if list(table.columns) != list(range(table.shape[1])):
+        if table.columns.has_duplicates:
+            raise RequestError(f"the column {table.columns[table.columns.duplicated()][0]!r} is named twice")
+        return table
     if table.shape[1] != len(names):
         raise RequestError(
             f"the rows have {table.shape[1]} values, the model takes {len(names)}: {', '.join(names)} (in this order)"
         )
     return table.set_axis(names, axis=1)
+
+
+def _is_header(first: list[Any], names: list[str]) -> bool:
+    """Whether a first line holds more than half of the columns' names; a single name can be a value as well."""
+    telling = {name for name in names if not _is_number(name)}
+    return 2 * len(telling & {value for value in first if isinstance(value, str)}) > len(telling)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

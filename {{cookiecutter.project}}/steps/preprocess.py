@@ -20,7 +20,7 @@ import pandas as pd
 from job import read_settings, run_step
 from split import split_by_hash, split_by_time
 from tables import DataError, content_sha256, data_files, read_tables
-from transform import ColumnError, Transform, fit_column, kind_of
+from transform import ColumnError, Transform, as_text, fit_column, kind_of, texts
 
 PARTS = ("train", "validation", "test")
 MAX_CLASSES = 1000
@@ -38,11 +38,12 @@ def preprocess(settings: dict[str, Any], data: Path, outputs: dict[str, Path]) -
     _check_columns(table, settings["data"])
     target = settings["data"]["target"]
     rows_read = len(table)
-    table = table[table[target].notna()].reset_index(drop=True)
+    table = table[texts(table[target]).notna()].reset_index(drop=True)
     if table.empty:
         raise DataError(f"no row has a value in the target column {target!r}: give the data its labels")
 
     features = feature_columns(table, settings["data"])
+    # what a column is, number or text, is seen from all rows; what its values mean, from the training part alone
     kinds = {name: kind_of(table[name]) for name in features}
     side = split_rows(table, features, settings)
     _check_parts(side)
@@ -100,8 +101,11 @@ def find_classes(target: pd.Series, side: np.ndarray, problem_type: str) -> list
     """
     if problem_type == "regression":
         return []
-    labels = target.map(_plain)
-    classes = sorted(labels.unique(), key=lambda label: (isinstance(label, str), label))
+    labels = target.map(as_text)
+    # one class per text, since two files may hold the same label as 1 and as "1"; then it is text
+    text_last = sorted(target.unique(), key=lambda value: (isinstance(value, str), str(value)))
+    forms = {as_text(value): _plain(value) for value in text_last}
+    classes = sorted(forms.values(), key=lambda label: (isinstance(label, str), label))
     shown = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
     if len(classes) < 2:
         raise DataError(f"the target {target.name!r} has one class only ({shown}): there is nothing to learn")
@@ -117,10 +121,11 @@ def find_classes(target: pd.Series, side: np.ndarray, problem_type: str) -> list
         )
     trained = set(labels[side == "train"])
     for label in classes:
-        if label not in trained:
+        if as_text(label) not in trained:
+            rows = int((labels == as_text(label)).sum())
             raise DataError(
-                f"the class {label!r} of {target.name!r} has {int((labels == label).sum())} rows, none of them in the "
-                "training part: add rows of it, or remove the class"
+                f"the class {label!r} of {target.name!r} has {rows} rows, none of them in the training part: "
+                "add rows of it, or remove the class"
             )
     return classes
 
@@ -128,7 +133,7 @@ def find_classes(target: pd.Series, side: np.ndarray, problem_type: str) -> list
 def transformed(rows: pd.DataFrame, transform: Transform) -> pd.DataFrame:
     """The rows as XGBoost takes them: the target first, then the features, float32."""
     table = pd.DataFrame(transform.features(rows), columns=transform.feature_names)
-    table.insert(0, transform.target, transform.labels(rows[transform.target]).astype(np.float32))
+    table.insert(0, transform.target, transform.labels(rows[transform.target]))
     return table
 
 
@@ -137,9 +142,9 @@ def raw(rows: pd.DataFrame, kinds: dict[str, str]) -> pd.DataFrame:
     table = rows.copy()
     for name in table.columns:
         if pd.api.types.is_object_dtype(table[name].dtype) and kinds.get(name) != "number":
-            table[name] = table[name].map(str, na_action="ignore").astype("string")
+            table[name] = table[name].map(as_text, na_action="ignore").astype("string")
         elif kinds.get(name) == "number":
-            table[name] = pd.to_numeric(table[name], errors="coerce")
+            table[name] = pd.to_numeric(table[name].astype(object), errors="coerce")
     return table
 
 
@@ -187,6 +192,6 @@ def main(arguments: list[str] | None = None) -> int:
     def step() -> None:
         print(f"data fingerprint: {options.data_fingerprint}", flush=True)
         summary = preprocess(read_settings(__name__), options.data, outputs)
-        print(json.dumps(summary["rows"]), flush=True)
+        print(f"rows: {json.dumps(summary['rows'])}\ncolumns: {json.dumps(summary['columns'])}", flush=True)
 
     return run_step(step, expected=(DataError, ColumnError), message_file=options.message)

@@ -1,7 +1,8 @@
-"""Which rows train, which validate, which test.
+"""Which rows train, which validate, which test: by a hash, or by time.
 
-A row's side depends on that row alone, never on the rows around it: adding, removing or reordering rows moves no
-other row to another side, and equal rows are always together. So no row is once trained on and once tested on.
+By a hash, a row's side depends on that row alone, never on the rows around it: adding, removing or reordering rows
+moves no other row to another side, and equal rows are always together. So no row is once trained on and once tested on.
+By time, newer rows push older ones from the test part into training, as they do in life.
 """
 
 from __future__ import annotations

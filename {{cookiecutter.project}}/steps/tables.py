@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import zlib
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 
+from transform import MISSING
+
 FORMATS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet", ".pq")}
+# csv's own limit, 128 KB, is less than a long text may have
+csv.field_size_limit(1 << 30)
 
 
 class DataError(ValueError):
@@ -63,8 +69,8 @@ def content_sha256(files: list[Path], folder: Path) -> str:
 def read_tables(files: list[Path], file_format: str) -> pd.DataFrame:
     """All rows of all files, in the files' order.
 
-    Raises DataError when a file cannot be read, has no rows' header, repeats a column, or when two files have
-    different columns.
+    Raises DataError when a file cannot be read, has a row of another length than its header, repeats a column, or when
+    two files have different columns.
     """
     frames: list[pd.DataFrame] = []
     for path in files:
@@ -81,24 +87,57 @@ def read_tables(files: list[Path], file_format: str) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    opener = gzip.open if path.name.endswith(".gz") else open
+    zipped = path.name.lower().endswith(".gz")
+    opener = gzip.open if zipped else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
-            header = next(csv.reader(stream), [])
-        _check_columns(header, path)
-        # low_memory=False: a column's type is decided over the whole file, not chunk by chunk
-        return pd.read_csv(path, encoding="utf-8-sig", low_memory=False)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, OSError) as error:
+            _check_lines(stream, path)
+        return pd.read_csv(
+            path,
+            encoding="utf-8-sig",
+            compression="gzip" if zipped else None,
+            low_memory=False,  # a column's type is decided over the whole file, not chunk by chunk
+            keep_default_na=False,
+            na_values=sorted(MISSING),
+        )
+    except (
+        *(UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error),
+        *(OSError, EOFError, zlib.error),
+    ) as error:
         raise DataError(
             f"{path.name} is not a readable CSV file ({error}): it must be UTF-8, comma separated, with a header line"
         ) from error
+
+
+def _check_lines(stream: TextIO, path: Path) -> None:
+    """Raises DataError unless every row has as many fields as the header.
+
+    pandas would fill a short row with missing values, and with one field more in every row it would shift the columns.
+    """
+    lines = csv.reader(stream)
+    header = next((line for line in lines if line), [])
+    separators = [name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if mark in "".join(header)]
+    if len(header) == 1 and separators:
+        raise DataError(
+            f"{path.name}: its columns are separated by {separators[0]}: save it again with commas between the columns "
+            "(and points in decimal numbers)"
+        )
+    _check_columns(header, path)
+    for line in lines:
+        if line and len(line) != len(header):
+            raise DataError(
+                f"{path.name}: the row in line {lines.line_num} has {len(line)} fields, the header line has "
+                f"{len(header)}: correct it (a text that holds a comma stands in double quotes)"
+            )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise DataError(f"{path.name} is not a readable Parquet file ({error})") from error
+        raise DataError(f"{path.name} is not a readable Parquet file ({error}): write it again") from error
+    # pandas writes a named index as a column, and reads it back as an index
+    frame = frame.reset_index(level=[name for name in frame.index.names if name is not None])
     _check_columns([str(name) for name in frame.columns], path)
     frame.columns = frame.columns.map(str)
     return frame

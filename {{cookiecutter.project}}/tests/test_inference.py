@@ -71,6 +71,21 @@ def test_what_training_never_saw_counts_as_missing(model: inference.Model) -> No
     assert ask(model, unseen, "application/json") == ask(model, missing, "application/json")
 
 
+def test_a_word_for_missing_is_missing_as_in_training(model: inference.Model) -> None:
+    words, empty = "NA,NaN,null,None\n", ",,,\n"
+    assert ask(model, words, "text/csv") == ask(model, empty, "text/csv")
+
+
+def test_a_value_that_is_a_columns_name_makes_no_header(model: inference.Model) -> None:
+    assert len(json.loads(ask(model, "40,city,true,3\n", "text/csv"))["predictions"]) == 1
+
+
+def test_columns_named_by_numbers_are_not_mistaken_for_a_header() -> None:
+    for body, kind in (("1,0\n5,6\n", "text/csv"), ("[[1, 0], [5, 6]]", "application/json")):
+        named = inference._name_columns(inference.input_fn(body, kind), ["0", "1"])
+        assert [list(map(int, row)) for row in named.to_numpy()] == [[1, 0], [5, 6]]
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [("*/*", "application/json"), ("", "application/json"), ("text/csv", "text/csv"), ("text/csv;q=1", "text/csv")],
@@ -85,7 +100,14 @@ def test_the_caller_chooses_the_form_of_the_answer(model: inference.Model, accep
     [
         ("1,Ulm,true", "text/csv", "have 3 values, the model takes 4: age, city, member, visits"),
         ("1,Ulm,true,1\n1,Ulm,true", "text/csv", "different numbers of fields: 3, 4"),
-        ("age,city\n1,Ulm", "text/csv", "columns are missing: member, visits"),
+        ("age,city\n1,Ulm", "text/csv", "have 2 values, the model takes 4: age, city, member, visits"),
+        ("age,city,member\n1,Ulm,true", "text/csv", "columns are missing: visits"),
+        ("age,age,city,member,visits\n1,2,Ulm,true,1", "text/csv", "'age' is named twice"),
+        ("1e39,Ulm,true,1", "text/csv", r"'age' holds 1e\+39: numbers must lie within"),
+        ('{"columns": ["age", "age"], "data": [[1, 2]]}', "application/json", "'age' is named twice"),
+        ('{"columns": 2, "data": [[1, 2]]}', "application/json", '"columns" must be a list of names'),
+        ('[{"age": 1, "city": "Ulm"}, {"city": "Ulm"}]', "application/json", r"name different columns \(age\)"),
+        ('[{"age": 1, "city": ["Ulm"]}]', "application/json", r"not \['Ulm'\]"),
         ("age,city,member,visits", "text/csv", "a header line but no row"),
         ("", "text/csv", "no row"),
         ("old,Ulm,true,1", "text/csv", "'age' must be numbers, but holds 'old'"),

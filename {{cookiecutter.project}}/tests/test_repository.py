@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, names, parameters, source
+from pipeline import lineage, names, parameters, report, source
 from pipeline.errors import InputError
 from pipeline.settings import SETTINGS_FILE, load_settings
 from pipeline.stage_file import STAGES, load_stage_files
@@ -125,6 +125,14 @@ def test_the_branch_is_the_given_one_or_the_one_that_ci_builds(tmp_path: Path) -
 def test_without_a_repository_nothing_can_be_registered(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="make this folder a git repository"):
         lineage.read_lineage(tmp_path)
+
+
+def test_a_version_of_files_that_were_not_committed_is_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
+    common = {"version": 1, "approval": "Approved", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
+    clean = {**common, "commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
+    report.print_versions(report.console(), [clean, {**clean, "tree": "b" * 40 + "-dirty"}])
+    commits = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[::2]]
+    assert commits == ["a" * 10, "a" * 10 + "-dirty"]
 
 
 def test_a_remotes_credentials_stay_out_of_the_registry() -> None:

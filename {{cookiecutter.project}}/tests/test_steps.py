@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import tarfile
@@ -14,11 +15,12 @@ from conftest import MAIN_METRICS, Run, mixed_table, new_run, step_settings
 
 import evaluate
 import metrics
+import preprocess
 import split
 import tables
 from pipeline.metrics import METRICS
 from tables import DataError
-from transform import Column, ColumnError, Transform, kind_of
+from transform import MISSING, Column, ColumnError, Transform, kind_of
 
 
 def test_the_model_learns_from_mixed_columns(finished_run: Run) -> None:
@@ -160,6 +162,7 @@ def test_the_transformation_survives_being_stored(tmp_path: Path) -> None:
     [
         ([1, 2, 3], "number"),
         (["1", "2.5", None], "number"),
+        (["1", "", "NA"], "number"),
         ([None, None], "number"),
         ([True, False], "boolean"),
         (["True", None, "false"], "boolean"),
@@ -190,7 +193,8 @@ def _table(**columns: object) -> pd.DataFrame:
         ("regression", _table().drop(columns="spent"), {}, r"no column 'spent' \(data.target"),
         ("regression", _table(spent=None), {}, "no row has a value in the target"),
         ("regression", _table(spent="much"), {}, "'spent' must be numbers, but holds 'much'"),
-        ("regression", _table(age=np.inf), {}, "'age' holds an infinite number"),
+        ("regression", _table(age=np.inf), {}, "'age' holds inf: numbers must lie within"),
+        ("regression", _table(spent=1e39), {}, r"'spent' holds 1e\+39"),
         ("regression", _table(), {"ignore": ["nothing"]}, r"no column 'nothing' \(data.ignore"),
         ("regression", _table()[["spent"]], {"ignore": []}, "no column is left"),
         ("regression", _table(), {"key": "city"}, "no value in the key column 'city'"),
@@ -225,7 +229,11 @@ def test_a_class_that_never_trains_is_refused(tmp_path: Path) -> None:
         ({"a.txt": b"a,b\n1,2\n"}, "a.txt: its ending does not say"),
         ({"a.csv": b"a,a\n1,2\n"}, "'a' occurs more than once"),
         ({"a.csv": b"a,\n1,2\n"}, "a column has no name"),
-        ({"a.csv": b"a,b\n1,2,3,4\n5,6\n7,8,9,10,11\n"}, "not a readable CSV"),
+        ({"a.csv": b"a,b\n1,2,\n3,4,\n"}, "line 2 has 3 fields, the header line has 2"),
+        ({"a.csv": b"a,b\n1,2\n3\n"}, "line 3 has 1 fields"),
+        ({"a.csv": b"a;b\n1,5;2\n"}, "separated by semicolons: save it again with commas"),
+        ({"a.csv": b"a\tb\n1\t2\n"}, "separated by tabs"),
+        ({"a.csv.gz": gzip.compress(b"a,b\n1,2\n")[:-9]}, "not a readable CSV"),
         ({"a.csv": "a,b\nä,1\n".encode("latin-1")}, "not a readable CSV"),
         ({"a.parquet": b"PAR1 nonsense"}, "not a readable Parquet"),
         ({"a.csv": b"a,b\n1,2\n", "b.csv": b"a,c\n1,2\n"}, r"different columns \(b, c\)"),
@@ -247,6 +255,31 @@ def test_many_files_are_one_table(tmp_path: Path) -> None:
     read = tables.read_tables(files, "auto")
     assert list(read.columns) == list(table.columns)
     assert read["customer"].tolist() == table["customer"].tolist()
+
+
+def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_bytes(b"\xef\xbb\xbfa,b\r\n1,x\r\n")
+    long = "y\n" + 200_000 * "z"  # more than the csv module takes by default
+    (tmp_path / "2.CSV.GZ").write_bytes(gzip.compress(f'\na,b\n2,"{long}"\n'.encode()))
+    pd.DataFrame({"a": [3], "b": ["w"]}).set_index("b").to_parquet(tmp_path / "3.parquet")
+    table = tables.read_tables(tables.data_files(tmp_path, "auto"), "auto")
+    assert table.to_dict("list") == {"a": [1, 2, 3], "b": ["x", long, "w"]}
+
+
+def test_missing_values_are_written_as_pandas_knows_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("word,number\n" + "".join(f'"{word}",1\n' for word in sorted(MISSING)))
+    assert tables.read_tables([tmp_path / "a.csv"], "csv").equals(pd.read_csv(tmp_path / "a.csv"))
+    assert tables.read_tables([tmp_path / "a.csv"], "csv")["word"].isna().all()
+
+
+def test_one_label_in_two_types_is_one_class() -> None:
+    labels = pd.Series(["1", 1, 0, "0", "true", "True"], dtype=object, name="y")
+    assert preprocess.find_classes(labels, np.array(["train"] * 6), "multiclass_classification") == ["0", "1", "true"]
+
+
+def test_a_category_is_the_same_text_in_training_and_test() -> None:
+    mixed = pd.DataFrame({"code": pd.Series(["x", 5.0, None], dtype=object)})
+    assert preprocess.raw(mixed, {"code": "category"})["code"].tolist() == ["x", "5", pd.NA]
 
 
 def test_evaluating_what_is_no_model_says_so(finished_run: Run, tmp_path: Path) -> None:
