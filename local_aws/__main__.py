@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -55,6 +56,10 @@ def main() -> int:
 def _start(arguments: argparse.Namespace) -> int:
     if not (len(arguments.account) == 12 and arguments.account.isdigit()):
         raise control.StartError(f"--account {arguments.account}: an AWS account is 12 digits, such as 123456789012.")
+    if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d+", arguments.region):
+        raise control.StartError(f"--region {arguments.region}: an AWS Region has a name such as us-east-1.")
+    if not arguments.idle_minutes >= 0:
+        raise control.StartError(f"--idle-minutes {arguments.idle_minutes:g}: give minutes, or 0 for never.")
     server = control.start(
         arguments.port,
         account=arguments.account,

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from local_aws.environment import MISLEADING_VARIABLES, client_environment
+from local_aws.scratch import scratch_folder
 
 DEFAULT_PORT = 4566  # MiniStack's and LocalStack's
 DEFAULT_ACCOUNT = "123456789012"
@@ -175,12 +175,10 @@ class LocalAWS:
         self._options["opt_ml"] = opt_ml
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="local_aws-log-"))
-        try:
+        with contextlib.ExitStack() as cleanup:
+            self._folder = cleanup.enter_context(scratch_folder("log"))
             self.server, self._process = launch(**self._options, log=self._folder / "log", with_parent=True)
-        except BaseException:
-            shutil.rmtree(self._folder)
-            raise
+            self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(
@@ -194,7 +192,7 @@ class LocalAWS:
             self._process.wait()
         assert self._process.stdin is not None
         self._process.stdin.close()
-        shutil.rmtree(self._folder)
+        self._cleanup.close()
 
     @property
     def endpoint(self) -> str:
@@ -236,10 +234,17 @@ def start(port: int = DEFAULT_PORT, **options: Any) -> Server:
         StartError: with the reason.
     """
     folder = records_folder()
-    log = folder / f"{port or f'any-{os.getpid()}'}.log"
-    log.unlink(missing_ok=True)
-    server, _ = launch(port, log=log, **options)
-    (folder / f"{server.port}.json").write_text(json.dumps(asdict(server)))
+    # Not named by the port alone: it may be taken by a server whose log is still written.
+    log = folder / f"{port or 'any'}-{os.getpid()}.log"
+    try:
+        server, _ = launch(port, log=log, **options)
+    except BaseException:
+        log.unlink(missing_ok=True)
+        raise
+    record = folder / f"{server.port}.json"
+    written = log.with_suffix(".written")
+    written.write_text(json.dumps(asdict(server)))
+    written.replace(record)  # at once: `running` may be looking
     return server
 
 

@@ -66,6 +66,15 @@ def check_request(operation: OperationModel, request: Any) -> None:
         raise validation_error(f"{len(faults)} {noun} detected: " + "; ".join(faults))
 
 
+def without_nulls(value: Any) -> Any:
+    """A request without its null members: they count as absent."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
 # (shape, value, path) -> what is wrong with the value as a stand-in for a value of the shape; None when it is none
 Placeholder = Callable[[Shape, Any, str], list[str] | None]
 

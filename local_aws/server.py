@@ -14,18 +14,17 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sqlite3
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import IO, Any
 
 from local_aws import ministack_host
+from local_aws.scratch import scratch_folder
 from local_aws.store import Scope, Store
 
 logger = logging.getLogger("local_aws")
@@ -42,7 +41,7 @@ def main() -> int:
         with contextlib.ExitStack() as cleanup:
             listener = cleanup.enter_context(_listen(arguments.port))
             state = _lock_state(arguments.state, cleanup) if arguments.state else None
-            scratch = _scratch_folder(cleanup)
+            scratch = cleanup.enter_context(scratch_folder("scratch"))
             asyncio.run(_serve(arguments, listener, state, scratch, ready))
     except CannotStart as error:
         _tell(ready, {"error": str(error)})
@@ -83,6 +82,9 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+    except OverflowError as error:
+        listener.close()
+        raise CannotStart(f"Port {port} is none: ports are 1 to 65535, and --port 0 takes a free one.") from error
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -107,22 +109,6 @@ def _lock_state(state: Path, cleanup: contextlib.ExitStack) -> Path:
     except BlockingIOError as error:
         raise CannotStart(f"State folder {state} is in use by another local_aws. Stop it or choose another.") from error
     return state
-
-
-def _scratch_folder(cleanup: contextlib.ExitStack) -> Path:
-    """A folder of our own, removed at the end; those of servers that were killed before theirs are removed now."""
-    prefix = f"local_aws-scratch-{os.getuid()}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        # A living server holds its folder's lock.
-        with contextlib.suppress(OSError), (left / "lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
-    # Locked before it has the name that others look for, so that none takes it for abandoned.
-    made = Path(tempfile.mkdtemp(prefix="local_aws-starting-"))
-    fcntl.flock(cleanup.enter_context((made / "lock").open("w")), fcntl.LOCK_EX)
-    scratch = made.rename(made.with_name(prefix + made.name.rpartition("-")[2]))
-    cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
-    return scratch
 
 
 def _open_store(path: Path | None) -> Store:
@@ -151,7 +137,10 @@ async def _serve(
 
     store = _open_store(state / "local_aws.sqlite" if state else None)
     loopback = Loopback(f"http://127.0.0.1:{port}")
-    sagemaker = SageMaker(store, loopback, Images(), scratch / "jobs", arguments.opt_ml)
+    try:
+        sagemaker = SageMaker(store, loopback, Images(), scratch / "jobs", arguments.opt_ml)
+    except RuntimeError as error:  # jobs cannot have /opt/ml in the way that was asked for
+        raise CannotStart(str(error)) from error
     sagemaker.resume()
     ministack_host.mount("sagemaker", TARGET_PREFIX, sagemaker.handle)
 
@@ -172,8 +161,14 @@ async def _serve(
     config.keep_alive_timeout = 75
     config.accesslog = None
     threading.Thread(target=_warm, args=(loopback, arguments), daemon=True, name="warm-up").start()
+
+    async def stopped() -> None:
+        await stopping.wait()
+        # While S3 still answers: what fails afterwards fails because the server goes, and is told so.
+        sagemaker.kill()
+
     try:
-        await serve(activity, config, shutdown_trigger=stopping.wait)
+        await serve(activity, config, shutdown_trigger=stopped)
     finally:
         if idle is not None:
             idle.cancel()

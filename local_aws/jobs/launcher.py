@@ -89,6 +89,9 @@ def _start(job: dict) -> tuple[int, str | None]:
             os.write(writing, f"{job['argv'][0]}: no such program in the image".encode())
         except OSError as error:
             os.write(writing, f"{job['argv'][0]}: {error.strerror}".encode())
+        except ValueError as error:  # a null character, half of a surrogate pair, an empty name
+            fault = f"{job['argv'][0]!r}: an argument or environment variable cannot be given to a program: {error}"
+            os.write(writing, fault.encode(errors="backslashreplace"))
         finally:
             os._exit(127)
     os.close(writing)

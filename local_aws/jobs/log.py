@@ -19,6 +19,7 @@ LARGEST_MESSAGE = 256 * 1024 - 26
 LARGEST_BATCH = 1_048_576
 MOST_EVENTS = 10_000
 OVERHEAD = 26
+MOST_WAITING = 4 * MOST_EVENTS  # a program that prints faster than its lines are taken waits, as with a full pipe
 TAIL_LINES = 20
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class JobLog:
     def __init__(self, client: Any, group: str, stream: str, metrics: Metrics | None = None) -> None:
         self._client, self._group, self._stream = client, group, stream
         self._metrics = metrics or Metrics()
-        self._lock = threading.Lock()
+        self._lock, self._sending = threading.Lock(), threading.Lock()
         self._events: list[tuple[int, str]] = []
         self._rest = b""
         self._closed = threading.Event()
@@ -104,6 +105,9 @@ class JobLog:
             if self._flusher is None and self._events and not self._closed.is_set():
                 self._flusher = threading.Thread(target=self._flush_regularly, name="job-log", daemon=True)
                 self._flusher.start()
+            too_many = len(self._events) > MOST_WAITING
+        if too_many:
+            self._flush()
 
     def _flush_regularly(self) -> None:
         while not self._closed.is_set():
@@ -111,8 +115,12 @@ class JobLog:
             self._closed.wait(FLUSH_INTERVAL)
 
     def _flush(self) -> None:
-        with self._lock:
-            events, self._events = self._events, []
+        with self._sending:  # one at a time, so that the lines keep their order
+            with self._lock:
+                events, self._events = self._events, []
+            self._send(events)
+
+    def _send(self, events: list[tuple[int, str]]) -> None:
         try:
             for batch in _batches(events):
                 if not self._made:

@@ -74,7 +74,7 @@ class JobProcess:
         Args:
             argv: the program, looked up in the environment's PATH, and its arguments.
             environment: all of the program's environment variables.
-            folder: its working directory.
+            folder: its working directory, which may be one below /opt/ml in the namespace.
             opt_ml: the folder that is /opt/ml in a mount namespace of its own, or None for no namespace.
             seconds: the longest it may run; then SIGTERM, and SIGKILL after STOP_GRACE.
             on_output: is given what the program prints, as it comes, standard output and error in their order.

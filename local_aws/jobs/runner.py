@@ -101,20 +101,21 @@ class Run:
         self._ml = self._folder / "ml"
         self._lock = threading.Lock()
         self._process: JobProcess | None = None
-        self._stop_wanted = False
+        self._stop_wanted = threading.Event()
         self._killed = False
 
     def stop(self) -> None:
         """Stop the job: SIGTERM to its program, SIGKILL a little later. Safe from any thread, at any time."""
         with self._lock:
-            self._stop_wanted = True
+            self._stop_wanted.set()
             if self._process is not None:
                 self._process.stop()
 
     def kill(self) -> None:
         """End the job at once: the server is going down."""
         with self._lock:
-            self._stop_wanted = self._killed = True
+            self._killed = True
+            self._stop_wanted.set()
             if self._process is not None:
                 self._process.kill()
 
@@ -123,6 +124,8 @@ class Run:
         try:
             return self._run()
         except JobFailure as failure:
+            if self._killed:  # S3 answers no more: that is not the job's fault, and no news
+                return Outcome("Stopped")
             return Outcome("Failed", _shortened(str(failure)))
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -137,9 +140,7 @@ class Run:
                 remove_folder(self._folder)
 
     def _unforeseen(self) -> Outcome:
-        if self._killed:  # S3 answers no more: that is not the job's fault, and no news
-            return Outcome("Stopped")
-        return internal_failure()
+        return Outcome("Stopped") if self._killed else internal_failure()
 
     def _run(self) -> Outcome:
         self._folder.mkdir(parents=True)
@@ -151,7 +152,7 @@ class Run:
         self._on_phase("Downloading")
         self._stage()
         # A stop between this look and the program's start finds the launcher, which then starts nothing.
-        if self._stop_wanted:
+        if self._stop_wanted.is_set():
             return Outcome("Stopped")
         self._on_phase("Training")
         ending = process.run(
@@ -181,8 +182,11 @@ class Run:
         return Path(self._opt_ml.path(path, self._ml))
 
     def _working_folder(self) -> Path:
+        """Where the program starts, as the program itself sees it."""
         if self._plan.working_folder == WORKING_FOLDER:
             return self._folder / "work"
+        if self._opt_ml.namespace:
+            return Path(self._plan.working_folder)
         return self._path(self._plan.working_folder)
 
     def _whole_environment(self) -> dict[str, str]:
@@ -244,19 +248,23 @@ class Run:
     def _start_fetching(self, item: Input, objects: list[S3Object]) -> list[Future[None]]:
         if not objects and not item.may_be_empty:
             raise JobFailure(f"ClientError: {nothing_found(item.source)}")
-        return self._transfers.download(self._s3, item.source, objects, self._path(item.folder))
+        return self._transfers.download(self._s3, item.source, objects, self._path(item.folder), self._stop_wanted)
 
     def _start_fetching_code(self) -> tuple[Path, S3Location, list[Future[None]]]:
         assert self._plan.script is not None
         source = s3_location(self._plan.script.code)
         archive = self._folder / "code" / source.key.rpartition("/")[2]
-        return archive, source, self._transfers.download(self._s3, source, [S3Object(source.key, 0)], archive.parent)
+        objects = [S3Object(source.key, 0)]
+        transfers = self._transfers.download(self._s3, source, objects, archive.parent, self._stop_wanted)
+        return archive, source, transfers
 
     def _unpack_code(self, archive: Path, source: S3Location, transfers: list[Future[None]]) -> None:
         script = self._plan.script
         assert script is not None
         with _data_faults("sagemaker_submit_directory", source):
             finish(transfers)
+        if self._stop_wanted.is_set():  # it may not be whole
+            return
         folder = self._path(CODE_FOLDER)
         try:
             unpack(archive, folder)
@@ -368,6 +376,11 @@ def _data_faults(what: str, location: S3Location | None, direction: str = "downl
         code, text = error.response["Error"].get("Code"), error.response["Error"].get("Message")
         raise JobFailure(f"ClientError: Data {direction} failed: {what}{where}: {code}: {text}") from error
     except (BotoCoreError, ValueError) as error:
+        raise JobFailure(f"ClientError: Data {direction} failed: {what}{where}: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        # A name that is too long, a file where a folder must be, a file that its job made unreadable.
         raise JobFailure(f"ClientError: Data {direction} failed: {what}{where}: {error}") from error
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tarfile
+import threading
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 from boto3.s3.transfer import TransferConfig
 
 CHUNK = 1024 * 1024  # bytes
+BUCKET_NAME = re.compile(r"[a-zA-Z0-9.\-_]{1,255}")  # botocore's, which allows the oldest buckets' names too
 SINGLE_PUT = 8 * CHUNK  # up to this size one request; above it, a multipart upload
 MULTIPART = TransferConfig(multipart_threshold=SINGLE_PUT, multipart_chunksize=4 * SINGLE_PUT, max_concurrency=4)
 
@@ -41,11 +44,14 @@ def s3_location(uri: str) -> S3Location:
     """Read an s3:// address.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or its bucket's name is one that no bucket has.
     """
-    if not uri.startswith("s3://") or not (bucket := uri[5:].partition("/")[0]):
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket:
         raise ValueError(f"{uri!r} is no S3 address: write s3://bucket/prefix")
-    return S3Location(bucket, uri[5:].partition("/")[2])
+    if not BUCKET_NAME.fullmatch(bucket):
+        raise ValueError(f"{uri!r} is no S3 address: bucket names have letters, digits, '.', '-' and '_' only")
+    return S3Location(bucket, key)
 
 
 def list_objects(client: Any, location: S3Location) -> list[S3Object]:
@@ -88,24 +94,33 @@ class Transfers:
         return self._threads.submit(function, *arguments)
 
     def download(
-        self, client: Any, location: S3Location, objects: Iterable[S3Object], folder: Path
+        self, client: Any, location: S3Location, objects: Iterable[S3Object], folder: Path, stopped: threading.Event
     ) -> list[Future[None]]:
         """Begin to fetch objects into a folder.
 
+        Args:
+            stopped: once it is set the rest is not fetched any more.
+
         Raises:
-            ValueError: an object's key would lead out of the folder, or be a file and a folder at once.
+            ValueError: an object's key would lead out of the folder, or name a file that another one names as a file
+                or as a folder.
         """
         folder.mkdir(parents=True, exist_ok=True)
         targets: dict[Path, str] = {}
         for item in objects:
-            targets[folder / relative_path(location.key, item.key)] = item.key
+            target = folder / relative_path(location.key, item.key)
+            if target in targets:
+                raise ValueError(f"objects {targets[target]!r} and {item.key!r} would be the same file")
+            targets[target] = item.key
         for target, key in targets.items():
             if clash := next(
                 (parent for parent in target.relative_to(folder).parents if folder / parent in targets), None
             ):
                 raise ValueError(f"object {key!r} needs a folder where object {targets[folder / clash]!r} is a file")
             target.parent.mkdir(parents=True, exist_ok=True)
-        return [self.start(_download_one, client, location.bucket, key, target) for target, key in targets.items()]
+        return [
+            self.start(_download_one, client, location.bucket, key, target, stopped) for target, key in targets.items()
+        ]
 
     def upload_folder(self, client: Any, folder: Path, location: S3Location, kms_key: str | None) -> list[Future[None]]:
         """Begin to write every file below a folder under a prefix."""
@@ -123,9 +138,13 @@ def finish(transfers: Iterable[Future[Any]]) -> None:
         raise faults[0]
 
 
-def _download_one(client: Any, bucket: str, key: str, target: Path) -> None:
+def _download_one(client: Any, bucket: str, key: str, target: Path, stopped: threading.Event) -> None:
+    if stopped.is_set():
+        return
     with contextlib.closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as body, target.open("wb") as stream:
         for chunk in body.iter_chunks(CHUNK):
+            if stopped.is_set():
+                return
             stream.write(chunk)
 
 

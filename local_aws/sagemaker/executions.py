@@ -126,12 +126,12 @@ class Executions:
 
     def stop(self) -> None:
         """Start nothing more. Steps under way are left as they are, for `resume` to fail them."""
-        self._closing.set()
         with self._store.lock:
+            self._closing.set()
             runs = list(self._runs.values())
-        for run in runs:
-            run.stopping.set()
-            run.ended.put(None)
+            for run in runs:
+                run.stopping.set()
+                run.ended.put(None)
 
     # For Pipelines.
 
@@ -357,7 +357,9 @@ class Executions:
 
     def _attempt(self, run: Run, step: Step) -> None:
         try:
-            if step.type in KEY_ATTRIBUTES:
+            if run.stopping.is_set():
+                self._end_step(run, step, STOPPED)
+            elif step.type in KEY_ATTRIBUTES:
                 self._attempt_job(run, step)
             else:
                 self._attempt_at_once(run, step)
@@ -377,8 +379,12 @@ class Executions:
             metadata = {"Fail": {"ErrorMessage": message[:LONGEST_MESSAGE]}}
             self._end_step(run, step, FAILED, Metadata=metadata, FailureReason=message[:LONGEST_REASON])
         else:
-            arn = self._actions.register_model(run.call, step, arguments, run.arn)
-            self._end_step(run, step, SUCCEEDED, Metadata={"RegisterModel": {"Arn": arn}})
+            with self._store.lock:  # a stop comes before both or after both: nothing is registered that no step tells
+                if run.stopping.is_set():
+                    self._end_step(run, step, STOPPED)
+                    return
+                arn = self._actions.register_model(run.call, step, arguments, run.arn)
+                self._end_step(run, step, SUCCEEDED, Metadata={"RegisterModel": {"Arn": arn}})
 
     def _attempt_job(self, run: Run, step: Step) -> None:
         name = job_name(run.arn.rpartition("/")[2], step.name)

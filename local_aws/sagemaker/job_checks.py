@@ -103,6 +103,8 @@ def check_training_job(request: Request) -> None:
 
 def _check_channel(channel: dict[str, Any]) -> None:
     where = f"InputDataConfig {channel['ChannelName']!r}"
+    if channel["ChannelName"] in (".", ".."):  # the model's pattern allows it
+        raise validation_error(f"{where}: ChannelName names the channel's folder; choose another.")
     _refuse(where, channel, {"ShuffleConfig"})
     _only(f"{where}: InputMode", channel.get("InputMode", "File"), "File")
     _only(f"{where}: CompressionType", channel.get("CompressionType", "None"), "None")
@@ -171,6 +173,8 @@ def _check_uri(what: str, uri: str) -> None:
 def _check_local_path(what: str, path: str | None, folder: str = PROCESSING_FOLDER) -> None:
     if path is None or not f"{path}/".startswith(folder) or ".." in PurePosixPath(path).parts:
         raise validation_error(f"{what} {path!r} must be an absolute path that begins with {folder}.")
+    if not path.isprintable():
+        raise validation_error(f"{what} {path!r} has characters that a path cannot have or show. Leave them out.")
 
 
 def _check_different(what: str, values: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from local_aws.images import Image, Images
 from local_aws.jobs.log import JobLog, Metrics
 from local_aws.jobs.opt_ml import OptMl, choose
 from local_aws.jobs.plan import DEFAULT_SECONDS, Plan, output_location, processing_plan, training_plan
-from local_aws.jobs.runner import Outcome, Run, internal_failure, nothing_found, remove_folder
+from local_aws.jobs.runner import Outcome, Run, internal_failure, nothing_found
 from local_aws.jobs.staging import S3Object, Transfers, list_objects, s3_location
 from local_aws.loopback import Loopback
 from local_aws.sagemaker.job_checks import check_processing_job, check_training_job
@@ -246,15 +246,22 @@ class Jobs:
             outcome = run.run()
         except Exception:  # noqa: BLE001 (whoever waits for the job must hear of its end)
             outcome = internal_failure()
-        if outcome.status == "Failed":
-            log.line(f"[local_aws] {outcome.reason}")
-        log.close(deliver=not self._stopped)
+        try:
+            if outcome.status == "Failed":
+                log.line(f"[local_aws] {outcome.reason}")
+            log.close(deliver=not self._stopped)
+        finally:
+            self._end(scope, kind, key, active, outcome, metrics)
+
+    def _end(self, scope: Scope, kind: Kind, key: str, active: _Active, outcome: Outcome, metrics: Metrics) -> None:
         with self._store.lock:
             if self._stopped and outcome.status == "Stopped" and not active.stop_wanted:
                 outcome = Outcome("Failed", SERVER_STOPPED)
-            self._change(scope, kind, key, lambda document: _ended(kind, document, outcome, metrics))
-            del self._active[scope, kind, key]
-        active.ended.set()
+            try:
+                self._change(scope, kind, key, lambda document: _ended(kind, document, outcome, metrics))
+            finally:  # also when the end cannot be written down: whoever waits for the job must hear of it
+                del self._active[scope, kind, key]
+                active.ended.set()
 
     @cached_property
     def _opt_ml_found(self) -> OptMl:
@@ -301,19 +308,17 @@ class Jobs:
         return document
 
     def list_processing_jobs(self, call: Call, request: Request) -> Response:
-        summaries = [_summary(PROCESSING, item) for item in self._listed(call.scope, PROCESSING, request)]
-        found, more = page(summaries, request)
+        found, more = self._page(call.scope, PROCESSING, request)
         return {"ProcessingJobSummaries": found, **more}
 
     def list_training_jobs(self, call: Call, request: Request) -> Response:
         for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
             if name in request:
                 raise validation_error(f"{name} is not supported by local_aws, which has none of these.")
-        summaries = [_summary(TRAINING, item) for item in self._listed(call.scope, TRAINING, request)]
-        found, more = page(summaries, request)
+        found, more = self._page(call.scope, TRAINING, request)
         return {"TrainingJobSummaries": found, **more}
 
-    def _listed(self, scope: Scope, kind: Kind, request: Request) -> list[Document]:
+    def _page(self, scope: Scope, kind: Kind, request: Request) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """What matches the filters, in the order asked for (default: by CreationTime, Ascending, as documented)."""
         name, status = kind.member("JobName"), kind.member("JobStatus")
         found = [
@@ -328,10 +333,13 @@ class Jobs:
             )
         ]
         member = {"Name": name, "Status": status}.get(request.get("SortBy", ""), "CreationTime")
-        found.sort(key=lambda document: document[member])
-        if request.get("SortOrder") == "Descending":
-            found.reverse()
-        return found
+
+        def position(document: Document) -> list[Any]:
+            return [document[member], document["CreationTime"], document[name]]
+
+        found.sort(key=position, reverse=request.get("SortOrder") == "Descending")
+        found, more = page(found, request, position=position)
+        return [_summary(kind, document) for document in found], more
 
     def stop_processing_job(self, call: Call, request: Request) -> Response:
         return self._stop(call, PROCESSING, request["ProcessingJobName"])
@@ -386,32 +394,35 @@ class Jobs:
         return bool(self._active)
 
     def resume(self) -> None:
-        """Fail what was under way when the last process ended, and remove what it left in the jobs' folder."""
+        """Fail what was under way when the last process ended."""
         for kind, table in self._tables.items():
             for scope, key, document in table.items():
                 if document[kind.member("JobStatus")] not in ENDED:
                     failed = _ended(kind, document, Outcome("Failed", SERVER_STOPPED), Metrics())
                     table.put(scope, key, failed | {"LastModifiedTime": _now()})
-        if self._work.is_dir():
-            for folder in self._work.iterdir():
-                remove_folder(folder)
 
-    def stop(self) -> None:
-        """Kill every job's processes and wait for the threads that watch them."""
+    def kill(self) -> None:
+        """Start no further job, and kill every job's processes."""
         with self._store.lock:
             self._stopped = True
-            active = list(self._active.values())
-        for job in active:
-            if job.run is not None:
-                job.run.kill()
-        for job in active:
-            if job.thread is not None:
-                job.thread.join()
+            runs = [job.run for job in self._active.values() if job.run is not None]
+        for run in runs:
+            run.kill()
+
+    def join(self) -> None:
+        """Wait, after `kill`, for the threads that watch the jobs."""
+        with self._store.lock:
+            threads = [job.thread for job in self._active.values() if job.thread is not None]
+        for thread in threads:
+            thread.join()
         self._transfers.close()
 
     def _knows(self, scope: Scope, arn: str) -> bool:
-        resource, _, key = arn.rpartition(":")[2].partition("/")
-        return any(kind.noun == resource and self._tables[kind].get(scope, key) for kind in KINDS.values())
+        key = arn.rpartition("/")[2]
+        return any(
+            (document := table.get(scope, key)) is not None and document[kind.member("JobArn")] == arn
+            for kind, table in self._tables.items()
+        )
 
 
 def _now() -> float:
@@ -424,8 +435,10 @@ def _found(listing: Future[list[S3Object]], channel: dict[str, Any]) -> list[S3O
     try:
         objects = listing.result()
     except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchBucket":
-            raise
+        code = error.response["Error"]["Code"]
+        if code != "NoSuchBucket":
+            fault = f"InputDataConfig {channel['ChannelName']!r}: {source} cannot be listed: {code}."
+            raise validation_error(fault) from error
         objects = []
     if not objects:
         raise validation_error(f"InputDataConfig {channel['ChannelName']!r}: {nothing_found(source)}")
@@ -470,6 +483,9 @@ def _ended(kind: Kind, document: Document, outcome: Outcome, metrics: Metrics) -
     if kind is PROCESSING:
         if outcome.message:
             changed["ExitMessage"] = outcome.message
+        if outcome.out_of_time:  # there is no SecondaryStatus to say it
+            seconds = document["StoppingCondition"]["MaxRuntimeInSeconds"]
+            changed["FailureReason"] = f"The job ran longer than its MaxRuntimeInSeconds ({seconds}). Raise it."
         return changed
     if metrics.last:
         changed["FinalMetricDataList"] = list(metrics.last.values())

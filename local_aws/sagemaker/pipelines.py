@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -63,6 +64,7 @@ class Pipelines:
                     f" Pipeline with name ({name}) already exists."
                 )
             arn, now = call.arn(f"pipeline/{name}"), time.time()
+            self._tags.set_on_create(call, arn, request.get("Tags"))
             self._pipelines.put(
                 call.scope,
                 name,
@@ -78,26 +80,26 @@ class Pipelines:
                 },
             )
             self._put_version(call, name, 1, {"PipelineDisplayName": name} | _settings(request), definition)
-            self._tags.set_on_create(call, arn, request.get("Tags"))
             return {"PipelineArn": arn}
 
         return self._tokens.once(call, "CreatePipeline", request, create)
 
     def update_pipeline(self, call: Call, request: Request) -> Response:
         """Make a new version: of what is given, the rest as in the version before."""
-        pipeline = self._require(call, request["PipelineName"])
+        self._require(call, request["PipelineName"])
         definition = self._definition(call, request)
         if "RoleArn" in request:
             check_role(self._loopback, call.scope, request["RoleArn"])
         with self._store.lock:
+            pipeline = self._require(call, request["PipelineName"])  # it may be another one, or none, by now
             latest = self._version(call.scope, pipeline)
             number = pipeline["LatestVersion"] + 1
             settings = _settings(latest) | _settings(request)
             self._put_version(
                 call, pipeline["PipelineName"], number, settings, definition or latest["PipelineDefinition"]
             )
-            pipeline.update(LatestVersion=number, LastModifiedTime=time.time(), LastModifiedBy=call.user_context)
-            self._pipelines.put(call.scope, pipeline["PipelineName"], pipeline)
+            changes = {"LatestVersion": number, "LastModifiedTime": time.time(), "LastModifiedBy": call.user_context}
+            self._pipelines.put(call.scope, pipeline["PipelineName"], pipeline | changes)
         return {"PipelineArn": pipeline["PipelineArn"], "PipelineVersionId": number}
 
     def describe_pipeline(self, call: Call, request: Request) -> Response:
@@ -111,14 +113,14 @@ class Pipelines:
         prefix = request.get("PipelineNamePrefix", "")
         found = [item for item in self._pipelines.values(call.scope) if item["PipelineName"].startswith(prefix)]
         key = "PipelineName" if request.get("SortBy") == "Name" else "CreationTime"
-        shown, more = page(_select(found, request, key), request)
+        shown, more = _page(found, request, key, "PipelineName")
         return {"PipelineSummaries": [self._summary(call.scope, item) for item in shown], **more}
 
     def list_pipeline_versions(self, call: Call, request: Request) -> Response:
         """A pipeline's versions, the newest first unless SortOrder says otherwise."""
         pipeline = self._require(call, request["PipelineName"])
         versions = self._versions_of(call.scope, pipeline["PipelineName"])
-        shown, more = page(_select(versions, request, "PipelineVersionId"), request)
+        shown, more = _page(versions, request, "PipelineVersionId", "PipelineVersionId")
         last_executions = {
             execution["PipelineVersionId"]: execution["PipelineExecutionArn"]
             for execution in self._executions.of_pipeline(call.scope, pipeline["PipelineName"])
@@ -164,14 +166,15 @@ class Pipelines:
             if member in request:
                 raise validation_error(f"{member} is not supported by local_aws: leave it out.")
         pipeline = self._require(call, request["PipelineName"])
-        version = self._version(call.scope, pipeline, request.get("PipelineVersionId"))
-        check_role(self._loopback, call.scope, version["RoleArn"])
+        asked = self._version(call.scope, pipeline, request.get("PipelineVersionId"))
+        check_role(self._loopback, call.scope, asked["RoleArn"])
 
         def start() -> Response:
-            self._require(call, request["PipelineName"])  # it may have been deleted while IAM was asked
+            # While IAM was asked it may have been updated, or deleted and made anew.
+            pipeline = self._require(call, request["PipelineName"])
+            version = self._version(call.scope, pipeline, asked["PipelineVersionId"])
             arn = self._executions.start(call, pipeline, version, request)
-            pipeline["LastRunTime"] = time.time()
-            self._pipelines.put(call.scope, pipeline["PipelineName"], pipeline)
+            self._pipelines.put(call.scope, pipeline["PipelineName"], pipeline | {"LastRunTime": time.time()})
             return {"PipelineExecutionArn": arn}
 
         return self._tokens.once(call, "StartPipelineExecution", request, start)
@@ -180,7 +183,7 @@ class Pipelines:
         """A pipeline's executions, the newest first unless the request sorts otherwise."""
         pipeline = self._require(call, request["PipelineName"])
         executions = self._executions.of_pipeline(call.scope, pipeline["PipelineName"])
-        shown, more = page(_select(executions, request, request.get("SortBy", "CreationTime")), request)
+        shown, more = _page(executions, request, request.get("SortBy", "CreationTime"), "PipelineExecutionArn")
         members = {
             "PipelineExecutionArn": "PipelineExecutionArn",
             "StartTime": "CreationTime",
@@ -280,8 +283,13 @@ def _settings(document: Document) -> Document:
     return {key: document[key] for key in _SETTINGS if key in document}
 
 
-def _select(items: list[Document], request: Request, key: str) -> list[Document]:
-    """A list operation's filters by creation time, and its order (by default descending)."""
+def _page(items: list[Document], request: Request, key: str, name: str) -> tuple[list[Document], dict[str, str]]:
+    """A page of a list operation, after its filters by creation time, in its order (by default descending).
+
+    Args:
+        key: the member to sort by.
+        name: the member that is different for each, for those that are alike in `key`.
+    """
     after, before = request.get("CreatedAfter"), request.get("CreatedBefore")
     found = [
         item
@@ -289,4 +297,9 @@ def _select(items: list[Document], request: Request, key: str) -> list[Document]
         if (after is None or item["CreationTime"] > float(after))
         and (before is None or item["CreationTime"] < float(before))
     ]
-    return sorted(found, key=lambda item: item[key], reverse=request.get("SortOrder") != "Ascending")
+
+    def position(item: Document) -> list[Any]:
+        return [item[key], item[name]]
+
+    found.sort(key=position, reverse=request.get("SortOrder") != "Ascending")
+    return page(found, request, position=position)

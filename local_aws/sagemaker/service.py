@@ -12,7 +12,7 @@ from local_aws.calls import Call, Operation, ServiceError
 from local_aws.images import Images
 from local_aws.loopback import Loopback
 from local_aws.ministack_host import request_scope
-from local_aws.request_checks import check_request, service_model
+from local_aws.request_checks import check_request, service_model, without_nulls
 from local_aws.sagemaker.executions import Executions
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.pipelines import Pipelines
@@ -52,10 +52,15 @@ class SageMaker:
         self.jobs.resume()
         self.executions.resume()
 
-    def stop(self) -> None:
-        """End every job's processes and wait for the threads that watch them."""
+    def kill(self) -> None:
+        """Start nothing more, and kill every job's processes."""
         self.executions.stop()
-        self.jobs.stop()
+        self.jobs.kill()
+
+    def stop(self) -> None:
+        """The same, and wait for the threads that watch the jobs."""
+        self.kill()
+        self.jobs.join()
 
     @property
     def busy(self) -> bool:
@@ -81,10 +86,10 @@ class SageMaker:
             )
         try:
             request = json.loads(body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested too deeply
             raise ServiceError("SerializationException", f"The request body is not JSON: {error}") from error
         check_request(model.operation_model(operation_name), request)
-        return operation(call, {name: value for name, value in request.items() if value is not None})
+        return operation(call, without_nulls(request))
 
     async def handle(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local_aws.calls import Call, Request, Response, ServiceError
 from local_aws.loopback import Loopback
-from local_aws.request_checks import check_request, service_model
+from local_aws.request_checks import check_request, service_model, without_nulls
 from local_aws.sagemaker.definition import STEP_TYPES, Definition, Step
 from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path, read_json
 from local_aws.sagemaker.jobs import Jobs
@@ -127,10 +127,12 @@ class StepActions:
         self._jobs.wait(call.scope, step.type, name)
         job = self.describe_job(call, step.type, name)
         status = job[self._operations[step.type].status]
-        out_of_time = job.get("SecondaryStatus") == "MaxRuntimeExceeded"
-        if status in ("Completed", "Stopped") and not out_of_time:
+        reason = job.get("FailureReason")
+        if job.get("SecondaryStatus") == "MaxRuntimeExceeded":
+            seconds = job["StoppingCondition"]["MaxRuntimeInSeconds"]
+            reason = f"The job ran longer than its MaxRuntimeInSeconds ({seconds}). Raise it."
+        if reason is None:
             return status == "Completed"
-        reason = f"{step.type} job {name} ran longer than MaxRuntimeInSeconds" if out_of_time else job["FailureReason"]
         kind = next((kind for word, kind in _JOB_FAILURES.items() if word in reason), None)
         raise StepFailure(f"ClientError: {reason}", kind)
 
@@ -252,15 +254,6 @@ class ExecutionValues:
         if kind == "RegisterModel":
             return self._actions.describe_model_package(self._call, record["Metadata"]["RegisterModel"]["Arn"])
         return self._actions.describe_job(self._call, kind, record["Metadata"][f"{kind}Job"]["Arn"].rpartition("/")[2])
-
-
-def without_nulls(value: Any) -> Any:
-    """A request without its null members: they count as absent."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value]
-    return value
 
 
 def _exception_type(error: ServiceError) -> str | None:

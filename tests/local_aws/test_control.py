@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from local_aws import LocalAWS, control
+from local_aws.scratch import scratch_folder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -118,11 +119,43 @@ def test_a_damaged_state_file_is_named_with_what_to_do(tmp_path):
         LocalAWS(state=tmp_path).__enter__()
 
 
-def test_an_account_that_is_not_12_digits_is_refused(home):
-    started = local_aws(home, "start", "--account", "12345")
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--account", "12345", "--account 12345: an AWS account is 12 digits"),
+        ("--region", "here", "--region here: an AWS Region has a name such as us-east-1."),
+        ("--port", "70000", "Port 70000 is none: ports are 1 to 65535"),
+        ("--idle-minutes", "-1", "--idle-minutes -1: give minutes, or 0 for never."),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_and_leaves_nothing(home, option, value, said):
+    started = local_aws(home, "start", option, value)
 
     assert started.returncode == 1
-    assert "--account 12345: an AWS account is 12 digits" in started.stderr
+    assert started.stderr.startswith(said)
+    assert not list(Path(home["TMPDIR"]).glob("local_aws-*/*"))
+
+
+def test_a_folder_for_jobs_that_a_shell_would_misread_is_refused(home):
+    folder = Path(home["TMPDIR"]) / "two words"
+    folder.mkdir()
+
+    started = local_aws(home | {"TMPDIR": str(folder)}, "start", "--port", "0", "--opt-ml", "rewrite")
+
+    assert started.returncode == 1
+    assert re.match(r"The jobs' folder .* has characters that a shell script would misread", started.stderr)
+
+
+def test_a_second_start_on_the_port_leaves_the_first_one_s_log_alone(home):
+    first = local_aws(home, "start", "--port", "0")
+    port = re.findall(r"127\.0\.0\.1:(\d+)", first.stderr)[0]
+    (log,) = re.findall(r"log (\S+)\)", first.stderr)
+    before = Path(log).stat().st_ino
+
+    assert local_aws(home, "start", "--port", port).returncode == 1
+
+    assert Path(log).stat().st_ino == before
+    assert [path.name for path in Path(log).parent.glob("*.log")] == [Path(log).name]
 
 
 @pytest.mark.skipif(shutil.which("ss") is None, reason="ss (iproute2) says who listens where")
@@ -141,7 +174,10 @@ def test_the_server_ends_when_the_process_that_opened_it_is_killed(tmp_path):
             print(aws.server.pid, flush=True)
             time.sleep(60)
     """
-    with subprocess.Popen([sys.executable, "-c", program], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as parent:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
         server = int(parent.stdout.readline())
         parent.kill()
@@ -180,6 +216,20 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path, monkeypatch)
         assert len(left) == 1
         assert not left[0].exists()
         assert len(list(tmp_path.glob("local_aws-scratch-*"))) == 1
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one_has_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    program = (
+        "import os; from local_aws.scratch import scratch_folder as f; held = f('log'); held.__enter__(); os._exit(9)"
+    )
+    with scratch_folder("log") as living:
+        subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, check=False)
+        assert len(list(tmp_path.iterdir())) == 2
+        with scratch_folder("log") as next_one:
+            assert set(tmp_path.iterdir()) == {living, next_one}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_with_a_state_folder_generic_and_sagemaker_resources_survive_a_restart(tmp_path):

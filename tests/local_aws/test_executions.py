@@ -462,6 +462,22 @@ def test_a_stopped_execution_stops_its_jobs_and_starts_no_more(service: Service)
     assert job["ProcessingJobStatus"] == "Stopped"
 
 
+def test_nothing_is_registered_after_the_stop(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.create(definition(register("Register", SkipModelValidation="All")))
+    read = service.executions._actions.arguments
+
+    def while_stopped(*arguments: Any) -> dict[str, Any]:
+        (execution,) = service.call("ListPipelineExecutions", PipelineName="churn")["PipelineExecutionSummaries"]
+        service.call("StopPipelineExecution", PipelineExecutionArn=execution["PipelineExecutionArn"])
+        return read(*arguments)
+
+    monkeypatch.setattr(service.executions._actions, "arguments", while_stopped)
+    ended = service.ended(service.start())
+    assert (ended["PipelineExecutionStatus"], statuses(ended)) == ("Stopped", {"Register": "Stopped"})
+    packages = service.call("ListModelPackages", ModelPackageGroupName="churn-dev")
+    assert packages["ModelPackageSummaryList"] == []
+
+
 def test_an_execution_is_stopping_until_its_jobs_have_ended(service: Service) -> None:
     release = threading.Event()
     service.jobs.script["A"] = [release]

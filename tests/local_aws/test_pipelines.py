@@ -262,6 +262,50 @@ def test_a_pipelines_tags_are_its_own(service: Service) -> None:
     assert refused(service, "ListTags", ResourceArn=ARN.replace("eu-central", "eu-west"))[0] == "ResourceNotFound"
 
 
+def test_bad_tags_leave_no_pipeline_behind(service: Service) -> None:
+    code, _ = refused(service, "CreatePipeline", **create_request(Tags=[{"Key": "aws:x", "Value": "y"}]))
+    assert code == "ValidationException"
+    assert service.call("ListPipelines")["PipelineSummaries"] == []
+
+
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+def test_every_pipeline_is_listed_though_those_of_the_page_before_are_deleted(service: Service, order: str) -> None:
+    for number in range(7):
+        service.create(ONE, name=f"p{number}")
+    page: dict[str, Any] = {"NextToken": None}
+    deleted = []
+    while "NextToken" in page:
+        token: dict[str, Any] = {"NextToken": page["NextToken"]} if page["NextToken"] else {}
+        page = service.call("ListPipelines", MaxResults=2, SortOrder=order, **token)
+        for item in page["PipelineSummaries"]:
+            deleted.append(item["PipelineName"])
+            service.call("DeletePipeline", PipelineName=item["PipelineName"])
+    assert sorted(deleted) == [f"p{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize("operation", ["StartPipelineExecution", "UpdatePipeline"])
+def test_a_pipeline_deleted_and_made_anew_meanwhile_stays_the_new_one(service: Service, operation: str) -> None:
+    service.create(ONE)
+    service.call("UpdatePipeline", PipelineName="churn", PipelineDescription="old", RoleArn=ROLE)
+    look_up = service.loopback.get_role
+
+    def while_iam_answers(RoleName: str) -> dict[str, Any]:
+        service.loopback.get_role = look_up  # type: ignore[method-assign]
+        service.call("DeletePipeline", PipelineName="churn")
+        service.create(TWO)
+        service.call("UpdatePipeline", PipelineName="churn", PipelineDescription="new")
+        return look_up(RoleName)
+
+    service.loopback.get_role = while_iam_answers  # type: ignore[method-assign]
+    more: dict[str, Any] = {"RoleArn": ROLE} if operation == "UpdatePipeline" else {}
+    service.call(operation, PipelineName="churn", **more)
+    service.until(lambda: not service.executions.busy)
+    described = service.call("DescribePipeline", PipelineName="churn")
+    assert (described["PipelineDescription"], json.loads(described["PipelineDefinition"])) == ("new", TWO)
+    for execution in service.call("ListPipelineExecutions", PipelineName="churn")["PipelineExecutionSummaries"]:
+        assert list(service.steps(execution["PipelineExecutionArn"])) == ["Two"]
+
+
 def test_the_same_token_creates_and_starts_once(service: Service) -> None:
     for _ in range(2):
         service.create(ONE, ClientRequestToken=TOKEN)

@@ -7,9 +7,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,12 +22,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
-from local_aws.images import Image
+from local_aws.calls import Call
+from local_aws.images import Image, Images
 from local_aws.jobs.log import JobLog
 from local_aws.jobs.opt_ml import choose
 from local_aws.jobs.plan import processing_plan
 from local_aws.jobs.runner import Run, remove_folder
-from local_aws.jobs.staging import Transfers, relative_path
+from local_aws.jobs.staging import S3Location, S3Object, Transfers, finish, relative_path
+from local_aws.loopback import Loopback
+from local_aws.sagemaker.jobs import Jobs
+from local_aws.sagemaker.tags import Tags
+from local_aws.store import Scope, Store
 from tests.local_aws.job_requests import IMAGE, Workshop, tar_gz
 
 
@@ -45,6 +54,24 @@ def refusal(function, /, **request) -> tuple[str, str]:
     with pytest.raises(ClientError) as refused:
         function(**request)
     return refused.value.response["Error"]["Code"], refused.value.response["Error"]["Message"]
+
+
+def sent(aws: LocalAWS, operation: str, body: object) -> tuple[int, str]:
+    """The status and the message that answer a request, sent without a client's own checks."""
+    request = urllib.request.Request(
+        aws.endpoint,
+        data=body if isinstance(body, bytes) else json.dumps(body).encode(),
+        headers={
+            "X-Amz-Target": f"SageMaker.{operation}",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={aws.server.account}/20260101/us-east-1/sagemaker/x",
+        },
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["message"]
 
 
 # What goes in and out
@@ -349,6 +376,25 @@ def test_a_program_that_is_not_there_is_named(workshop):
     )
 
 
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ({"Environment": {"KEY": "nul\0"}}, "embedded null byte"),
+        ({"Environment": {"KEY": "half \ud800"}}, "surrogates not allowed"),
+        ({"AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["echo", "nul\0"]}}, "embedded null byte"),
+        ({"AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": [""]}}, "argv first element cannot be empty"),
+    ],
+)
+def test_what_no_program_can_be_given_is_said(workshop, members, fault):
+    request = workshop.processing_request("") | members
+
+    workshop.sagemaker.create_processing_job(**request)
+
+    reason = workshop.ended("Processing", request["ProcessingJobName"])["FailureReason"]
+    assert "an argument or environment variable cannot be given to a program" in reason
+    assert fault in reason
+
+
 def test_a_job_over_its_time_is_stopped(workshop):
     started = time.monotonic()
     ended = workshop.process(
@@ -356,6 +402,7 @@ def test_a_job_over_its_time_is_stopped(workshop):
     )
 
     assert ended["ProcessingJobStatus"] == "Stopped"
+    assert ended["FailureReason"] == "The job ran longer than its MaxRuntimeInSeconds (1). Raise it."
     assert time.monotonic() - started < 10
     assert workshop.printed("Processing", ended["ProcessingJobName"])[0] == "here"
 
@@ -406,7 +453,7 @@ import os, sys, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print(os.getpid(), flush=True)
+        os.write(1, f"{os.getpid()}\\n".encode())  # not print: it may write the end of the line separately
         time.sleep(60)
     os._exit(0)
 """
@@ -436,7 +483,7 @@ def test_no_process_outlives_the_server_and_the_job_is_failed_after_a_restart(tm
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed server cannot remove its folder
     with LocalAWS(state=tmp_path / "state") as aws:
         workshop = Workshop(aws)
-        request = workshop.processing_request(DAEMON + "print(os.getpid(), flush=True)\ntime.sleep(60)")
+        request = workshop.processing_request(DAEMON + "os.write(1, f'{os.getpid()}\\n'.encode())\ntime.sleep(60)")
         name = request["ProcessingJobName"]
         workshop.sagemaker.create_processing_job(**request)
         deadline = time.monotonic() + 20
@@ -455,6 +502,69 @@ def test_no_process_outlives_the_server_and_the_job_is_failed_after_a_restart(tm
         after = aws.client("sagemaker").describe_processing_job(ProcessingJobName=name)
     assert after["ProcessingJobStatus"] == "Failed"
     assert after["FailureReason"].startswith("InternalServerError: local_aws was stopped while the job was under way.")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_waits_for_a_job_hears_of_its_end_though_it_cannot_be_written_down(workshop, tmp_path, monkeypatch):
+    store = Store()
+    jobs = Jobs(store, Tags(store), Loopback(workshop.aws.endpoint), Images(), tmp_path, "rewrite")
+    scope = Scope(workshop.aws.server.account, workshop.aws.server.region)
+    request = workshop.processing_request("")
+    jobs.create_processing_job(Call(scope, "x"), request)
+
+    def full(*arguments):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store, "write", full)
+
+    assert jobs.wait(scope, "Processing", request["ProcessingJobName"], timeout=20)
+    assert not jobs.busy
+    jobs.kill()
+    jobs.join()
+
+
+@pytest.mark.parametrize("phase", ["creation", "download", "upload"])
+def test_a_job_says_in_every_phase_that_the_server_ended_it(tmp_path, phase):
+    large = b"x" * (100 << 20)
+    with LocalAWS(state=tmp_path) as aws:
+        workshop = Workshop(aws)
+        source = f"open('/opt/ml/processing/out/x', 'wb').write(b'x' * {len(large)}); print('written', flush=True)"
+        inputs = {"large": workshop.put("large", large)} if phase == "download" else {}
+        request = workshop.processing_request(source, inputs=inputs, outputs=("out",))
+        name = request["ProcessingJobName"]
+        workshop.sagemaker.create_processing_job(**request)
+        if phase == "upload":
+            workshop.wait_for_line("Processing", name, "written")
+
+    with LocalAWS(state=tmp_path) as aws:
+        after = aws.client("sagemaker").describe_processing_job(ProcessingJobName=name)
+    if after["ProcessingJobStatus"] == "Completed":
+        pytest.skip("the job was faster than the server's end")
+    assert after["FailureReason"].startswith("InternalServerError: local_aws was stopped while the job was under way.")
+
+
+def test_a_stop_does_not_wait_for_the_rest_of_a_download(tmp_path):
+    stopped = threading.Event()
+
+    class S3:
+        def get_object(self, **request):
+            return {"Body": self}
+
+        def iter_chunks(self, size):
+            yield b"first"
+            stopped.set()
+            yield b"second"
+            pytest.fail("it went on")
+
+        def close(self):
+            pass
+
+    transfers = Transfers()
+    location, objects = S3Location("bucket", "a/"), [S3Object("a/1", 10)]
+    finish(transfers.download(S3(), location, objects, tmp_path, stopped))
+    transfers.close()
+
+    assert (tmp_path / "1").read_bytes() == b"first"
 
 
 def printed_so_far(workshop: Workshop, name: str) -> list[int]:
@@ -565,6 +675,27 @@ def test_an_input_that_is_not_there_fails_the_job_by_its_name(workshop, key, sai
     assert ended["FailureReason"].startswith(said.format(bucket=workshop.bucket))
 
 
+def test_objects_that_would_be_the_same_file_fail_the_job(workshop):
+    name = workshop.name()
+    for key in (f"{name}/a/b", f"{name}/a//b"):
+        workshop.put(key, "x")
+
+    ended = workshop.process("", inputs={"data": workshop.uri(f"{name}/")})
+
+    assert f"objects '{name}/a//b' and '{name}/a/b' would be the same file" in ended["FailureReason"]
+
+
+def test_an_input_where_an_output_s_folder_is_fails_the_job_with_the_place(workshop):
+    request = workshop.processing_request("", outputs=("result",))
+    code = request["ProcessingInputs"][0]["S3Input"]["LocalPath"]
+    request["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"] = f"{code}/script.py"
+
+    workshop.sagemaker.create_processing_job(**request)
+
+    reason = workshop.ended("Processing", request["ProcessingJobName"])["FailureReason"]
+    assert re.match(r"ClientError: Data download failed: input: .* Is a directory: '.*/code/script\.py'$", reason)
+
+
 def test_an_output_bucket_that_is_not_there_fails_the_job_before_the_program_runs(workshop):
     request = workshop.processing_request("print('I ran')", outputs=("result",))
     request["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"] = "s3://no-such-bucket/x"
@@ -595,17 +726,33 @@ def test_logs_keep_their_order_and_survive_odd_lines(workshop):
     assert printed[302:] == ["caf\u00e9 \ufffd", "no newline at the end"]
 
 
+def test_a_program_that_prints_faster_than_its_lines_are_taken_waits():
+    logs = Logs(seconds=0.2)
+    log = JobLog(logs, "group", "stream")
+    started = time.monotonic()
+
+    for _ in range(30):
+        log.write(b"line\n" * 10_000)
+
+    sent = sum(len(batch) for batch in logs.batches)
+    assert time.monotonic() - started > 1.0, "it did not wait"
+    assert 300_000 - sent <= 60_000, "too many lines wait in memory"
+    log.close()
+    assert sum(len(batch) for batch in logs.batches) == 300_000
+
+
 class Logs:
     """CloudWatch Logs, as far as a job's log calls it."""
 
-    def __init__(self, fault: Exception | None = None) -> None:
+    def __init__(self, fault: Exception | None = None, seconds: float = 0.0) -> None:
         self.batches: list[list[str]] = []
-        self._fault = fault
+        self._fault, self._seconds = fault, seconds
 
     def create_log_stream(self, **request):
         pass
 
     def put_log_events(self, **request):
+        time.sleep(self._seconds)
         if self._fault:
             raise self._fault
         self.batches.append([event["message"] for event in request["logEvents"]])
@@ -636,6 +783,33 @@ def test_a_log_that_cannot_be_written_is_said_in_the_server_s_and_the_job_goes_o
 
 
 # What is refused before
+
+
+def test_a_null_inside_a_request_counts_as_absent(workshop):
+    request = workshop.processing_request("print('ran')")
+    request["AppSpecification"]["ContainerArguments"] = None
+
+    status, _ = sent(workshop.aws, "CreateProcessingJob", request)
+
+    assert status == 200
+    assert workshop.ended("Processing", request["ProcessingJobName"])["ProcessingJobStatus"] == "Completed"
+
+
+def test_a_null_for_what_is_needed_is_refused(workshop):
+    request = workshop.processing_request("")
+    request["ProcessingInputs"][0]["S3Input"] = None
+
+    assert sent(workshop.aws, "CreateProcessingJob", request) == (400, "ProcessingInputs 'code': S3Input is missing.")
+
+
+@pytest.mark.parametrize("policy", ["no JSON", "[1]", '{"Statement": "x"}', '{"Statement": [{"Principal": "x"}]}'])
+def test_a_role_with_a_policy_that_is_none_is_refused(workshop, policy):
+    name = workshop.name()
+    role = workshop.aws.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+
+    code, message = refusal(workshop.sagemaker.create_processing_job, **workshop.processing_request("", RoleArn=role))
+
+    assert (code, f"Could not assume role {role}" in message) == ("ValidationException", True)
 
 
 def test_bad_tags_leave_no_job_behind(workshop):
@@ -716,7 +890,9 @@ REFUSED = [
     (change_source(S3CompressionType="Gzip"), "S3CompressionType 'Gzip' is not supported"),
     (change_source(LocalPath="/data"), "must be an absolute path that begins with /opt/ml/processing/"),
     (change_source(LocalPath="/opt/ml/processing/../../etc"), "must be an absolute path that begins with"),
+    (change_source(LocalPath="/opt/ml/processing/a\0b"), "has characters that a path cannot have or show"),
     (change_source(S3Uri="https://example.com/x"), "'https://example.com/x' is no S3 address"),
+    (change_source(S3Uri="s3://no bucket/x"), "'s3://no bucket/x' is no S3 address: bucket names have letters"),
     (change_output(S3UploadMode="Continuous"), "S3UploadMode 'Continuous' is not supported"),
     (change_output(LocalPath="/tmp/x"), "must be an absolute path that begins with /opt/ml/processing/"),
     (

@@ -175,6 +175,15 @@ def test_a_script_that_raises_fails_the_execution_with_its_reason(workshop: Pipe
     assert "3" in reason
 
 
+def test_a_processing_job_over_its_time_fails_its_step_with_the_limit(workshop: PipelineWorkshop) -> None:
+    limit = {"MaxRuntimeInSeconds": 1}
+    step = workshop.script(processing("Slow", StoppingCondition=limit), "import time; time.sleep(60)")
+    workshop.create(definition(step))
+    ended = workshop.execution_ended(workshop.start())
+    reason = ended["Steps"]["Slow"]["FailureReason"]
+    assert reason == "ClientError: The job ran longer than its MaxRuntimeInSeconds (1). Raise it."
+
+
 def test_a_stop_stops_the_running_program(workshop: PipelineWorkshop) -> None:
     slow = workshop.script(processing("Slow"), "import time; time.sleep(600)")
     workshop.create(definition(slow, processing("After", DependsOn=["Slow"])))

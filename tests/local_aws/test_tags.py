@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.local_aws.job_requests import Workshop
+
 
 @pytest.fixture
 def sagemaker(aws) -> Any:
@@ -29,6 +31,16 @@ def pairs(tags: dict[str, str]) -> list[dict[str, str]]:
 def tags_of(sagemaker: Any, arn: str) -> dict[str, str]:
     pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
     return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+
+def test_a_job_s_tags_are_those_of_its_own_arn_only(aws, sagemaker):
+    request = Workshop(aws).processing_request("")
+    arn = sagemaker.create_processing_job(**request)["ProcessingJobArn"]
+
+    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == []
+    for other in (arn.replace(":123456789012:", ":210987654321:"), arn.replace("us-east-1", "eu-west-1")):
+        with pytest.raises(ClientError, match="ResourceNotFound"):
+            sagemaker.add_tags(ResourceArn=other, Tags=pairs({"a": "b"}))
 
 
 def test_added_tags_join_those_there_and_replace_values(sagemaker, arn):

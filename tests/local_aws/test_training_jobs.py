@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -134,6 +135,17 @@ def test_the_configuration_files_and_variables_are_the_toolkit_s(either_way):
     assert variables["TRAINING_JOB_ARN"] == ended["TrainingJobArn"]
     assert variables["COLOUR"] == "blue"
     assert "/opt/ml" not in variables["SM_TRAINING_ENV"] or namespace
+
+
+def test_a_script_starts_in_opt_ml_code(either_way):
+    ended = either_way.train(
+        {"train.py": "import os; print(os.path.samefile('/opt/ml/code', os.getcwd()), os.getcwd())"}
+    )
+
+    (line,) = either_way.printed("Training", ended["TrainingJobName"])
+    assert re.fullmatch(r"True (/\S+/ml/code|/opt/ml/code)", line)
+    log = either_way.printed("Training", ended["TrainingJobName"], with_ours=True)
+    assert ("mount namespace" in log[0]) == (line == "True /opt/ml/code")
 
 
 def test_hyperparameters_become_arguments_in_the_order_of_their_names():
@@ -489,12 +501,14 @@ def set_members(**members):
 
 
 REFUSED = [
+    (set_channel(ChannelName=".."), "'..': ChannelName names the channel's folder; choose another."),
     (set_channel(InputMode="FastFile"), "InputMode 'FastFile' is not supported by local_aws; 'File' is."),
     (set_channel(CompressionType="Gzip"), "CompressionType 'Gzip' is not supported"),
     (set_channel(RecordWrapperType="RecordIO"), "RecordWrapperType 'RecordIO' is not supported"),
     (set_channel(ShuffleConfig={"Seed": 1}), "InputDataConfig 'train': ShuffleConfig is not supported"),
     (set_source(S3DataType="ManifestFile"), "S3DataType 'ManifestFile' is not supported"),
     (set_source(S3DataDistributionType="ShardedByS3Key"), "S3DataDistributionType 'ShardedByS3Key'"),
+    (set_source(S3Uri="s3://no bucket/x"), "bucket names have letters"),
     (set_source(S3Uri="https://bucket.s3.amazonaws.com/x"), "is no S3 address: write s3://bucket/prefix"),
     (set_specification(TrainingInputMode="Pipe"), "TrainingInputMode 'Pipe' is not supported"),
     (
