@@ -14,7 +14,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,20 +33,6 @@ from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Scope, Store
 from tests.local_aws.job_requests import IMAGE, Workshop, tar_gz
-
-
-@pytest.fixture(scope="module")
-def workshop(aws) -> Workshop:
-    return Workshop(aws)
-
-
-@pytest.fixture(scope="module", params=["namespace", "rewrite"])
-def either_way(request) -> Iterator[Workshop]:
-    """A server that gives jobs /opt/ml by a namespace, and one that rewrites paths."""
-    if request.param == "namespace" and sys.platform != "linux":
-        pytest.skip("mount namespaces are Linux's")
-    with LocalAWS(opt_ml=request.param) as aws:
-        yield Workshop(aws)
 
 
 def refusal(function, /, **request) -> tuple[str, str]:

@@ -8,34 +8,18 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from local_aws import LocalAWS
 from local_aws.images import Images
 from local_aws.jobs.contract import script_mode
 from local_aws.jobs.runner import missing_requirements
 from local_aws.jobs.staging import unpack
-from tests.local_aws.job_requests import IMAGE, Workshop, tar_gz
+from tests.local_aws.job_requests import IMAGE, tar_gz
 from tests.local_aws.test_processing_jobs import refusal
-
-
-@pytest.fixture(scope="module")
-def workshop(aws) -> Workshop:
-    return Workshop(aws)
-
-
-@pytest.fixture(scope="module", params=["namespace", "rewrite"])
-def either_way(request) -> Iterator[Workshop]:
-    if request.param == "namespace" and sys.platform != "linux":
-        pytest.skip("mount namespaces are Linux's")
-    with LocalAWS(opt_ml=request.param) as aws:
-        yield Workshop(aws)
-
 
 # Script mode
 
