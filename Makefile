@@ -53,6 +53,8 @@ clean: ## remove the environments and everything generated
 # An environment is made whole or not at all: a failed install leaves no .installed behind, and the next try starts anew.
 # Byte code is compiled at once, since local_aws and the jobs start many short processes.
 define make_environment
+@command -v $(PYTHON) >/dev/null || { \
+  echo "$(PYTHON) is not on the PATH: install Python 3.11, or name it, as in: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 @echo "Making $(1) from $(2) ..."
 @rm -rf $(1) && mkdir -p $(dir $(1))
 @if command -v uv >/dev/null 2>&1; then \

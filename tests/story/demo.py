@@ -60,7 +60,8 @@ def main() -> int:
         console.print(f"\n[bold red]The demo stopped:[/] {error}")
         return 1
     except KeyboardInterrupt:
-        console.print("\nStopped by you." + (" local_aws runs on: python -m local_aws stop" if keep else ""))
+        ended = "local_aws has ended, and with it all that ran in it."
+        console.print(f"\nStopped by you; {'local_aws runs on: python -m local_aws stop' if keep else ended}")
         return 130
     console.print()
     console.rule("[bold]Done", align="left", style="cyan")

@@ -43,16 +43,6 @@ class Repository:
     def pipeline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("python", "-m", "pipeline", *arguments)
 
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["python", "-m", "pipeline", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
     def git(self, *arguments: str) -> str:
         result = self.run("git", "-c", "user.name=Tester", "-c", "user.email=tester@example.com", *arguments)
         assert result.returncode == 0, result.stderr
