@@ -43,5 +43,11 @@ class Loopback:
             return self._clients[service, scope]
 
     def environment(self, scope: Scope) -> dict[str, str]:
-        """The variables that point any AWS client in a child process at this server."""
-        return client_environment(self.endpoint, scope.account, scope.region)
+        """The variables that point a job's AWS clients at this server.
+
+        As on AWS the Region is in AWS_REGION alone, which boto3 does not look at: what would fail there for want of a
+        Region fails here.
+        """
+        variables = client_environment(self.endpoint, scope.account, scope.region)
+        del variables["AWS_DEFAULT_REGION"]
+        return variables

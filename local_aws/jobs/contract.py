@@ -12,7 +12,6 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-HOST = "algo-1"
 ML = "/opt/ml"
 CODE_FOLDER = f"{ML}/code"
 MODEL_FOLDER = f"{ML}/model"
@@ -23,8 +22,13 @@ FRAMEWORK_MODULE = "sagemaker_xgboost_container.training:main"
 Request = dict[str, Any]
 
 
-def processing_config_files(request: Request, arn: str) -> dict[str, Any]:
-    """The JSON files of a processing job, by their path."""
+def host_names(count: int) -> list[str]:
+    """What a job's instances are called, algo-1 first: it is the master of a training."""
+    return [f"algo-{number}" for number in range(1, count + 1)]
+
+
+def processing_config_files(request: Request, arn: str, host: str) -> dict[str, Any]:
+    """The JSON files of a processing job on one of its hosts, by their path."""
     members = (
         "ProcessingInputs",
         "ProcessingOutputConfig",
@@ -42,17 +46,25 @@ def processing_config_files(request: Request, arn: str) -> dict[str, Any]:
             "ProcessingJobName": request["ProcessingJobName"],
             **described,
         },
-        f"{ML}/config/resourceconfig.json": {"current_host": HOST, "hosts": [HOST]},
+        f"{ML}/config/resourceconfig.json": {"current_host": host, "hosts": processing_hosts(request)},
     }
 
 
-def training_config_files(request: Request) -> dict[str, Any]:
-    """The JSON files of a training job, by their path."""
+def processing_hosts(request: Request) -> list[str]:
+    return host_names(request["ProcessingResources"]["ClusterConfig"]["InstanceCount"])
+
+
+def training_hosts(request: Request) -> list[str]:
+    return host_names(request["ResourceConfig"].get("InstanceCount", 1))
+
+
+def training_config_files(request: Request, host: str) -> dict[str, Any]:
+    """The JSON files of a training job on one of its hosts, by their path."""
     folder = f"{ML}/input/config"
     files = {
         f"{folder}/hyperparameters.json": request.get("HyperParameters", {}),
         f"{folder}/inputdataconfig.json": _channels(request),
-        f"{folder}/resourceconfig.json": _resources(request),
+        f"{folder}/resourceconfig.json": _resources(request, host),
     }
     if "CheckpointConfig" in request:
         files[f"{folder}/checkpointconfig.json"] = request["CheckpointConfig"]
@@ -62,9 +74,10 @@ def training_config_files(request: Request) -> dict[str, Any]:
 def _channels(request: Request) -> dict[str, dict[str, str]]:
     channels = {}
     for channel in request.get("InputDataConfig", []):
+        source = channel["DataSource"]["S3DataSource"]
         facts = {
             "TrainingInputMode": "File",
-            "S3DistributionType": "FullyReplicated",
+            "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
             "RecordWrapperType": channel.get("RecordWrapperType", "None"),
         }
         if "ContentType" in channel:
@@ -73,17 +86,18 @@ def _channels(request: Request) -> dict[str, dict[str, str]]:
     return channels
 
 
-def _resources(request: Request) -> dict[str, Any]:
+def _resources(request: Request, host: str) -> dict[str, Any]:
+    hosts = training_hosts(request)
     return {
-        "current_host": HOST,
+        "current_host": host,
         "current_instance_type": request["ResourceConfig"]["InstanceType"],
         "current_group_name": "homogeneousCluster",
-        "hosts": [HOST],
+        "hosts": hosts,
         "instance_groups": [
             {
                 "instance_group_name": "homogeneousCluster",
                 "instance_type": request["ResourceConfig"]["InstanceType"],
-                "hosts": [HOST],
+                "hosts": hosts,
             }
         ],
         "network_interface_name": "eth0",
@@ -148,10 +162,11 @@ def training_environment(request: Request, arn: str, region: str) -> dict[str, s
     return {"TRAINING_JOB_NAME": request["TrainingJobName"], "TRAINING_JOB_ARN": arn, "AWS_REGION": region}
 
 
-def script_mode_environment(request: Request, mode: ScriptMode) -> dict[str, str]:
+def script_mode_environment(request: Request, mode: ScriptMode, host: str) -> dict[str, str]:
     """The SM_... variables that the image's toolkit sets for the script."""
     channels = _channels(request)
-    resources = _resources(request)
+    resources = _resources(request, host)
+    hosts = resources["hosts"]
     module = mode.program.removesuffix(".py")
     values: dict[str, Any] = {
         "SM_MODEL_DIR": MODEL_FOLDER,
@@ -162,8 +177,8 @@ def script_mode_environment(request: Request, mode: ScriptMode) -> dict[str, str
         "SM_INPUT_CONFIG_DIR": f"{ML}/input/config",
         "SM_CHANNELS": sorted(channels),
         "SM_HPS": mode.hyperparameters,
-        "SM_HOSTS": [HOST],
-        "SM_CURRENT_HOST": HOST,
+        "SM_HOSTS": hosts,
+        "SM_CURRENT_HOST": host,
         "SM_NETWORK_INTERFACE_NAME": "eth0",
         "SM_RESOURCE_CONFIG": resources,
         "SM_INPUT_DATA_CONFIG": channels,
@@ -180,17 +195,17 @@ def script_mode_environment(request: Request, mode: ScriptMode) -> dict[str, str
     values["SM_TRAINING_ENV"] = {
         "additional_framework_parameters": {},
         "channel_input_dirs": {name: f"{ML}/input/data/{name}" for name in sorted(channels)},
-        "current_host": HOST,
+        "current_host": host,
         "framework_module": FRAMEWORK_MODULE,
-        "hosts": [HOST],
+        "hosts": hosts,
         "hyperparameters": mode.hyperparameters,
         "input_config_dir": f"{ML}/input/config",
         "input_data_config": channels,
         "input_dir": f"{ML}/input",
-        "is_master": True,
+        "is_master": host == hosts[0],
         "job_name": request["TrainingJobName"],
         "log_level": values["SM_LOG_LEVEL"],
-        "master_hostname": HOST,
+        "master_hostname": hosts[0],
         "model_dir": MODEL_FOLDER,
         "module_dir": mode.code,
         "module_name": module,

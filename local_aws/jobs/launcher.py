@@ -2,10 +2,11 @@
 
 Started by `process.py` as a script, without site-packages: standard library only, 20 ms to be there.
 
-Standard input: one line, the job (JSON: argv, environment, folder, opt_ml, seconds, grace), then "stop" lines. When it
-ends, because the server closed it or died, everything is killed at once. Standard output and error are the job's. The
-file descriptor named by the first argument gets lines of JSON: {"pid": ...}, then how it ended: {"exit_code": ...,
-"signal": ..., "ended_by": "itself" | "stop" | "time" | "server"}, or {"error": ...} when it could not be started.
+Standard input: one line, the job (JSON: argv, environment, folder, opt_ml, hosts, seconds, grace), then "stop" lines.
+When it ends, because the server closed it or died, everything is killed at once. Standard output and error are the
+job's. The file descriptor named by the first argument gets lines of JSON: {"pid": ...}, then how it ended:
+{"exit_code": ..., "signal": ..., "ended_by": "itself" | "stop" | "time" | "server"}, or {"error": ...} when it could
+not be started.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _start(job: dict) -> tuple[int, str | None]:
             os.setpgid(0, 0)
             if job["opt_ml"]:
                 try:
-                    enter_mount_namespace(job["opt_ml"])
+                    enter_mount_namespace(job["opt_ml"], job["hosts"])
                 except OSError as error:
                     os.write(writing, f"no mount namespace for /opt/ml ({error.strerror})".encode())
                     os._exit(127)
@@ -179,11 +180,15 @@ def _children() -> list[int]:
     return children
 
 
-def enter_mount_namespace(ml: str) -> None:
-    """Give this process and what it starts an /opt/ml of their own, which is the folder `ml`; nobody else sees it.
+def enter_mount_namespace(ml: str, hosts: str) -> None:
+    """Give this process and what it starts an /opt/ml and an /etc/hosts of their own; nobody else sees them.
 
     As root a mount namespace is enough; anybody else gets it inside a user namespace, in which the process keeps its
     own user id (capabilities are gone with the next exec).
+
+    Args:
+        ml: the folder to be seen as /opt/ml.
+        hosts: the file to be seen as /etc/hosts.
 
     Raises:
         OSError: the system does not allow it.
@@ -200,6 +205,7 @@ def enter_mount_namespace(ml: str) -> None:
     if not os.path.isdir("/opt/ml"):  # noqa: PTH112
         _put_ml_into_opt()
     _mount(ml, "/opt/ml", None, MS_BIND | MS_REC)
+    _mount(hosts, "/etc/hosts", None, MS_BIND)
 
 
 def _put_ml_into_opt() -> None:

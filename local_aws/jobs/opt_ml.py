@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_aws.jobs.process import JobProcess
+from local_aws.jobs.process import JobProcess, Namespace
 
 # Not in the middle of a longer path or name, such as s3://bucket/opt/ml or {prefix}/opt/ml.
 OPT_ML = re.compile(r"(?<![\w.})-])/opt/ml(?![\w.-])")
@@ -83,12 +83,13 @@ def _namespace_fault() -> str | None:
     if sys.platform != "linux":
         return "mount namespaces are Linux's"
     with tempfile.TemporaryDirectory(prefix="local_aws-probe-") as folder:
-        (Path(folder) / "probe").touch()
+        for name in ("probe", "hosts"):
+            (Path(folder) / name).touch()
         ending = JobProcess().run(
             ["test", "-e", "/opt/ml/probe"],
             {"PATH": "/usr/bin:/bin"},
             Path(folder),
-            Path(folder),
+            Namespace(opt_ml=Path(folder), hosts=Path(folder) / "hosts"),
             seconds=10.0,
             on_output=lambda data: None,
         )

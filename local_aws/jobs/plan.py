@@ -1,4 +1,7 @@
-"""What a job's request asks for, as data: fetch these inputs, run this, bring these outputs away. Pure functions."""
+"""What a job's request asks of each of its hosts, as data: fetch these inputs, run this, bring these outputs away.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ class Input:
         folder: where they go (a path below /opt/ml).
         objects: what the source holds, when it was listed already.
         may_be_empty: nothing there is no error (a checkpoint before the first run).
+        shard: (index, count) with ShardedByS3Key: of `count` hosts, this one gets every count-th object, by key order,
+            from the index-th on. "Each instance gets approximately 1/n of the objects" (S3DataSource).
     """
 
     name: str
@@ -30,11 +35,17 @@ class Input:
     folder: str
     objects: list[S3Object] | None = None
     may_be_empty: bool = False
+    shard: tuple[int, int] = (0, 1)
+
+    def share(self, objects: list[S3Object]) -> list[S3Object]:
+        """Of everything at the source what this host gets; nothing, when there are fewer objects than hosts."""
+        index, count = self.shard
+        return objects[index::count]
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is brought to S3 when the program has ended.
+    """What is brought to S3 when the programs of all hosts have ended.
 
     Args:
         folder: a path below /opt/ml; made before the program starts.
@@ -51,9 +62,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Plan:
-    """One job.
+    """One host of a job.
 
     Args:
+        host: its name, such as "algo-1".
         command: the program and its arguments.
         environment: what the request and the contract set; PATH, HOME and the like come from the runner.
         files: JSON files by path.
@@ -63,6 +75,7 @@ class Plan:
         seconds: the longest the program may run.
     """
 
+    host: str
     command: list[str]
     environment: dict[str, str]
     files: dict[str, Any]
@@ -74,15 +87,27 @@ class Plan:
     script: ScriptMode | None = None
 
 
-def processing_plan(request: Request, arn: str) -> Plan:
+def processing_plans(request: Request, arn: str) -> list[Plan]:
+    """The plan of each host of a processing job."""
+    hosts = contract.processing_hosts(request)
+    return [_processing_plan(request, arn, host, (index, len(hosts))) for index, host in enumerate(hosts)]
+
+
+def _processing_plan(request: Request, arn: str, host: str, shard: tuple[int, int]) -> Plan:
     specification = request["AppSpecification"]
     outputs = request.get("ProcessingOutputConfig", {})
     return Plan(
+        host=host,
         command=[*specification["ContainerEntrypoint"], *specification.get("ContainerArguments", [])],
         environment=dict(request.get("Environment", {})),
-        files=contract.processing_config_files(request, arn),
+        files=contract.processing_config_files(request, arn, host),
         inputs=[
-            Input(item["InputName"], s3_location(item["S3Input"]["S3Uri"]), item["S3Input"]["LocalPath"])
+            Input(
+                item["InputName"],
+                s3_location(item["S3Input"]["S3Uri"]),
+                item["S3Input"]["LocalPath"],
+                shard=_shard(item["S3Input"], shard),
+            )
             for item in request.get("ProcessingInputs", [])
         ],
         outputs=[
@@ -98,12 +123,21 @@ def processing_plan(request: Request, arn: str) -> Plan:
     )
 
 
-def training_plan(request: Request, arn: str, region: str, objects: dict[str, list[S3Object]]) -> Plan:
-    """The plan of a training job.
+def training_plans(request: Request, arn: str, region: str, objects: dict[str, list[S3Object]]) -> list[Plan]:
+    """The plan of each host of a training job.
 
     Args:
         objects: what each channel's source holds, by channel name.
     """
+    hosts = contract.training_hosts(request)
+    return [
+        _training_plan(request, arn, region, objects, host, (index, len(hosts))) for index, host in enumerate(hosts)
+    ]
+
+
+def _training_plan(
+    request: Request, arn: str, region: str, objects: dict[str, list[S3Object]], host: str, shard: tuple[int, int]
+) -> Plan:
     specification = request["AlgorithmSpecification"]
     # The container's own variables, then the service's, then the user's: each may set the one before anew.
     environment = contract.training_environment(request, arn, region)
@@ -113,16 +147,17 @@ def training_plan(request: Request, arn: str, region: str, objects: dict[str, li
     else:
         script = contract.script_mode(request["HyperParameters"])
         command = script.command
-        environment = contract.script_mode_environment(request, script) | environment
+        environment = contract.script_mode_environment(request, script, host) | environment
     inputs = [
         Input(
             name,
-            s3_location(channel["DataSource"]["S3DataSource"]["S3Uri"]),
+            s3_location(source["S3Uri"]),
             f"{ML}/input/data/{name}",
             objects=objects[name],
+            shard=_shard(source, shard),
         )
         for channel in request.get("InputDataConfig", [])
-        for name in [channel["ChannelName"]]
+        for name, source in [(channel["ChannelName"], channel["DataSource"]["S3DataSource"])]
     ]
     key = request["OutputDataConfig"].get("KmsKeyId") or None
     target = output_location(request)
@@ -136,9 +171,10 @@ def training_plan(request: Request, arn: str, region: str, objects: dict[str, li
         inputs.append(Input("checkpoints", source / "", folder, may_be_empty=True))
         outputs.append(Output(folder, source, always=True))
     return Plan(
+        host=host,
         command=command,
         environment=environment | request.get("Environment", {}),
-        files=contract.training_config_files(request),
+        files=contract.training_config_files(request, host),
         inputs=inputs,
         outputs=outputs,
         seconds=request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_SECONDS),
@@ -146,6 +182,10 @@ def training_plan(request: Request, arn: str, region: str, objects: dict[str, li
         working_folder=contract.CODE_FOLDER if script else WORKING_FOLDER,
         script=script,
     )
+
+
+def _shard(source: dict[str, Any], shard: tuple[int, int]) -> tuple[int, int]:
+    return shard if source.get("S3DataDistributionType") == "ShardedByS3Key" else (0, 1)
 
 
 def output_location(request: Request) -> S3Location:

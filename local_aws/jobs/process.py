@@ -19,6 +19,14 @@ STOP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL; 120 on AWS
 
 
 @dataclass(frozen=True)
+class Namespace:
+    """What a program sees in a mount namespace of its own: this folder at /opt/ml, this file at /etc/hosts."""
+
+    opt_ml: Path
+    hosts: Path
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a program ended: with an exit code, or by a signal, or it never began (`error`)."""
 
@@ -65,7 +73,7 @@ class JobProcess:
         argv: list[str],
         environment: dict[str, str],
         folder: Path,
-        opt_ml: Path | None,
+        namespace: Namespace | None,
         seconds: float,
         on_output: Callable[[bytes], None],
     ) -> Ending:
@@ -75,12 +83,13 @@ class JobProcess:
             argv: the program, looked up in the environment's PATH, and its arguments.
             environment: all of the program's environment variables.
             folder: its working directory, which may be one below /opt/ml in the namespace.
-            opt_ml: the folder that is /opt/ml in a mount namespace of its own, or None for no namespace.
+            namespace: what the program sees instead of what is there, or None for no mount namespace of its own.
             seconds: the longest it may run; then SIGTERM, and SIGKILL after STOP_GRACE.
             on_output: is given what the program prints, as it comes, standard output and error in their order.
         """
         job = {"argv": argv, "environment": environment, "folder": str(folder), "seconds": seconds}
-        job |= {"opt_ml": str(opt_ml) if opt_ml else None, "grace": STOP_GRACE}
+        job |= {"opt_ml": str(namespace.opt_ml), "hosts": str(namespace.hosts)} if namespace else {"opt_ml": None}
+        job |= {"grace": STOP_GRACE}
         self._command(json.dumps(job).encode() + b"\n")
         try:
             return self._read(on_output)

@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -122,13 +122,17 @@ class Transfers:
             self.start(_download_one, client, location.bucket, key, target, stopped) for target, key in targets.items()
         ]
 
-    def upload_folder(self, client: Any, folder: Path, location: S3Location, kms_key: str | None) -> list[Future[None]]:
-        """Begin to write every file below a folder under a prefix."""
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        return [
-            self.start(upload_file, client, path, location / str(PurePosixPath(path.relative_to(folder))), kms_key)
-            for path in files
-        ]
+    def upload_folders(
+        self, client: Any, folders: list[Path], location: S3Location, kms_key: str | None
+    ) -> list[Future[None]]:
+        """Begin to write every file below the folders under a prefix; what several have is taken from the first."""
+        files = {
+            str(PurePosixPath(path.relative_to(folder))): path
+            for folder in reversed(folders)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        return [self.start(upload_file, client, path, location / name, kms_key) for name, path in sorted(files.items())]
 
 
 def finish(transfers: Iterable[Future[Any]]) -> None:
@@ -158,14 +162,30 @@ def upload_file(client: Any, path: Path, location: S3Location, kms_key: str | No
         client.upload_file(str(path), location.bucket, location.key, ExtraArgs=options, Config=MULTIPART)
 
 
-def pack(folder: Path, archive: Path) -> bool:
-    """Write a folder's contents as .tar.gz; False, and nothing written, when it is empty."""
-    if not folder.is_dir() or not any(os.scandir(folder)):
+def pack(folders: list[Path], archive: Path) -> bool:
+    """Write the folders' contents as one .tar.gz; what several have is taken from the first that has it.
+
+    Returns:
+        False, and nothing is written, when all are empty.
+    """
+    members: dict[str, Path] = {}
+    for folder in folders:
+        for path in _below(folder):
+            members.setdefault(str(PurePosixPath(path.relative_to(folder))), path)
+    if not members:
         return False
     with tarfile.open(archive, "w:gz", compresslevel=6) as writing:
-        for path in sorted(folder.iterdir()):
-            writing.add(path, arcname=path.name)
+        for name, path in sorted(members.items()):
+            writing.add(path, arcname=name, recursive=False)
     return True
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything below a folder; links to folders are not followed. A folder that cannot be read is an OSError."""
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        yield Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path))
 
 
 def unpack(archive: Path, folder: Path) -> None:

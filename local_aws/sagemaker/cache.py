@@ -24,6 +24,15 @@ KEY_ATTRIBUTES: dict[str, tuple[str, ...]] = {
         "HyperParameters",
         "InputDataConfig",
     ),
+    "Tuning": (
+        "HyperParameterTuningJobConfig",
+        "TrainingJobDefinition.AlgorithmSpecification",
+        "TrainingJobDefinition.HyperParameterRanges",
+        "TrainingJobDefinition.InputDataConfig",
+        "TrainingJobDefinition.StaticHyperParameters",
+        "TrainingJobDefinition.TuningObjective",
+        "TrainingJobDefinitions",
+    ),
 }
 _DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}
 _SECONDS = {"H": 3600, "M": 60, "S": 1}
@@ -36,7 +45,12 @@ def cache_key(step_type: str, arguments: Mapping[str, Any]) -> str:
         step_type: one of KEY_ATTRIBUTES.
         arguments: the step's request, every expression in it evaluated.
     """
-    attributes = {name: arguments[name] for name in KEY_ATTRIBUTES[step_type] if arguments.get(name)}
+    attributes = {}
+    for name in KEY_ATTRIBUTES[step_type]:
+        first, _, second = name.partition(".")
+        value = arguments.get(first, {})
+        if value := value.get(second) if second else value:
+            attributes[name] = value
     return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
 
 

@@ -17,17 +17,25 @@ class StepType:
     Attributes:
         operation: the SageMaker operation whose request the step's Arguments are; None for control flow.
         describe: the operation whose response the step's properties are.
+        lists: a further operation whose response is among them.
         job_name: the request's member that names the job: the execution fills it in.
     """
 
     operation: str | None = None
     describe: str | None = None
     job_name: str | None = None
+    lists: str | None = None
 
 
 STEP_TYPES = {
     "Processing": StepType("CreateProcessingJob", "DescribeProcessingJob", "ProcessingJobName"),
     "Training": StepType("CreateTrainingJob", "DescribeTrainingJob", "TrainingJobName"),
+    "Tuning": StepType(
+        "CreateHyperParameterTuningJob",
+        "DescribeHyperParameterTuningJob",
+        "HyperParameterTuningJobName",
+        "ListTrainingJobsForHyperParameterTuningJob",
+    ),
     "RegisterModel": StepType("CreateModelPackage", "DescribeModelPackage"),
     "Condition": StepType(),
     "Fail": StepType(),

@@ -435,6 +435,9 @@ class _Reader:
         except ExpressionError as error:
             return str(error)
         shape = service_model("sagemaker").operation_model(describe).output_shape
+        lists = STEP_TYPES[step.type].lists
+        if lists is not None and tokens[0] not in shape.members:
+            shape = service_model("sagemaker").operation_model(lists).output_shape
         for number, token in enumerate(tokens):
             at = path_text(tokens[: number + 1])
             if shape.type_name == "structure" and token in shape.members:

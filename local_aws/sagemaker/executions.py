@@ -21,6 +21,7 @@ from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.schedule import SUCCEEDED, startable
 from local_aws.sagemaker.steps import ExecutionValues, StepActions, StepFailure, job_name, random_id
+from local_aws.sagemaker.tuning import Tuning
 from local_aws.store import Document, Scope, Store
 
 EXECUTING, STOPPING, STOPPED, FAILED, STARTING = "Executing", "Stopping", "Stopped", "Failed", "Starting"
@@ -88,13 +89,13 @@ class Executions:
     typed value) and Steps (name to the members of ListPipelineExecutionSteps, in the order of their start).
     """
 
-    def __init__(self, store: Store, loopback: Loopback, jobs: Jobs, registry: Registry) -> None:
+    def __init__(self, store: Store, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry) -> None:
         self._store = store
         self._executions = store.table("pipeline-executions")
         self._versions = store.table("pipeline-versions")
         self._cached = store.table("pipeline-step-cache")
         self._tokens = ClientTokens(store)
-        self._actions = StepActions(loopback, jobs, registry)
+        self._actions = StepActions(loopback, jobs, tuning, registry)
         self._runs: dict[tuple[Scope, str], Run] = {}
         self._closing = threading.Event()
 
@@ -387,7 +388,7 @@ class Executions:
                 self._end_step(run, step, SUCCEEDED, Metadata={"RegisterModel": {"Arn": arn}})
 
     def _attempt_job(self, run: Run, step: Step) -> None:
-        name = job_name(run.arn.rpartition("/")[2], step.name)
+        name = job_name(step.type, run.arn.rpartition("/")[2], step.name)
         arguments = self._actions.arguments(
             step, ExecutionValues(run.call, run.definition, run.document, self._actions, name)
         )

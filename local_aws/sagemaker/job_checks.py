@@ -14,6 +14,7 @@ from typing import Any
 from local_aws.calls import Request, validation_error
 from local_aws.jobs.staging import s3_location
 
+MOST_INSTANCES = 16  # each is a program on this one machine
 PROCESSING_FOLDER = "/opt/ml/processing/"
 
 
@@ -32,11 +33,6 @@ def check_processing_job(request: Request) -> None:
         _check_local_path(f"{where}: S3Input.LocalPath", source.get("LocalPath"))
         _only(f"{where}: S3DataType", source["S3DataType"], "S3Prefix")
         _only(f"{where}: S3InputMode", source.get("S3InputMode", "File"), "File")
-        _only(
-            f"{where}: S3DataDistributionType",
-            source.get("S3DataDistributionType", "FullyReplicated"),
-            "FullyReplicated",
-        )
         _only(f"{where}: S3CompressionType", source.get("S3CompressionType", "None"), "None")
     for item in outputs:
         where = f"ProcessingOutputConfig.Outputs {item['OutputName']!r}"
@@ -50,7 +46,7 @@ def check_processing_job(request: Request) -> None:
     _check_different("InputName", (item["InputName"] for item in inputs))
     _check_different("OutputName", (item["OutputName"] for item in outputs))
     _check_different("S3Input.LocalPath", (item["S3Input"]["LocalPath"].rstrip("/") for item in inputs))
-    _only("ProcessingResources.ClusterConfig.InstanceCount", _cluster(request)["InstanceCount"], 1)
+    _check_instance_count("ProcessingResources.ClusterConfig.InstanceCount", _cluster(request)["InstanceCount"])
     _only("NetworkConfig.EnableNetworkIsolation", request.get("NetworkConfig", {}).get("EnableNetworkIsolation"), False)
     if "ContainerEntrypoint" not in request["AppSpecification"]:
         raise validation_error(
@@ -79,7 +75,7 @@ def check_training_job(request: Request) -> None:
     _refuse("ResourceConfig", resources, {"InstanceGroups", "InstancePreferences"})
     if "InstanceType" not in resources:
         raise validation_error("ResourceConfig.InstanceType is missing.")
-    _only("ResourceConfig.InstanceCount", resources.get("InstanceCount", 1), 1)
+    _check_instance_count("ResourceConfig.InstanceCount", resources.get("InstanceCount", 1))
     _only("EnableNetworkIsolation", request.get("EnableNetworkIsolation"), False)
     for channel in request.get("InputDataConfig", []):
         _check_channel(channel)
@@ -115,9 +111,6 @@ def _check_channel(channel: dict[str, Any]) -> None:
     source = channel["DataSource"]["S3DataSource"]
     _refuse(where, source, {"AttributeNames", "InstanceGroupNames", "ModelAccessConfig", "HubAccessConfig"})
     _only(f"{where}: S3DataType", source["S3DataType"], "S3Prefix")
-    _only(
-        f"{where}: S3DataDistributionType", source.get("S3DataDistributionType", "FullyReplicated"), "FullyReplicated"
-    )
     _check_uri(f"{where}: S3Uri", source["S3Uri"])
 
 
@@ -161,6 +154,11 @@ def _refuse(where: str, structure: dict[str, Any], names: set[str]) -> None:
 def _only(what: str, value: Any, supported: Any) -> None:
     if value is not None and value != supported:
         raise validation_error(f"{what} {value!r} is not supported by local_aws; {supported!r} is.")
+
+
+def _check_instance_count(what: str, count: int) -> None:
+    if not 1 <= count <= MOST_INSTANCES:
+        raise validation_error(f"{what} {count} is not supported by local_aws; 1 to {MOST_INSTANCES} are.")
 
 
 def _check_uri(what: str, uri: str) -> None:

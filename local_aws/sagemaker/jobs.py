@@ -18,10 +18,11 @@ from botocore.exceptions import ClientError
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.images import Image, Images
+from local_aws.jobs.host import nothing_found
 from local_aws.jobs.log import JobLog, Metrics
 from local_aws.jobs.opt_ml import OptMl, choose
-from local_aws.jobs.plan import DEFAULT_SECONDS, Plan, output_location, processing_plan, training_plan
-from local_aws.jobs.runner import Outcome, Run, internal_failure, nothing_found
+from local_aws.jobs.plan import DEFAULT_SECONDS, Plan, output_location, processing_plans, training_plans
+from local_aws.jobs.runner import Outcome, Run, internal_failure
 from local_aws.jobs.staging import S3Object, Transfers, list_objects, s3_location
 from local_aws.loopback import Loopback
 from local_aws.sagemaker.job_checks import check_processing_job, check_training_job
@@ -134,16 +135,15 @@ class Jobs:
         described = {key: value for key, value in request.items() if key != "Tags"}
         described.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_SECONDS})
         document = described | self._new_document(PROCESSING, arn)
-        plan = processing_plan(described, arn)
-        self._start(call, PROCESSING, name, document, request, plan, image, Metrics())
+        plans = processing_plans(described, arn)
+        self._start(call, PROCESSING, name, document, request, plans, image, Metrics())
         return {"ProcessingJobArn": arn}
 
-    def create_training_job(self, call: Call, request: Request) -> Response:
-        """Start a training job.
+    def check_training_job(self, call: Call, request: Request) -> tuple[Image, dict[str, list[S3Object]]]:
+        """Its image, and what each channel's source holds.
 
         Raises:
-            ServiceError: ValidationException for what cannot run, an input without objects included (as on AWS);
-                ResourceInUse when the name is taken.
+            ServiceError: ValidationException for what cannot run, an input without objects included (as on AWS).
         """
         check_training_job(request)
         image = self._images.find(request["AlgorithmSpecification"]["TrainingImage"])
@@ -160,15 +160,29 @@ class Jobs:
             channel["ChannelName"]: _found(listings[channel["ChannelName"]], channel)
             for channel in request.get("InputDataConfig", [])
         }
+        return image, objects
+
+    def create_training_job(self, call: Call, request: Request, tuning_job_arn: str | None = None) -> Response:
+        """Start a training job.
+
+        Args:
+            tuning_job_arn: of the hyperparameter tuning job whose it is.
+
+        Raises:
+            ServiceError: ValidationException, as `check_training_job` says; ResourceInUse when the name is taken.
+        """
+        image, objects = self.check_training_job(call, request)
         name = request["TrainingJobName"]
         arn = call.arn(f"{TRAINING.noun}/{name.lower()}")
         document = _described_training_job(request) | self._new_document(TRAINING, arn)
         document["ModelArtifacts"] = {"S3ModelArtifacts": str(output_location(request) / "model.tar.gz")}
+        if tuning_job_arn is not None:
+            document["TuningJobArn"] = tuning_job_arn
         document = _secondary_status(document, "Starting")
-        plan = training_plan(request, arn, call.scope.region, objects)
+        plans = training_plans(request, arn, call.scope.region, objects)
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
         metrics = Metrics({item["Name"]: re.compile(item["Regex"]) for item in definitions})
-        self._start(call, TRAINING, name, document, request, plan, image, metrics)
+        self._start(call, TRAINING, name, document, request, plans, image, metrics)
         return {"TrainingJobArn": arn}
 
     def _new_document(self, kind: Kind, arn: str) -> Document:
@@ -187,7 +201,7 @@ class Jobs:
         name: str,
         document: Document,
         request: Request,
-        plan: Plan,
+        plans: list[Plan],
         image: Image,
         metrics: Metrics,
     ) -> None:
@@ -212,28 +226,29 @@ class Jobs:
                 table.delete(scope, key)
                 del self._active[scope, kind, key]
             raise
-        arguments = (scope, kind, key, active, plan, image, metrics)
+        arguments = (scope, kind, key, active, plans, image, metrics)
         active.thread = threading.Thread(target=self._run, args=arguments, name=f"{kind.noun} {name}", daemon=True)
         active.thread.start()
 
     # Run
 
     def _run(
-        self, scope: Scope, kind: Kind, key: str, active: _Active, plan: Plan, image: Image, metrics: Metrics
+        self, scope: Scope, kind: Kind, key: str, active: _Active, plans: list[Plan], image: Image, metrics: Metrics
     ) -> None:
         """In a thread of its own: from InProgress to its end."""
         document = self._get(scope, kind, key)
-        stream = f"{document[kind.member('JobName')]}/algo-1-{int(document['CreationTime'])}"
-        log = JobLog(self._loopback.client("logs", scope), kind.log_group, stream, metrics)
+        client, name, created = self._loopback.client("logs", scope), kind.member("JobName"), document["CreationTime"]
+        streams = [f"{document[name]}/{plan.host}-{int(created)}" for plan in plans]
+        logs = [JobLog(client, kind.log_group, stream, metrics) for stream in streams]
         try:
             run = Run(
-                plan,
+                plans,
                 image,
                 self._opt_ml,
                 self._work,
                 self._loopback.client("s3", scope),
                 self._transfers,
-                log,
+                logs,
                 self._loopback.environment(scope),
                 on_phase=lambda phase: self._on_phase(scope, kind, key, phase),
             )
@@ -248,8 +263,9 @@ class Jobs:
             outcome = internal_failure()
         try:
             if outcome.status == "Failed":
-                log.line(f"[local_aws] {outcome.reason}")
-            log.close(deliver=not self._stopped)
+                logs[outcome.host].line(f"[local_aws] {outcome.reason}")
+            for log in logs:
+                log.close(deliver=not self._stopped)
         finally:
             self._end(scope, kind, key, active, outcome, metrics)
 

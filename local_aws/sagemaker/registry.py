@@ -16,6 +16,7 @@ from typing import Any
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.request_checks import service_model
 from local_aws.sagemaker.client_tokens import ClientTokens
+from local_aws.sagemaker.model_card import check_model_card
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Document, Scope, Store
 
@@ -240,6 +241,7 @@ class Registry:
         """
         _refuse_both_sources(request)
         _refuse_additional_data(request)
+        check_model_card(request)
         return self._tokens.once(
             call, "UpdateModelPackage", request, lambda: self._update_model_package(call, request), "ClientToken"
         )
@@ -356,6 +358,7 @@ def _check_create(request: Request) -> None:
     _refuse_both_sources(request)
     _refuse_additional_data(request)
     _check_additional(request.get("AdditionalInferenceSpecifications", []))
+    check_model_card(request)
 
 
 def _refuse_unsupported(request: Request) -> None:
@@ -397,7 +400,8 @@ def _updated(package: Document, request: Request) -> Document:
     """The package after UpdateModelPackage.
 
     Raises:
-        ServiceError: ValidationException, when there would be too many properties or specifications.
+        ServiceError: ValidationException, when there would be too many properties or specifications, or when
+            the content of an archived model card would change.
     """
     updated = package | _given(
         request,
@@ -423,7 +427,10 @@ def _updated(package: Document, request: Request) -> Document:
         updated["AdditionalInferenceSpecifications"] = package.get("AdditionalInferenceSpecifications", []) + added
         _check_additional(updated["AdditionalInferenceSpecifications"])
     if card := request.get("ModelCard"):
-        updated["ModelCard"] = package.get("ModelCard", {}) | card
+        before = package.get("ModelCard", {})
+        if before.get("ModelCardStatus") == "Archived" and "ModelCardContent" in card:
+            raise validation_error("Model Card is in Archived state")
+        updated["ModelCard"] = before | card
     return updated
 
 

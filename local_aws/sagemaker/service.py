@@ -13,11 +13,13 @@ from local_aws.images import Images
 from local_aws.loopback import Loopback
 from local_aws.ministack_host import request_scope
 from local_aws.request_checks import check_request, service_model, without_nulls
+from local_aws.sagemaker import endpoints
 from local_aws.sagemaker.executions import Executions
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.pipelines import Pipelines
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.tags import Tags
+from local_aws.sagemaker.tuning import Tuning
 from local_aws.store import Store
 
 TARGET_PREFIX = "SageMaker."
@@ -41,31 +43,35 @@ class SageMaker:
         self.tags = Tags(store)
         self.registry = Registry(store, self.tags)
         self.jobs = Jobs(store, self.tags, loopback, images, work, opt_ml)
-        self.executions = Executions(store, loopback, self.jobs, self.registry)
+        self.tuning = Tuning(store, self.tags, self.jobs)
+        self.executions = Executions(store, loopback, self.jobs, self.tuning, self.registry)
         self.pipelines = Pipelines(store, self.tags, loopback, self.executions)
-        self.operations: dict[str, Operation] = {}
-        for part in (self.tags, self.registry, self.jobs, self.executions, self.pipelines):
+        self.operations: dict[str, Operation] = endpoints.operations()
+        for part in (self.tags, self.registry, self.jobs, self.tuning, self.executions, self.pipelines):
             self.operations.update(part.operations())
 
     def resume(self) -> None:
         """After a restart with state: what was under way when the last process ended is failed, saying so."""
         self.jobs.resume()
+        self.tuning.resume()
         self.executions.resume()
 
     def kill(self) -> None:
         """Start nothing more, and kill every job's processes."""
         self.executions.stop()
+        self.tuning.kill()
         self.jobs.kill()
 
     def stop(self) -> None:
         """The same, and wait for the threads that watch the jobs."""
         self.kill()
         self.jobs.join()
+        self.tuning.join()
 
     @property
     def busy(self) -> bool:
         """Whether any job or execution is under way."""
-        return self.jobs.busy or self.executions.busy
+        return self.jobs.busy or self.tuning.busy or self.executions.busy
 
     def answer(self, operation_name: str, call: Call, body: bytes) -> dict:
         """Answer one request.

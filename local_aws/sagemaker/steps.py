@@ -17,7 +17,8 @@ from local_aws.sagemaker.definition import STEP_TYPES, Definition, Step
 from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path, read_json
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.registry import Registry
-from local_aws.store import Document
+from local_aws.sagemaker.tuning import Tuning
+from local_aws.store import Document, Scope
 
 _ALPHANUMERICS = string.ascii_lowercase + string.digits
 # Words of a failure's text by which a retry policy's exception type is told.
@@ -49,6 +50,7 @@ class JobOperations(NamedTuple):
     create: Callable[[Call, Request], Response]
     describe: Callable[[Call, Request], Response]
     stop: Callable[[Call, Request], Response]
+    wait: Callable[[Scope, str], object]
     name: str
     arn: str
     status: str
@@ -59,23 +61,29 @@ def random_id(length: int) -> str:
     return "".join(secrets.choice(_ALPHANUMERICS) for _ in range(length))
 
 
-def job_name(execution_id: str, step_name: str) -> str:
-    """pipelines-<execution id>-<first 20 characters of the step's name>-<10 random characters>."""
+def job_name(step_type: str, execution_id: str, step_name: str) -> str:
+    """pipelines-<execution id>-<first 20 characters of the step's name>-<10 random characters>.
+
+    A tuning job's name has 32 characters at most: <execution id>-<first 7 characters>-<10 random characters>.
+    """
+    if step_type == "Tuning":
+        return f"{execution_id}-{step_name[:7].replace('_', '-')}-{random_id(10)}"
     return f"pipelines-{execution_id}-{step_name[:20].replace('_', '-')}-{random_id(10)}"
 
 
 class StepActions:
     """What steps do to jobs and to the model registry."""
 
-    def __init__(self, loopback: Loopback, jobs: Jobs, registry: Registry) -> None:
+    def __init__(self, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry) -> None:
         self._loopback = loopback
-        self._jobs = jobs
+        self._tuning = tuning
         self._registry = registry
         self._operations = {
             "Processing": JobOperations(
                 jobs.create_processing_job,
                 jobs.describe_processing_job,
                 jobs.stop_processing_job,
+                lambda scope, name: jobs.wait(scope, "Processing", name),
                 "ProcessingJobName",
                 "ProcessingJobArn",
                 "ProcessingJobStatus",
@@ -84,9 +92,19 @@ class StepActions:
                 jobs.create_training_job,
                 jobs.describe_training_job,
                 jobs.stop_training_job,
+                lambda scope, name: jobs.wait(scope, "Training", name),
                 "TrainingJobName",
                 "TrainingJobArn",
                 "TrainingJobStatus",
+            ),
+            "Tuning": JobOperations(
+                tuning.create_tuning_job,
+                tuning.describe_tuning_job,
+                tuning.stop_tuning_job,
+                tuning.wait_for_tuning_job,
+                "HyperParameterTuningJobName",
+                "HyperParameterTuningJobArn",
+                "HyperParameterTuningJobStatus",
             ),
         }
 
@@ -124,7 +142,7 @@ class StepActions:
         Raises:
             StepFailure: the job failed.
         """
-        self._jobs.wait(call.scope, step.type, name)
+        self._operations[step.type].wait(call.scope, name)
         job = self.describe_job(call, step.type, name)
         status = job[self._operations[step.type].status]
         reason = job.get("FailureReason")
@@ -139,6 +157,13 @@ class StepActions:
     def describe_job(self, call: Call, step_type: str, name: str) -> Response:
         operations = self._operations[step_type]
         return operations.describe(call, {operations.name: name})
+
+    def job_properties(self, call: Call, step_type: str, name: str) -> Response:
+        """What a job's Describe call answers; of a tuning job also its training jobs, the best first."""
+        properties = self.describe_job(call, step_type, name)
+        if step_type == "Tuning":
+            properties = properties | {"TrainingJobSummaries": self._tuning.ranked_training_jobs(call, name)}
+        return properties
 
     def stop_job(self, call: Call, step_type: str, name: str) -> None:
         operations = self._operations[step_type]
@@ -246,14 +271,15 @@ class ExecutionValues:
         return self._files[uri]
 
     def _properties(self, step: str) -> Response:
-        """What the step's Describe call answers."""
+        """The document that the step's references lead into."""
         kind = self._definition.steps[step].type
         record = self._execution["Steps"][step]
         if kind == "Condition":
             return record["Metadata"]["Condition"]
         if kind == "RegisterModel":
             return self._actions.describe_model_package(self._call, record["Metadata"]["RegisterModel"]["Arn"])
-        return self._actions.describe_job(self._call, kind, record["Metadata"][f"{kind}Job"]["Arn"].rpartition("/")[2])
+        name = record["Metadata"][f"{kind}Job"]["Arn"].rpartition("/")[2]
+        return self._actions.job_properties(self._call, kind, name)
 
 
 def _exception_type(error: ServiceError) -> str | None:

@@ -178,10 +178,10 @@ class Workshop:
             assert time.monotonic() < deadline, f"{name} did not end in {timeout:g} s: {description}"
             time.sleep(0.01)
 
-    def printed(self, kind: str, name: str, with_ours: bool = False) -> list[str]:
-        """The lines of a job's log, without those of local_aws itself."""
+    def printed(self, kind: str, name: str, with_ours: bool = False, host: str = "algo-1") -> list[str]:
+        """The lines of a job's log on one of its hosts, without those of local_aws itself."""
         group = f"/aws/sagemaker/{kind}Jobs"
-        streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-")
+        streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/{host}-")
         if not streams["logStreams"]:
             return []
         (stream,) = streams["logStreams"]

@@ -29,6 +29,12 @@ IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
 MEMBERS = {
     "Processing": ("ProcessingJobName", "ProcessingJobArn", "ProcessingJobStatus", "processing-job"),
     "Training": ("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "training-job"),
+    "Tuning": (
+        "HyperParameterTuningJobName",
+        "HyperParameterTuningJobArn",
+        "HyperParameterTuningJobStatus",
+        "hyper-parameter-tuning-job",
+    ),
 }
 
 
@@ -58,7 +64,7 @@ class FakeJobs:
     def create(self, call: Call, kind: str, request: dict[str, Any]) -> dict[str, Any]:
         name_member, arn_member, status_member, resource = MEMBERS[kind]
         name = request[name_member]
-        step = name.split("-", 2)[2].rpartition("-")[0]
+        step = _step_of(name)
         with self.lock:
             action = self.script[step].pop(0) if self.script[step] else "Completed"
         if isinstance(action, ServiceError):
@@ -68,6 +74,8 @@ class FakeJobs:
             path = request["OutputDataConfig"]["S3OutputPath"]
             job["ModelArtifacts"] = {"S3ModelArtifacts": f"{path}/{name}/output/model.tar.gz"}
             job["FinalMetricDataList"] = [{"MetricName": "validation:auc", "Value": 0.9}]
+        if kind == "Tuning":
+            job["BestTrainingJob"] = {"TrainingJobName": f"{name}-002-abc", "TunedHyperParameters": {"eta": "0.2"}}
         with self.lock:
             self.requests.append(request)
             self.jobs[name] = job | request
@@ -105,10 +113,21 @@ class FakeJobs:
     def wait(self, scope: Scope, kind: str, name: str, timeout: float | None = None) -> bool:
         return self.ended[name].wait(timeout)
 
+    def wait_for_tuning_job(self, scope: Scope, name: str) -> None:
+        self.ended[name].wait()
+
+    def ranked_training_jobs(self, call: Call, name: str) -> list[dict[str, Any]]:
+        return [{"TrainingJobName": f"{name}-{number}-abc"} for number in ("002", "001")]
+
     def steps_run(self) -> list[str]:
         """The steps of the jobs, in the order in which they were created."""
-        names = [request.get("ProcessingJobName") or request["TrainingJobName"] for request in self.requests]
-        return [name.split("-", 2)[2].rpartition("-")[0] for name in names]
+        members = [name for name, *_ in MEMBERS.values()]
+        return [_step_of(next(request[name] for name in members if name in request)) for request in self.requests]
+
+
+def _step_of(job: str) -> str:
+    """The step's name in its job's name."""
+    return job.removeprefix("pipelines-").partition("-")[2].rpartition("-")[0]
 
 
 class FakeLoopback:
@@ -142,7 +161,8 @@ class Service:
         self.jobs = FakeJobs()
         self.tags = Tags(self.store)
         self.registry = Registry(self.store, self.tags)
-        self.executions = Executions(self.store, cast(Any, self.loopback), cast(Any, self.jobs), self.registry)
+        jobs = cast(Any, self.jobs)
+        self.executions = Executions(self.store, cast(Any, self.loopback), jobs, jobs, self.registry)
         self.pipelines = Pipelines(self.store, self.tags, cast(Any, self.loopback), self.executions)
         parts = (self.tags, self.registry, self.executions, self.pipelines)
         self.operations = {name: do for part in parts for name, do in part.operations().items()}
@@ -236,6 +256,22 @@ def training(name: str, **more: Any) -> dict[str, Any]:
         "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
     }
     return _step(name, "Training", arguments, "CreateTrainingJob", more)
+
+
+def tuning(name: str, **more: Any) -> dict[str, Any]:
+    job = training(name)["Arguments"]
+    job["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "auc", "Regex": "auc=([0-9.]+)"}]
+    arguments = {
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Random",
+            "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "auc"},
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": 2, "MaxParallelTrainingJobs": 1},
+            "ParameterRanges": {"ContinuousParameterRanges": [{"Name": "eta", "MinValue": "0.01", "MaxValue": "0.3"}]},
+            "RandomSeed": 1,
+        },
+        "TrainingJobDefinition": job,
+    }
+    return _step(name, "Tuning", arguments, "CreateHyperParameterTuningJob", more)
 
 
 def register(name: str, group: str = "churn-dev", **more: Any) -> dict[str, Any]:

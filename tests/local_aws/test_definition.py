@@ -115,7 +115,7 @@ REFUSED: list[tuple[Any, str]] = [
     (
         definition(EVALUATE | {"Type": "Lambda"}),
         "Step 'Evaluate': local_aws does not run steps of type 'Lambda';"
-        " it runs Processing, Training, RegisterModel, Condition, Fail",
+        " it runs Processing, Training, Tuning, RegisterModel, Condition, Fail",
     ),
     (definition(EVALUATE) | {"Steps": {"a": 1}}, "The definition: Steps must be a list"),
     (definition(EVALUATE) | {"Parameters": "a"}, "The definition: Parameters must be a list"),

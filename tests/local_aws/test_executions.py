@@ -380,6 +380,30 @@ def test_a_job_stopped_by_somebody_else_fails_its_step(service: Service) -> None
     assert re.fullmatch(r"ClientError: Processing job pipelines-\S+ was stopped\.", failure(service, processing("A")))
 
 
+def test_a_model_card_of_a_property_file_is_registered_whole_and_one_that_is_too_long_is_refused(
+    service: Service,
+) -> None:
+    details = {"name": "test", "evaluation_observation": "x" * 2000}
+    for count, status in ((48, "Succeeded"), (50, "Failed")):
+        card = json.dumps({"evaluation_details": [details] * count})
+        service.loopback.objects["s3://b/report/report.json"] = json.dumps({"card": card})
+        model_card = {"ModelCardContent": json_get("card"), "ModelCardStatus": "Draft"}
+        step = register("Register", ModelCard=model_card, DependsOn=["Evaluate"])
+        name = f"cards-{count}"
+        service.create(definition(EVALUATE, step), name)
+        ended = service.ended(service.start(name))
+        assert ended["PipelineExecutionStatus"] == status, ended
+        if status == "Succeeded":
+            assert len(card) > 96_000
+            arn = ended["Steps"]["Register"]["Metadata"]["RegisterModel"]["Arn"]
+            package = service.call("DescribeModelPackage", ModelPackageName=arn)
+            assert package["ModelCard"] == {"ModelCardContent": card, "ModelCardStatus": "Draft"}
+        else:
+            reason = ended["Steps"]["Register"]["FailureReason"]
+            assert "at 'modelCard.modelCardContent' failed to satisfy constraint" in reason
+            assert "100000" in reason
+
+
 def test_a_long_reason_is_cut_to_what_the_api_allows(service: Service) -> None:
     service.jobs.script["A"] = ["x" * 5000]
     assert len(failure(service, processing("A"))) == 1024

@@ -22,13 +22,14 @@ def test_the_image_of_every_region_is_known(region):
 def test_the_environment_has_the_image_s_own_pins():
     image = Images().find(IMAGE)
     program = (
-        "import numpy, pandas, sklearn, xgboost; print(*(m.__version__ for m in (numpy, pandas, sklearn, xgboost)))"
+        "import boto3, numpy, pandas, sklearn, xgboost;"
+        "print(*(module.__version__ for module in (boto3, numpy, pandas, sklearn, xgboost)))"
     )
     printed = subprocess.run(
         [str(image.programs / "python3"), "-c", program], capture_output=True, text=True, check=True, env={}
     ).stdout
 
-    assert printed.split() == ["2.1.0", "2.2.3", "1.8.0", "3.2.0"]
+    assert printed.split() == ["1.38.0", "2.1.0", "2.2.3", "1.8.0", "3.2.0"]
 
 
 @pytest.mark.parametrize(

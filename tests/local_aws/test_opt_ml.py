@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from local_aws.jobs.opt_ml import choose, substitute, substitute_in_code
-from local_aws.jobs.process import Ending, JobProcess
+from local_aws.jobs.process import Ending, JobProcess, Namespace
 from tests.local_aws.job_requests import tar_gz
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,12 @@ def test_code_inside_archives_is_rewritten(tmp_path):
 def run(argv: list[str], folder: Path, opt_ml: Path | None, seconds: float = 20.0) -> tuple[Ending, str]:
     output: list[bytes] = []
     environment = {"PATH": "/usr/bin:/bin"}
-    ending = JobProcess().run(argv, environment, folder, opt_ml, seconds, output.append)
+    namespace = None
+    if opt_ml is not None:
+        hosts = opt_ml / "hosts"
+        hosts.write_text("127.9.9.9 algo-1\n")
+        namespace = Namespace(opt_ml, hosts)
+    ending = JobProcess().run(argv, environment, folder, namespace, seconds, output.append)
     return ending, b"".join(output).decode()
 
 

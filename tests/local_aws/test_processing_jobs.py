@@ -23,10 +23,11 @@ from botocore.exceptions import ClientError
 from local_aws import LocalAWS
 from local_aws.calls import Call
 from local_aws.images import Image, Images
+from local_aws.jobs.host import remove_folder
 from local_aws.jobs.log import JobLog
 from local_aws.jobs.opt_ml import choose
-from local_aws.jobs.plan import processing_plan
-from local_aws.jobs.runner import Run, remove_folder
+from local_aws.jobs.plan import processing_plans
+from local_aws.jobs.runner import Run
 from local_aws.jobs.staging import S3Location, S3Object, Transfers, finish, relative_path
 from local_aws.loopback import Loopback
 from local_aws.sagemaker.jobs import Jobs
@@ -147,20 +148,52 @@ def test_the_log_says_how_opt_ml_was_provided(either_way):
     assert rest == ["hello"]
 
 
-def test_nothing_of_the_server_s_environment_reaches_the_job_and_its_clients_find_the_server(workshop):
+def test_nothing_of_the_server_s_environment_reaches_the_job_and_its_clients_find_the_server(either_way):
     script = """
         import os
         for name in sorted(os.environ):
             print(name)
         print(os.environ["AWS_ENDPOINT_URL"], os.environ["COLOUR"])
     """
-    ended = workshop.process(script, Environment={"COLOUR": "blue"})
+    ended = either_way.process(script, Environment={"COLOUR": "blue"})
 
-    *names, last = workshop.printed("Processing", ended["ProcessingJobName"])
-    aws = ["AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED", "AWS_ENDPOINT_URL", "AWS_REGION"]
+    *names, last = either_way.printed("Processing", ended["ProcessingJobName"])
+    aws = ["AWS_ACCESS_KEY_ID", "AWS_EC2_METADATA_DISABLED", "AWS_ENDPOINT_URL", "AWS_REGION"]
     aws += ["AWS_SECRET_ACCESS_KEY"]
+    if either_way.aws._options["opt_ml"] == "rewrite":  # by which Python programs find their hosts' names
+        aws += ["LOCAL_AWS_HOSTS", "PYTHONPATH"]
     assert names == sorted([*aws, "COLOUR", "HOME", "LANG", "OMP_WAIT_POLICY", "PATH", "PYTHONUNBUFFERED", "TMPDIR"])
-    assert last == f"{workshop.aws.endpoint} blue"
+    assert last == f"{either_way.aws.endpoint} blue"
+
+
+def test_jobs_of_both_kinds_call_aws_with_the_image_s_boto3_in_the_region_that_they_are_told(either_way):
+    script = f"""
+        import os, boto3
+        from botocore.exceptions import ClientError, NoRegionError
+        try:
+            boto3.client("sagemaker")
+        except NoRegionError:
+            print("as on AWS, AWS_REGION alone is no Region for boto3")
+        session = boto3.Session(region_name=os.environ["AWS_REGION"])
+        print(boto3.__version__, session.client("sts").get_caller_identity()["Account"])
+        print(session.client("s3").get_object(Bucket="{either_way.bucket}", Key="called/x")["Body"].read())
+        try:
+            session.client("sagemaker").describe_endpoint(EndpointName="churn-prod")
+        except ClientError as error:
+            print(error.response["Error"]["Code"], error.response["Error"]["Message"])
+    """
+    either_way.put("called/x", "data")
+
+    processed, trained = either_way.process(script), either_way.train({"train.py": script})
+
+    endpoint = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/churn-prod"
+    for kind, name in (("Processing", processed["ProcessingJobName"]), ("Training", trained["TrainingJobName"])):
+        assert either_way.printed(kind, name) == [
+            "as on AWS, AWS_REGION alone is no Region for boto3",
+            "1.38.0 123456789012",
+            "b'data'",
+            f'ValidationException Could not find endpoint "{endpoint}".',
+        ]
 
 
 @pytest.mark.parametrize("program", ["python", "python3"])
@@ -618,19 +651,21 @@ def test_a_disk_full_while_fetching_is_said_too(tmp_path):
     request = {
         "ProcessingJobName": "job",
         "AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["true"]},
+        "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1}},
         "ProcessingInputs": [
             {"InputName": "x", "S3Input": {"S3Uri": "s3://bucket/x", "LocalPath": "/opt/ml/processing/x"}}
         ],
     }
+    log = JobLog(FullDisk(), "group", "stream")
     transfers = Transfers()
     run = Run(
-        processing_plan(request, "arn"),
+        processing_plans(request, "arn"),
         Image("image", tmp_path),
         choose("rewrite"),
         tmp_path / "work",
         FullDisk(),
         transfers,
-        log := JobLog(FullDisk(), "group", "stream"),
+        [log],
         {},
         on_phase=lambda phase: None,
     )
@@ -871,7 +906,6 @@ def change(**members):
 REFUSED = [
     (change_source(S3DataType="ManifestFile"), "S3DataType 'ManifestFile' is not supported"),
     (change_source(S3InputMode="Pipe"), "S3InputMode 'Pipe' is not supported"),
-    (change_source(S3DataDistributionType="ShardedByS3Key"), "S3DataDistributionType 'ShardedByS3Key'"),
     (change_source(S3CompressionType="Gzip"), "S3CompressionType 'Gzip' is not supported"),
     (change_source(LocalPath="/data"), "must be an absolute path that begins with /opt/ml/processing/"),
     (change_source(LocalPath="/opt/ml/processing/../../etc"), "must be an absolute path that begins with"),
@@ -881,8 +915,8 @@ REFUSED = [
     (change_output(S3UploadMode="Continuous"), "S3UploadMode 'Continuous' is not supported"),
     (change_output(LocalPath="/tmp/x"), "must be an absolute path that begins with /opt/ml/processing/"),
     (
-        lambda request: request["ProcessingResources"]["ClusterConfig"].update(InstanceCount=2),
-        "ProcessingResources.ClusterConfig.InstanceCount 2 is not supported by local_aws; 1 is.",
+        lambda request: request["ProcessingResources"]["ClusterConfig"].update(InstanceCount=17),
+        "ProcessingResources.ClusterConfig.InstanceCount 17 is not supported by local_aws; 1 to 16 are.",
     ),
     (change(NetworkConfig={"EnableNetworkIsolation": True}), "NetworkConfig.EnableNetworkIsolation True"),
     (lambda request: request["ProcessingInputs"].append(request["ProcessingInputs"][0]), "'code' is given twice"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -170,7 +171,12 @@ def test_a_version_is_described_with_everything_it_was_registered_with(sagemaker
         "ModelPackageRegistrationType": "Registered",
         "InferenceSpecification": SPECIFICATION,
         "MetadataProperties": {"CommitId": "0" * 40, "Repository": "r", "GeneratedBy": "g", "ProjectId": "p-1"},
-        "ModelMetrics": {"ModelQuality": {"Statistics": metric("quality")}, "Bias": {"Report": metric("bias")}},
+        "ModelMetrics": {
+            "ModelQuality": {"Statistics": metric("quality")},
+            "ModelDataQuality": {"Statistics": metric("s"), "Constraints": metric("c")},
+            "Bias": {"Report": metric("bias")},
+            "Explainability": {"Report": metric("shap")},
+        },
         "DriftCheckBaselines": {"ModelDataQuality": {"Statistics": metric("s"), "Constraints": metric("c")}},
         "CustomerMetadataProperties": {"modelyard:tree": "abc-dirty", "Größe": "s3://models/a_b=c+d@e.csv"},
         "Domain": "MACHINE_LEARNING",
@@ -512,6 +518,83 @@ def test_source_uri_life_cycle_card_and_specification_can_be_given_later(sagemak
     assert package["SourceUri"] == "https://example.org/model"
     assert package["ModelLifeCycle"] == life_cycle
     assert package["ModelCard"] == {"ModelCardContent": "{}", "ModelCardStatus": "Approved"}
+
+
+CARD: dict[str, Any] = {
+    "model_overview": {"model_creator": "ada", "model_artifact": ["s3://models/model.tar.gz"]},
+    "intended_uses": {"purpose_of_model": "churn", "risk_rating": "Low"},
+    "training_details": {
+        "objective_function": {"function": {"function": "Maximize"}},
+        "training_job_details": {
+            "training_metrics": [{"name": "auc", "value": 0.9}],
+            "hyper_parameters": [{"name": "eta", "value": "0.3"}],
+        },
+    },
+    "evaluation_details": [
+        {
+            "name": "test",
+            "metric_groups": [
+                {"name": "all", "metric_data": [{"name": "auc", "type": "number", "value": 0.9, "notes": "high"}]}
+            ],
+        }
+    ],
+    "additional_information": {"caveats_and_recommendations": "none", "custom_details": {"commit": "0" * 40}},
+}
+
+
+def with_card(card: Any, status: str = "Draft") -> dict[str, Any]:
+    text = card if isinstance(card, str) else json.dumps(card)
+    return {"ModelCardContent": text, "ModelCardStatus": status}
+
+
+def test_a_model_card_is_kept_as_it_was_given(sagemaker, register):
+    long = CARD | {"evaluation_details": CARD["evaluation_details"] * 700}
+    assert 90_000 < len(json.dumps(long)) < 100_000
+    for card in (CARD, long):
+        arn = register(ModelCard=with_card(card))
+        described = sagemaker.describe_model_package(ModelPackageName=arn)["ModelCard"]
+        assert described == with_card(card)
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("{", "ModelCard.ModelCardContent is not JSON"),
+        ("[]", "the content must be an object"),
+        ({"model_package_details": {}}, "the content may not have 'model_package_details'; it may have model_overview"),
+        ({"model_overview": {"model_description": "x"}}, "model_overview may not have 'model_description'"),
+        ({"intended_uses": {"risk_rating": "low"}}, "intended_uses.risk_rating must be one of High, Medium, Low"),
+        ({"intended_uses": {"purpose_of_model": "x" * 2049}}, "has 2049 characters, 2048 are allowed"),
+        ({"business_details": {"business_problem": 1}}, "business_details.business_problem must be a text"),
+        ({"evaluation_details": {}}, "evaluation_details must be a list"),
+        ({"evaluation_details": [{"name": "a"}, {}]}, "evaluation_details[1] lacks 'name'"),
+        (
+            {"evaluation_details": [{"name": "a", "metric_groups": [{"name": "b", "metric_data": [{"name": "c"}]}]}]},
+            "evaluation_details[0].metric_groups[0].metric_data[0] lacks 'type'",
+        ),
+        (
+            {"training_details": {"training_job_details": {"training_metrics": [{"name": "a", "value": "1"}]}}},
+            "training_details.training_job_details.training_metrics[0].value must be a number",
+        ),
+    ],
+)
+def test_what_is_no_model_card_is_refused_at_creation_and_update(sagemaker, register, card, said):
+    code, message = refused(lambda: register(ModelCard=with_card(card)))
+    assert (code, said in message) == ("ValidationException", True), message
+
+    arn = register()
+    code, message = refused(lambda: sagemaker.update_model_package(ModelPackageArn=arn, ModelCard=with_card(card)))
+    assert (code, said in message) == ("ValidationException", True), message
+
+
+def test_the_content_of_an_archived_card_does_not_change_any_more(sagemaker, register):
+    arn = register(ModelCard=with_card(CARD, "Archived"))
+
+    code, message = refused(lambda: sagemaker.update_model_package(ModelPackageArn=arn, ModelCard=with_card("{}")))
+
+    assert (code, message) == ("ValidationException", "Model Card is in Archived state")
+    sagemaker.update_model_package(ModelPackageArn=arn, ModelCard={"ModelCardStatus": "Draft"})
+    sagemaker.update_model_package(ModelPackageArn=arn, ModelCard=with_card("{}"))
 
 
 def test_an_update_sent_twice_does_not_undo_what_came_between(sagemaker, register):

@@ -15,8 +15,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_aws.images import Images
+from local_aws.jobs import host_names
 from local_aws.jobs.contract import script_mode
-from local_aws.jobs.runner import missing_requirements
+from local_aws.jobs.host import missing_requirements
 from local_aws.jobs.staging import unpack
 from tests.local_aws.job_requests import IMAGE, tar_gz
 from tests.local_aws.test_processing_jobs import refusal
@@ -94,7 +95,7 @@ def test_the_configuration_files_and_variables_are_the_toolkit_s(either_way):
     paths = {name: value.removeprefix(ml) for name, value in variables.items() if value.startswith(ml)}
     assert paths == {
         "OUT": "/model",
-        "PYTHONPATH": "/code",
+        "PYTHONPATH": "/code" if namespace else f"/code:{Path(host_names.__file__).parent}",
         "SM_MODEL_DIR": "/model",
         "SM_OUTPUT_DIR": "/output",
         "SM_OUTPUT_DATA_DIR": "/output/data",
@@ -491,7 +492,6 @@ REFUSED = [
     (set_channel(RecordWrapperType="RecordIO"), "RecordWrapperType 'RecordIO' is not supported"),
     (set_channel(ShuffleConfig={"Seed": 1}), "InputDataConfig 'train': ShuffleConfig is not supported"),
     (set_source(S3DataType="ManifestFile"), "S3DataType 'ManifestFile' is not supported"),
-    (set_source(S3DataDistributionType="ShardedByS3Key"), "S3DataDistributionType 'ShardedByS3Key'"),
     (set_source(S3Uri="s3://no bucket/x"), "bucket names have letters"),
     (set_source(S3Uri="https://bucket.s3.amazonaws.com/x"), "is no S3 address: write s3://bucket/prefix"),
     (set_specification(TrainingInputMode="Pipe"), "TrainingInputMode 'Pipe' is not supported"),
@@ -499,7 +499,7 @@ REFUSED = [
         set_specification(MetricDefinitions=[{"Name": "auc", "Regex": "auc=("}]),
         "MetricDefinitions 'auc': 'auc=(' is no regular expression",
     ),
-    (lambda request: request["ResourceConfig"].update(InstanceCount=2), "InstanceCount 2 is not supported"),
+    (lambda request: request["ResourceConfig"].update(InstanceCount=17), "InstanceCount 17 is not supported"),
     (lambda request: request["HyperParameters"].pop("sagemaker_program"), "HyperParameters have no sagemaker_program"),
     (set_hyperparameters(sagemaker_program="../train.py"), "must be a .py or .sh file inside the archive"),
     (set_hyperparameters(sagemaker_program="train.ipynb"), "must be a .py or .sh file inside the archive"),
