@@ -11,12 +11,24 @@ import platform
 import sys
 from collections.abc import Callable
 
+from tests.bench.execution import execution
 from tests.bench.figures import Figure
 from tests.bench.overhead import overhead
+from tests.bench.preprocess import preprocess
 from tests.bench.ready import ready
 from tests.bench.registry import registry
+from tests.bench.report import report
+from tests.bench.serving import serving
 
-BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {"ready": ready, "registry": registry, "overhead": overhead}
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "ready": ready,
+    "registry": registry,
+    "overhead": overhead,
+    "preprocess": preprocess,
+    "execution": execution,
+    "serving": serving,
+    "report": report,
+}
 
 
 def main() -> int:

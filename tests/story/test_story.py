@@ -12,77 +12,15 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from local_aws import LocalAWS
 from tests.story.aws import remove_project
-from tests.story.demo import prepare
+from tests.story.repository import BUCKET, PROGRAMS, started, steps, versions
 from tests.story.story import CHECKOUT, Story
 
-PROGRAMS = Path(sys.executable).parent
-BUCKET, ROLE = "story-artifacts", "story-pipeline"
-
-
-class Repository:
-    """A generated repository, and the commands that its owner types in it."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        self.environment = os.environ | environment
-        self.environment["PATH"] = f"{PROGRAMS}{os.pathsep}{self.environment['PATH']}"
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-
-    def pipeline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("python", "-m", "pipeline", *arguments)
-
-    def git(self, *arguments: str) -> str:
-        result = self.run("git", "-c", "user.name=Tester", "-c", "user.email=tester@example.com", *arguments)
-        assert result.returncode == 0, result.stderr
-        return result.stdout.strip()
-
-    def commit(self, message: str) -> None:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", message)
-
-    def settings(self, **changes: Any) -> None:
-        """Change settings.yaml; `data__uri="..."` sets data.uri."""
-        path = self.folder / "settings.yaml"
-        settings = yaml.safe_load(path.read_text())
-        for name, value in changes.items():
-            section, _, field = name.partition("__")
-            settings[section][field] = value
-        path.write_text(yaml.safe_dump(settings))
-
-
-@pytest.fixture(scope="module")
-def role(aws: LocalAWS) -> str:
-    return prepare(aws, BUCKET, ROLE)
-
-
-@pytest.fixture(scope="module")
-def told(aws: LocalAWS, role: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The demo's story, told to its end."""
-    folder = tmp_path_factory.mktemp("story")
-    story = Story("told", aws.server.region, BUCKET, role, aws.environment, folder)
-    story.tell()
-    return story
-
-
-@pytest.fixture
-def repository(told: Story, tmp_path: Path) -> Repository:
-    """A clone of the told repository, to change at will; same project, same AWS."""
-    folder = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(told.repository), str(folder)], check=True)
-    shutil.copytree(told.repository / "data", folder / "data")
-    return Repository(folder, dict(told.environment))
+PROJECT = "told"
 
 
 def aws_cli(story: Story, *arguments: str) -> Any:
@@ -90,26 +28,6 @@ def aws_cli(story: Story, *arguments: str) -> Any:
     command = [str(PROGRAMS / "aws"), *arguments, "--output", "json"]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     return json.loads(output)
-
-
-def versions(aws: LocalAWS, group: str) -> list[dict[str, Any]]:
-    """The described model packages of a group, the oldest first."""
-    sagemaker = aws.client("sagemaker")
-    pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
-    summaries = [summary for page in pages for summary in page["ModelPackageSummaryList"]]
-    return [sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"]) for summary in summaries]
-
-
-def steps(aws: LocalAWS, execution: str) -> dict[str, dict[str, Any]]:
-    answer = aws.client("sagemaker").list_pipeline_execution_steps(PipelineExecutionArn=execution)
-    return {step["StepName"]: step for step in answer["PipelineExecutionSteps"]}
-
-
-def started(output: str) -> str:
-    """The execution's ARN in what `start` prints."""
-    found = re.search(r"^started (arn:\S+)$", output, re.MULTILINE)
-    assert found, output
-    return found[1]
 
 
 def test_its_archive_serves_the_model_with_its_transformation(told, aws, tmp_path):
@@ -123,8 +41,7 @@ def test_its_archive_serves_the_model_with_its_transformation(told, aws, tmp_pat
         import sys
         import inference
         model = inference.model_fn(sys.argv[1])
-        table = inference.input_fn(sys.stdin.buffer.read(), "text/csv")
-        print(inference.output_fn(inference.predict_fn(table, model), "application/json")[0])
+        print(inference.transform_fn(model, sys.stdin.read(), "text/csv", "application/json")[0])
     """
 
     answer = subprocess.run(
@@ -154,7 +71,7 @@ def test_the_aws_cli_sees_the_same(told, aws):
     )
 
     status = {step["StepName"]: step["StepStatus"] for step in listed["PipelineExecutionSteps"]}
-    assert status == dict.fromkeys(["Preprocess", "Train", "Evaluate", "CheckThreshold", "Register"], "Succeeded")
+    assert status == dict.fromkeys(["Preprocess", "Train", "Evaluate", "CheckQuality", "Register"], "Succeeded")
     assert packages["ModelPackageSummaryList"][0]["ModelApprovalStatus"] == "PendingManualApproval"
     assert {"Key": "modelyard:stage", "Value": "dev"} in tags["Tags"]
 

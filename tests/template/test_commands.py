@@ -104,7 +104,7 @@ def test_every_step_is_watched_to_the_end(trained: subprocess.CompletedProcess[s
         "Preprocess",
         "Train",
         "Evaluate",
-        "CheckThreshold",
+        "CheckQuality",
         "Register",
     ]
     assert re.search(r"^Train +Succeeded +\d+\.\d s$", trained.stdout, re.MULTILINE)
@@ -113,12 +113,16 @@ def test_every_step_is_watched_to_the_end(trained: subprocess.CompletedProcess[s
 
 
 def test_the_version_can_be_traced_to_code_data_and_settings(
-    project: Project, trained: subprocess.CompletedProcess[str]
+    project: Project, trained: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
     sagemaker, s3 = project.aws.client("sagemaker"), project.aws.client("s3")
     version = project.versions()[-1]
     package = sagemaker.describe_model_package(ModelPackageName=version["arn"])
     metadata = package["CustomerMetadataProperties"]
+    assert package["ModelCard"]["ModelCardStatus"] == "Draft"
+    card = json.loads(package["ModelCard"]["ModelCardContent"])
+    measured = {one["name"]: one["value"] for one in card["evaluation_details"][0]["metric_groups"][0]["metric_data"]}
+    assert measured["rmse"] == pytest.approx(float(metadata["metric.rmse"]))
     assert package["ModelApprovalStatus"] == "PendingManualApproval"
     assert metadata["git.commit"] == package["MetadataProperties"]["CommitId"]
     assert metadata["git.commit"] == git(project.repository, "rev-parse", "HEAD")
@@ -136,14 +140,24 @@ def test_the_version_can_be_traced_to_code_data_and_settings(
     evaluation = json.loads(s3.get_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))["Body"].read())
     assert float(metadata["metric.rmse"]) == pytest.approx(evaluation["regression_metrics"]["rmse"]["value"])
     assert version["metrics"]["rmse"] == float(metadata["metric.rmse"])
+    # so are the baselines, which are of the raw columns
+    uri = package["DriftCheckBaselines"]["ModelDataQuality"]["Statistics"]["S3Uri"]
+    baseline = json.loads(s3.get_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))["Body"].read())
+    header = data.read_text().splitlines()[0].split(",")
+    assert {feature["name"] for feature in baseline["features"]} == set(header) - {"disease_progression"}
+    # the report that the version names is the one that the command brings
+    fetched = project.pipeline("report", str(version["version"]), "--output", str(tmp_path / "report.html"))
+    assert fetched.returncode == 0, fetched.stderr
+    stored = s3.get_object(Bucket=BUCKET, Key=metadata["report"].removeprefix(f"s3://{BUCKET}/"))["Body"].read()
+    assert (tmp_path / "report.html").read_bytes() == stored
     # the stage files lie where the version says, with the hashes that it says
     key = metadata["deployment.prefix"].removeprefix(f"s3://{BUCKET}/") + "dev.yaml"
     stored = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     assert stored == (project.repository / "deployment" / "dev.yaml").read_bytes()
 
 
-def test_a_model_below_the_threshold_is_not_registered_and_the_numbers_are_said(
-    project: Project, trained: subprocess.CompletedProcess[str]
+def test_a_model_that_misses_the_gate_is_not_registered_and_the_numbers_are_said(
+    project: Project, trained: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
     before = len(project.versions())
     failed = project.pipeline("start", "--watch", "--parameter", "MaximumRmse=1")
@@ -151,7 +165,13 @@ def test_a_model_below_the_threshold_is_not_registered_and_the_numbers_are_said(
     # nothing that Preprocess and Train see has changed
     cached = re.findall(r"^(\w+) +Succeeded, from the cache", failed.stdout, re.MULTILINE)
     assert cached == ["Preprocess", "Train"]
-    assert re.search(r"rmse is \d+\.\d+, but must be at most 1(\.0)? \(MaximumRmse\)", failed.stdout)
+    assert re.search(
+        r"^QualityNotMet failed: .*rmse is \d+\.\d+, must be at most 1: FAILED", failed.stdout, re.MULTILINE
+    )
+    # why it failed can be read in its report
+    fetched = project.pipeline("report", "--output", str(tmp_path / "report.html"))
+    assert (fetched.returncode, fetched.stdout) == (0, f"{tmp_path / 'report.html'}\n"), fetched.stderr
+    assert "must be at most 1: FAILED" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(project.versions()) == before
 
 
@@ -174,9 +194,7 @@ def test_changed_data_at_the_same_address_trains_anew(
 
 def test_a_step_that_raises_shows_its_last_lines(copy: Project, trained: subprocess.CompletedProcess[str]) -> None:
     before = len(copy.versions())
-    copy.change(
-        "steps/train.py", "    parameters = dict(", '    raise RuntimeError("out of luck")\n    parameters = dict('
-    )
+    copy.change("steps/train.py", "    place = place or", '    raise RuntimeError("out of luck")\n    place = place or')
     failed = copy.pipeline("start", "--watch")
     assert failed.returncode == 1
     assert "  | RuntimeError: out of luck" in failed.stdout
@@ -196,7 +214,7 @@ def test_interrupting_stops_watching_and_stopping_exits_with_3(
     copy: Project, trained: subprocess.CompletedProcess[str]
 ) -> None:
     copy.change(
-        "steps/train.py", "    parameters = dict(", "    import time\n\n    time.sleep(300)\n    parameters = dict("
+        "steps/train.py", "    place = place or", "    import time\n\n    time.sleep(300)\n    place = place or"
     )
     watching = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "start", "--watch"],
@@ -295,7 +313,7 @@ def test_data_for_a_bucket_that_is_not_there_is_not_sent(copy: Project) -> None:
 
 def test_versions_of_the_branch_prod_need_a_stage(copy: Project) -> None:
     done = copy.pipeline("versions", "--branch", "prod")
-    assert (done.returncode, "--stage of which stage (prod)" in done.stderr) == (2, True)
+    assert (done.returncode, "with --stage which stage is meant (prod)" in done.stderr) == (2, True)
     other = copy.pipeline("versions", "--stage", "champion")
     assert (other.returncode, "no such stage (there are dev, feature, prod)" in other.stderr) == (2, True)
     for limit in ("0", "-3", "all"):
@@ -325,3 +343,11 @@ def test_an_execution_that_has_ended_can_be_watched_again(
     again = project.pipeline("watch", arn[1])
     assert again.returncode == 0
     assert again.stdout.count("Succeeded") == 6
+    assert "report s3://" in again.stdout
+
+
+def test_a_report_that_is_not_there_is_said(copy: Project, trained: subprocess.CompletedProcess[str]) -> None:
+    none = copy.pipeline("report", "77")
+    assert (none.returncode, "churn-dev has no version 77" in none.stderr) == (2, True)
+    never = copy.pipeline("report", "--branch", "feature-unknown")
+    assert (never.returncode, "was never started" in never.stderr) == (2, True)

@@ -19,6 +19,7 @@ from tests.template.conftest import PROBLEM_TYPES, ROLE_ARN, git, run
 REQUESTS = {
     "Processing": ("CreateProcessingJobRequest", {"ProcessingJobName": "pipelines-abc-Step-xyz"}),
     "Training": ("CreateTrainingJobRequest", {"TrainingJobName": "pipelines-abc-Step-xyz"}),
+    "Tuning": ("CreateHyperParameterTuningJobRequest", {"HyperParameterTuningJobName": "pipelines-abc"}),
     "RegisterModel": ("CreateModelPackageInput", {}),
 }
 EXPRESSIONS = {"Get", "Std:Join", "Std:JsonGet"}
@@ -72,13 +73,8 @@ def expression_faults(shape: Shape, value: Any, path: str) -> list[str] | None:
 def test_every_steps_arguments_are_a_valid_request(
     compiled: Callable[[str], dict[str, Any]], problem_type: str
 ) -> None:
-    checked = []
-    for step in steps_of(compiled(problem_type)):
-        if step["Type"] in REQUESTS:
-            shape, added = REQUESTS[step["Type"]]
-            assert check_shape("sagemaker", shape, {**step["Arguments"], **added}, expression_faults) == []
-            checked.append(step["Name"])
-    assert checked == ["Preprocess", "Train", "Evaluate", "Register"]
+    jobs = [step for step in steps_of(compiled(problem_type)) if step["Type"] in REQUESTS]
+    assert [step["Name"] for step in jobs if checked(step)] == ["Preprocess", "Train", "Evaluate", "Register"]
 
 
 def test_the_check_of_arguments_can_fail(compiled: Callable[[str], dict[str, Any]]) -> None:
@@ -139,17 +135,82 @@ def test_a_push_that_changes_only_deployment_or_docs_trains_nothing_anew(
     assert before["Parameters"] == after["Parameters"]
 
 
-def test_spot_training_says_how_long_to_wait(generated: Generated, tmp_path: Path) -> None:
-    repository = tmp_path / "churn"
-    shutil.copytree(generated("regression"), repository)
-    settings = repository / "settings.yaml"
-    text = settings.read_text(encoding="utf-8").replace("spot: false", "spot: true")
-    settings.write_text(text.replace("max_wait_seconds: null", "max_wait_seconds: 7200"), encoding="utf-8")
-    training = next(step for step in steps_of(compile_in(repository)) if step["Type"] == "Training")["Arguments"]
+def with_settings(repository: Path, folder: Path, changes: dict[str, str]) -> dict[str, Any]:
+    """The definition of a copy of the repository whose settings.yaml has texts replaced."""
+    shutil.copytree(repository, folder)
+    settings = folder / "settings.yaml"
+    text = settings.read_text(encoding="utf-8")
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    settings.write_text(text, encoding="utf-8")
+    return compile_in(folder)
+
+
+def checked(step: dict[str, Any]) -> dict[str, Any]:
+    shape, added = REQUESTS[step["Type"]]
+    assert check_shape("sagemaker", shape, {**step["Arguments"], **added}, expression_faults) == []
+    return step["Arguments"]
+
+
+SPOT = {"  spot: false": "  spot: true", "max_wait_seconds: null": "max_wait_seconds: 7200"}
+
+
+def test_spot_training_waits_and_keeps_checkpoints_where_the_cache_finds_them(
+    generated: Generated, tmp_path: Path
+) -> None:
+    definition = with_settings(generated("regression"), tmp_path / "churn", SPOT)
+    training = checked(next(step for step in steps_of(definition) if step["Type"] == "Training"))
     assert training["EnableManagedSpotTraining"] is True
     assert training["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
-    shape, added = REQUESTS["Training"]
-    assert check_shape("sagemaker", shape, {**training, **added}, expression_faults) == []
+    assert training["CheckpointConfig"] == {
+        "S3Uri": "s3://churn-artifacts/churn/checkpoints/",
+        "LocalPath": "/opt/ml/checkpoints",
+    }
+
+
+def test_several_instances_share_the_rows(generated: Generated, tmp_path: Path) -> None:
+    definition = with_settings(
+        generated("regression"), tmp_path / "churn", {"  instance_count: 1": "  instance_count: 3"}
+    )
+    training = checked(next(step for step in steps_of(definition) if step["Type"] == "Training"))
+    assert training["ResourceConfig"]["InstanceCount"] == 3
+    ways = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3DataDistributionType"]
+        for channel in training["InputDataConfig"]
+    }
+    assert ways == {"train": "ShardedByS3Key", "validation": "ShardedByS3Key", "transform": "FullyReplicated"}
+
+
+def test_a_search_goes_on_with_its_best_model(generated: Generated, tmp_path: Path) -> None:
+    tune = "  tune: {max_jobs: 6, parallel_jobs: 2, ranges: {eta: [0.02, 0.3], max_depth: [3, 8]}} #"
+    definition = with_settings(generated("regression"), tmp_path / "churn", {"  tune: null": tune, **SPOT})
+    steps = {step["Name"]: step for step in steps_of(definition)}
+    assert [name for name in steps if name in ("Train", "Tune")] == ["Tune"]
+    job = checked(steps["Tune"])
+    ranges = job["HyperParameterTuningJobConfig"]["ParameterRanges"]
+    assert [(each["Name"], each["MinValue"]) for each in ranges["IntegerParameterRanges"]] == [("max_depth", "3")]
+    assert {"eta", "max_depth"}.isdisjoint(job["TrainingJobDefinition"]["StaticHyperParameters"])
+    assert {"eta", "max_depth"}.isdisjoint(parameter["Name"] for parameter in definition["Parameters"])
+    # after a cache hit the search belongs to an earlier execution: nothing of this one may be in the model's address
+    assert (
+        job["TrainingJobDefinition"]["OutputDataConfig"]["S3OutputPath"] == "s3://churn-artifacts/churn/churn-dev/tune"
+    )
+    model = checked(steps["Register"])["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+    assert model["Std:Join"]["Values"][-2] == {"Get": "Steps.Tune.TrainingJobSummaries[0].TrainingJobName"}
+    metadata = steps["Register"]["Arguments"]["CustomerMetadataProperties"]
+    assert metadata["hyperparameter.eta"] == {"Get": "Steps.Tune.BestTrainingJob.TunedHyperParameters['eta']"}
+
+
+def test_conditions_of_the_settings_are_conditions_of_the_pipeline(generated: Generated, tmp_path: Path) -> None:
+    conditions = "[{metric: model.size_mb, at_most: 50}, {metric: r2, at_least: 0.2}]"
+    changes = {"  conditions: []": f"  conditions: {conditions} #", "  incomparable: fail": "  incomparable: pass"}
+    definition = with_settings(generated("regression"), tmp_path / "churn", changes)
+    found = next(step for step in steps_of(definition) if step["Type"] == "Condition")["Arguments"]["Conditions"][2:]
+    assert [(one["Type"], one["LeftValue"]["Std:JsonGet"]["Path"], one["RightValue"]) for one in found] == [
+        ("LessThanOrEqualTo", "conditions.c0", 50.0),
+        ("GreaterThanOrEqualTo", "conditions.c1", 0.2),
+    ]
 
 
 @pytest.mark.parametrize(

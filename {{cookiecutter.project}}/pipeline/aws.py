@@ -134,6 +134,18 @@ def upload_data(aws: boto3.Session, path: Path, uri: str) -> list[str]:
     return [f"s3://{bucket}/{target}" for target in files.values()]
 
 
+def download(aws: boto3.Session, uri: str, path: Path) -> None:
+    """Downloads one object. Raises InputError when it is not there."""
+    bucket, key = split_uri(uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        aws.client("s3").download_file(bucket, key, str(path))
+    except ClientError as error:
+        if error_code(error) not in ("404", "NoSuchKey", "NoSuchBucket"):
+            raise
+        raise InputError(f"{uri}: there is no such object: was it deleted, or did Evaluate not end well?") from None
+
+
 def split_uri(uri: str) -> tuple[str, str]:
     """s3://bucket/some/key as ("bucket", "some/key")."""
     parts = urlsplit(uri)

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +16,16 @@ from typing import TYPE_CHECKING
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, execution, parameters, registry, report, sample_data
+from pipeline import aws, execution, parameters, registry, sample_data, terminal
 from pipeline.errors import InputError
 from pipeline.lineage import current_branch, read_lineage
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import ROOT, Settings, load_settings
 from pipeline.source import build_archives
 from pipeline.stage_file import StageFiles, load_stage_files
 
 if TYPE_CHECKING:
-    from pipeline.definition import Commit
+    from pipeline.frame import Commit
 
 OK, EXECUTION_FAILED, BAD_INPUT, EXECUTION_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
@@ -109,17 +110,33 @@ def watch(options: argparse.Namespace) -> int:
 
 def versions(options: argparse.Namespace) -> int:
     settings = load_settings()
-    stages = sorted(load_stage_files().contents)
-    stage = options.stage or _stage_to_list(current_branch(options.branch), stages)
-    if stage not in stages:
-        raise InputError(f"--stage {stage}: this project has no such stage (there are {', '.join(stages)})")
+    stage = _stage(options)
     found = registry.versions(aws.session(settings), group_name(settings.project, stage), options.limit)
     if options.json:
         print(json.dumps(found, indent=2))
     elif found:
-        report.print_versions(report.console(), found)
+        terminal.print_versions(terminal.console(), found)
     else:
         print(f"no version is registered in {group_name(settings.project, stage)} yet")
+    return OK
+
+
+def get_report(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    connection = aws.session(settings)
+    if options.version is not None:
+        group = group_name(settings.project, _stage(options))
+        uri = registry.report_uri(connection, group, options.version)
+        name = f"{group}-{options.version}"
+    else:
+        arn = execution.newest_execution(connection, _names(settings, options.branch).pipeline)
+        uri = execution.report_uri(arn, settings.project, settings.aws.bucket)
+        name = arn.rpartition("/")[2]
+    path = options.output or ROOT / "build" / f"report-{name}.html"
+    aws.download(connection, uri, path)
+    print(path)
+    if options.open:
+        webbrowser.open(path.resolve().as_uri())
     return OK
 
 
@@ -139,11 +156,17 @@ def upload_data(options: argparse.Namespace) -> int:
     return OK
 
 
-def _stage_to_list(branch: str, stages: list[str]) -> str:
-    if branch == "prod":
+def _stage(options: argparse.Namespace) -> str:
+    """The stage asked for, else the branch's."""
+    stages = sorted(load_stage_files().contents)
+    branch = options.stage or current_branch(options.branch)
+    if not options.stage and branch == "prod":
         served = ", ".join(stage for stage in stages if stage not in ("dev", "feature"))
-        raise InputError(f"versions for the branch prod: say with --stage of which stage ({served})")
-    return stage_of(branch)
+        raise InputError(f"for the branch prod, say with --stage which stage is meant ({served})")
+    stage = options.stage or stage_of(branch)
+    if stage not in stages:
+        raise InputError(f"--stage {stage}: this project has no such stage (there are {', '.join(stages)})")
+    return stage
 
 
 def _at_least_one(text: str) -> int:
@@ -157,7 +180,8 @@ def _names(settings: Settings, branch: str | None) -> Names:
 
 
 def _compile(settings: Settings, names: Names, stage_files: StageFiles, role_arn: str) -> tuple[str, Commit]:
-    from pipeline.definition import Commit, compile_definition  # the SDK takes seconds to import
+    from pipeline.definition import compile_definition  # the SDK takes seconds to import
+    from pipeline.frame import Commit
 
     commit = Commit(names=names, lineage=read_lineage(), archives=build_archives(settings), stage_files=stage_files)
     return compile_definition(settings, commit, role_arn), commit
@@ -210,13 +234,16 @@ def _ctrl_c() -> Iterator[_Interrupt]:
 
 
 def _watch(settings: Settings, arn: str) -> int:
-    connection, out = aws.session(settings), report.console()
+    connection, out = aws.session(settings), terminal.console()
     failed: list[execution.Step] = []
+    evaluated: list[execution.Step] = []
 
     def on_change(step: execution.Step) -> None:
-        report.print_step(out, step)
+        terminal.print_step(out, step)
         if step.status == "Failed":
             failed.append(step)
+        elif (step.name, step.status) == ("Evaluate", "Succeeded"):
+            evaluated.append(step)
 
     with _ctrl_c() as interrupt:
         ended = execution.watch(connection, arn, on_change, interrupt.wait)
@@ -231,8 +258,11 @@ def _watch(settings: Settings, arn: str) -> int:
         for line in execution.last_log_lines(connection, step):
             out.print(f"  | {line}", markup=False)
         out.print(f"{step.name} failed: {step.reason}", style="red", markup=False)
+    if evaluated:
+        uri = execution.report_uri(arn, settings.project, settings.aws.bucket)
+        out.print(f"report {uri} (python -m pipeline report)", markup=False)
     status = ended["PipelineExecutionStatus"]
-    out.print(f"execution {status}: {arn}", style=report.STYLES.get(status, ""), markup=False)
+    out.print(f"execution {status}: {arn}", style=terminal.STYLES.get(status, ""), markup=False)
     if not failed and ended.get("FailureReason"):
         out.print(ended["FailureReason"], style="red", markup=False)
     return {"Succeeded": OK, "Failed": EXECUTION_FAILED, "Stopped": EXECUTION_STOPPED}[status]
@@ -268,6 +298,11 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument("--watch", action="store_true", help="watch the execution until it ends")
     watching = add("watch", watch, "watch an execution until it ends; Ctrl-C stops watching alone", branch=True)
     watching.add_argument("execution", nargs="?", metavar="EXECUTION_ARN", help="default: the branch's newest")
+    reporting = add("report", get_report, "download the evaluation's report and print where it is", branch=True)
+    reporting.add_argument("version", nargs="?", type=_at_least_one, help="default: the branch's newest execution's")
+    reporting.add_argument("--stage", help="of the version: of this stage (default: the branch's)")
+    reporting.add_argument("--output", type=Path, help="the file to write (default: below build/)")
+    reporting.add_argument("--open", action="store_true", help="open it in a browser")
     listing = add(
         "versions", versions, "list the registered versions with their metrics, the newest first", branch=True
     )

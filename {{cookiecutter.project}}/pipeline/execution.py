@@ -88,6 +88,12 @@ def newest_execution(aws: boto3.Session, name: str) -> str:
     return str(executions[0]["PipelineExecutionArn"])
 
 
+def report_uri(arn: str, project: str, bucket: str) -> str:
+    """Where the execution's step Evaluate puts its report (pipeline/frame.py, output_uri). arn: the execution's."""
+    _, pipeline, _, execution_id = arn.split(":")[5].split("/")
+    return f"s3://{bucket}/{project}/{pipeline}/{execution_id}/evaluate/evaluation/report.html"
+
+
 def watch(
     aws: boto3.Session, execution_arn: str, report: Callable[[Step], None], wait: Callable[[float], bool]
 ) -> dict[str, Any] | None:

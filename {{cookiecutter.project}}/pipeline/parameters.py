@@ -7,9 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import InputError
-from pipeline.settings import Settings, fault_text
+from pipeline.settings import Settings
+from pipeline.yaml_file import fault_text
 
 FINGERPRINT = "DataFingerprint"
+TOLERANCE = "Tolerance"
 
 
 def threshold_name(settings: Settings) -> str:
@@ -18,16 +20,23 @@ def threshold_name(settings: Settings) -> str:
     return side + "".join(part.capitalize() for part in settings.gate.metric.split("_"))
 
 
+def fixed_hyperparameters(settings: Settings) -> dict[str, Any]:
+    """The hyperparameters that are set, and not searched for (train.tune), by name."""
+    tuned = settings.train.tune.ranges if settings.train.tune else {}
+    given = settings.train.hyperparameters.model_dump(exclude_none=True)
+    return {name: value for name, value in given.items() if name not in tuned}
+
+
 def places(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Where in settings.yaml the default of each parameter stands, by the parameter's name."""
-    hyperparameters = settings.train.hyperparameters.model_dump(exclude_none=True)
     return {
         "DataUri": ("data", "uri"),
         "PreprocessInstanceType": ("preprocess", "instance_type"),
         "TrainInstanceType": ("train", "instance_type"),
         "EvaluateInstanceType": ("evaluate", "instance_type"),
         threshold_name(settings): ("gate", "threshold"),
-        **{name: ("train", "hyperparameters", name) for name in hyperparameters},
+        TOLERANCE: ("gate", "tolerance"),
+        **{name: ("train", "hyperparameters", name) for name in fixed_hyperparameters(settings)},
     }
 
 

@@ -76,6 +76,21 @@ def versions(aws: boto3.Session, group: str, limit: int) -> list[dict[str, Any]]
     ]
 
 
+def report_uri(aws: boto3.Session, group: str, version: int) -> str:
+    """Where the version's evaluation report lies. Raises InputError when there is no such version, or no report."""
+    check_group(aws, group)
+    sagemaker = aws.client("sagemaker")
+    for page in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group):
+        for summary in page["ModelPackageSummaryList"]:
+            if summary["ModelPackageVersion"] == version:
+                package = sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"])
+                uri = package.get("CustomerMetadataProperties", {}).get("report")
+                if uri is None:
+                    raise InputError(f"version {version} of {group} was registered without a report")
+                return str(uri)
+    raise InputError(f"{group} has no version {version}: python -m pipeline versions lists what is there")
+
+
 def _version(package: dict[str, Any]) -> dict[str, Any]:
     metadata = package.get("CustomerMetadataProperties", {})
     metrics = {key.removeprefix("metric."): value for key, value in metadata.items() if key.startswith("metric.")}

@@ -5,16 +5,15 @@ The comments in settings.yaml say what each field is for; here is what is allowe
 
 from __future__ import annotations
 
+import codecs
 import math
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline.errors import InputError
-from pipeline.metrics import METRICS, Metric
+from pipeline.metrics import METRICS, Metric, check_condition
+from pipeline.yaml_file import fault_text, load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = ROOT / "settings.yaml"
@@ -34,13 +33,52 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Csv(Section):
+    """How the CSV files are written; "auto" is found from the data."""
+
+    delimiter: Annotated[str, Field(pattern=r"^(auto|[^\s\w\"'.-]|\t)$")] = "auto"
+    encoding: Text = "auto"
+    quote: Annotated[str, Field(max_length=1)] = '"'
+    decimal: Literal[".", ","] = "."
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str) -> str:
+        if name != "auto":
+            try:
+                codecs.lookup(name)
+            except LookupError:
+                raise ValueError(
+                    f"there is no encoding {name!r}: write one that Python knows (utf-8, cp1252, utf-16), or auto"
+                ) from None
+        return name
+
+
+class Column(Section):
+    """What a column is, where that cannot be seen from its values. format: of dates, as strptime takes it."""
+
+    kind: Literal["number", "boolean", "category", "date"]
+    format: Text | None = None
+
+    @model_validator(mode="after")
+    def _format_is_of_dates(self) -> Column:
+        if self.format is not None and self.kind != "date":
+            raise ValueError(f"format is for dates, and this column is a {self.kind}: remove one of them")
+        if self.format is not None and "%" not in self.format:
+            raise ValueError(f"format {self.format!r} has no % in it: write it as in %d/%m/%Y")
+        return self
+
+
 class Data(Section):
     uri: Annotated[str, Field(pattern=S3_URI, max_length=256)]
     format: Literal["auto", "csv", "parquet"] = "auto"
+    csv: Csv = Csv()
     target: Text
     ignore: list[Text] = []
     key: Text | None = None
     time: Text | None = None
+    missing: list[Text] = []
+    columns: dict[Text, Column] = {}
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Data:
@@ -49,12 +87,31 @@ class Data(Section):
         for role, name in (("ignore", None), ("key", self.key), ("time", self.time)):
             if self.target == name or (role == "ignore" and self.target in self.ignore):
                 raise ValueError(f"{self.target!r} is the target and cannot be {role} too: correct one of them")
+        others = [name for name in (self.target, self.key, self.time, *self.ignore) if name in self.columns]
+        if others:
+            raise ValueError(f"columns describes features, and {others[0]!r} is none: remove it there")
         return self
+
+
+class SplitFiles(Section):
+    """Which files hold which part: patterns of paths below the data's prefix. All other rows train."""
+
+    test: Text
+    validation: Text | None = None
 
 
 class Split(Section):
     validation: Annotated[float, Field(gt=0, lt=1)]
     test: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    column: Text | None = None
+    files: SplitFiles | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> Split:
+        if self.column and self.files:
+            raise ValueError("column and files both say which rows are tested on: set one of them to null")
+        return self
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Split:
@@ -90,10 +147,61 @@ class Hyperparameters(Section):
     scale_pos_weight: Annotated[float, Field(gt=0)] | None = None
 
 
+# What ends a training or makes it repeatable is not searched for.
+FIXED_WHEN_TUNING = ("num_round", "early_stopping_rounds", "seed")
+
+
+def check_hyperparameter(name: str, value: float) -> None:
+    """Raises ValueError when XGBoost would not take the value."""
+    needed = {"num_round": 1, "early_stopping_rounds": 1, "seed": 0}
+    try:
+        Hyperparameters.model_validate({**needed, name: value})
+    except ValidationError as error:
+        raise ValueError(f"{name}: {fault_text(Hyperparameters, error.errors()[0])}") from None
+
+
+def is_whole_number(name: str) -> bool:
+    """Whether the hyperparameter of that name takes whole numbers alone."""
+    schema = Hyperparameters.model_json_schema()["properties"][name]
+    return "integer" in [kind.get("type") for kind in (schema, *schema.get("anyOf", []))]
+
+
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Tune(Section):
+    """A search for better hyperparameters; SageMaker's own limits (CreateHyperParameterTuningJob)."""
+
+    max_jobs: Annotated[int, Field(ge=2, le=750)]
+    parallel_jobs: Annotated[int, Field(ge=1, le=100)]
+    strategy: Literal["Bayesian", "Random"] = "Bayesian"
+    ranges: Annotated[dict[str, Range], Field(min_length=1, max_length=30)]
+
+    @model_validator(mode="after")
+    def _ranges_suit(self) -> Tune:
+        for name, (lowest, highest) in self.ranges.items():
+            known = [field for field in Hyperparameters.model_fields if field not in FIXED_WHEN_TUNING]
+            if name not in known:
+                raise ValueError(f"ranges: {name!r} cannot be tuned: choose among {', '.join(known)}")
+            if not lowest < highest:
+                raise ValueError(f"ranges: {name} goes from {lowest:g} to {highest:g}: write the lower number first")
+            for bound in (lowest, highest):
+                check_hyperparameter(name, bound)
+        if self.parallel_jobs > self.max_jobs:
+            raise ValueError(f"parallel_jobs ({self.parallel_jobs}) is more than max_jobs ({self.max_jobs}): lower it")
+        return self
+
+
 class Train(Job):
+    instance_count: Annotated[int, Field(ge=1, le=100)] = 1
     spot: bool = False
     max_wait_seconds: Annotated[int, Field(ge=1, le=432000)] | None = None
+    class_weights: Literal["balanced"] | dict[str | int | bool, Annotated[float, Field(gt=0)]] | None = None
+    monotone: dict[Text, Literal["increasing", "decreasing"]] = {}
+    interactions: list[Annotated[list[Text], Field(min_length=1)]] = []
+    external_memory: Literal["auto"] | bool = "auto"
     hyperparameters: Hyperparameters
+    tune: Tune | None = None
 
     @model_validator(mode="after")
     def _spot_has_time_to_wait(self) -> Train:
@@ -105,9 +213,55 @@ class Train(Job):
         return self
 
 
+class Fairness(Section):
+    """column: the protected one. reference: its value that the others are compared with; null: the most favoured."""
+
+    column: Text
+    reference: str | int | bool | None = None
+
+
+class Costs(Section):
+    """What a wrong answer costs, in any unit."""
+
+    false_positive: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    false_negative: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Evaluate(Job):
+    slices: list[Text] = []
+    fairness: Fairness | None = None
+    costs: Costs | None = None
+
+
+class Condition(Section):
+    """One more number that decides: exactly one of at_least and at_most."""
+
+    metric: Text
+    at_least: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    at_most: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Condition:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"the condition on {self.metric} needs exactly one of at_least and at_most")
+        return self
+
+
 class Gate(Section):
     metric: Text
     threshold: Annotated[float, Field(allow_inf_nan=False)]
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    incomparable: Literal["fail", "pass"] = "fail"
+    conditions: Annotated[list[Condition], Field(max_length=20)] = []
+
+
+class ModelCard(Section):
+    """What people say about the model; SageMaker's model card carries it with what was measured."""
+
+    owner: Annotated[str, Field(max_length=1024)] = ""
+    intended_uses: Annotated[str, Field(max_length=2048)] = ""
+    caveats: Annotated[str, Field(max_length=2048)] = ""
+    risk_rating: Literal["Unknown", "Low", "Medium", "High"] = "Unknown"
 
 
 class Aws(Section):
@@ -125,8 +279,9 @@ class Settings(Section):
     split: Split
     preprocess: Job
     train: Train
-    evaluate: Job
+    evaluate: Evaluate
     gate: Gate
+    model_card: ModelCard = ModelCard()
     aws: Aws
 
     @model_validator(mode="after")
@@ -138,9 +293,33 @@ class Settings(Section):
                 f"choose one of {', '.join(known)}"
             )
         check_threshold(self.gate.threshold, self.gate.metric, self.metric)
+        for condition in self.gate.conditions:
+            check_condition(condition.metric, self.problem_type)
+            self._check_that_it_is_asked_for(condition.metric)
+        if self.evaluate.costs and self.problem_type != "binary_classification":
+            raise ValueError("evaluate.costs is for binary_classification alone: set it to null")
+        if self.evaluate.fairness and self.problem_type == "regression":
+            raise ValueError(
+                "evaluate.fairness compares who is chosen, and a regression chooses nobody: set it to null"
+            )
+        if self.train.class_weights and self.problem_type == "regression":
+            raise ValueError("train.class_weights is for classification alone: set it to null")
+        if self.train.class_weights and self.train.hyperparameters.scale_pos_weight is not None:
+            raise ValueError("train.class_weights and scale_pos_weight both weigh the classes: remove one of them")
         if self.problem_type != "binary_classification" and self.train.hyperparameters.scale_pos_weight is not None:
             raise ValueError("train.hyperparameters.scale_pos_weight is for binary_classification alone: remove it")
         return self
+
+    def _check_that_it_is_asked_for(self, name: str) -> None:
+        """Raises ValueError when Evaluate computes the number only if a setting below `evaluate` asks for it."""
+        wanted = self.evaluate
+        for start, there, setting in (
+            ("cost.", wanted.costs is not None, "evaluate.costs"),
+            ("fairness.", wanted.fairness is not None, "evaluate.fairness"),
+            ("slice.", name.startswith(tuple(f"slice.{column}." for column in wanted.slices)), "evaluate.slices"),
+        ):
+            if name.startswith(start) and not there:
+                raise ValueError(f"gate.conditions: {name!r} is computed when {setting} asks for it: set that too")
 
     @property
     def metric(self) -> Metric:
@@ -160,54 +339,3 @@ def check_threshold(threshold: float, name: str, metric: Metric) -> None:
 def load_settings(path: Path = SETTINGS_FILE) -> Settings:
     """Reads and checks the file. Raises InputError with one line per fault."""
     return load_yaml(path, Settings)
-
-
-def load_yaml(path: Path, model: type[Any]) -> Any:
-    """A YAML file as a `model` (pydantic). Raises InputError with one line per fault: file, field, fault, remedy."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise InputError(f"{path.name} is missing: restore it (git checkout -- {path.name})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is not readable YAML: {' '.join(str(error).split())}: correct it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold fields (name: value), but is {type(content).__name__}: restore it")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise InputError("\n".join(_fault(path, model, fault) for fault in error.errors())) from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as it is specified: a field that occurs twice is an error. PyYAML would silently take the later one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def fault_text(model: type[BaseModel], fault: Any) -> str:
-    """One of pydantic's errors as: the fault, and what to do."""
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(_fields(model, fault["loc"][:-1]))
-        return f"there is no such field: remove it, or correct its name (known here: {known})"
-    if fault["type"] == "missing":
-        return "the field is missing: add it"
-    if fault["type"] == "value_error":
-        return str(fault["ctx"]["error"])
-    message = re.sub(r"^(Input|String|Value) should", "must", fault["msg"])
-    return f"{fault['input']!r} is not allowed: it {message}"
-
-
-def _fault(path: Path, model: type[BaseModel], fault: Any) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    return f"{path.name}: {place}: {fault_text(model, fault)}" if place else f"{path.name}: {fault_text(model, fault)}"
-
-
-def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    for part in place:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return list(model.model_fields)

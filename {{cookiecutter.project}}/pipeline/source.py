@@ -43,18 +43,31 @@ class Archives:
 def build_archives(settings: Settings, folder: Path = STEPS) -> Archives:
     """The three steps' archives."""
     whole = settings.model_dump(mode="json")
+    train = whole["train"]
     preprocess = {
         "problem_type": settings.problem_type,
         "data": {name: value for name, value in whole["data"].items() if name != "uri"},
         "split": whole["split"],
+        "shards": settings.train.instance_count,
     }
+    training = {name: train[name] for name in ("class_weights", "monotone", "interactions", "external_memory")}
     evaluate = {
+        "project": settings.project,
+        "description": settings.description,
         "problem_type": settings.problem_type,
-        "gate": {"metric": settings.gate.metric, "higher_is_better": settings.metric.higher_is_better},
+        "target": settings.data.target,
+        "split": whole["split"],
+        # threshold and tolerance are parameters of the pipeline
+        "gate": {
+            **{name: whole["gate"][name] for name in ("metric", "incomparable", "conditions")},
+            "higher_is_better": settings.metric.higher_is_better,
+        },
+        "evaluate": {name: whole["evaluate"][name] for name in ("slices", "fairness", "costs")},
+        "model_card": whole["model_card"],
     }
     return Archives(
         preprocess=_zip_step("preprocess", preprocess, settings.project, folder),
-        train=_tar_step("train", settings.project, folder),
+        train=_tar_step("train", training, settings.project, folder),
         evaluate=_zip_step("evaluate", evaluate, settings.project, folder),
     )
 
@@ -104,20 +117,21 @@ def tar_gz_archive(files: dict[str, bytes]) -> bytes:
 
 def _zip_step(step: str, settings: dict[str, Any], project: str, folder: Path) -> Archive:
     """A zip that `python3 <step>.zip` runs."""
-    files = _modules(step, folder)
+    files = _files(step, settings, folder)
     files["__main__.py"] = f"from {step} import main\n\nraise SystemExit(main())\n".encode()
-    files["settings.json"] = json.dumps(settings, indent=1, sort_keys=True).encode()
     return Archive(_key(project, f"{step}.zip", files), zip_archive(files))
 
 
-def _tar_step(step: str, project: str, folder: Path) -> Archive:
+def _tar_step(step: str, settings: dict[str, Any], project: str, folder: Path) -> Archive:
     """A sourcedir.tar.gz, as script mode takes it."""
-    files = _modules(step, folder)
+    files = _files(step, settings, folder)
     return Archive(_key(project, "sourcedir.tar.gz", files), tar_gz_archive(files))
 
 
-def _modules(step: str, folder: Path) -> dict[str, bytes]:
-    return {f"{name}.py": (folder / f"{name}.py").read_bytes() for name in local_modules(step, folder)}
+def _files(step: str, settings: dict[str, Any], folder: Path) -> dict[str, bytes]:
+    files = {f"{name}.py": (folder / f"{name}.py").read_bytes() for name in local_modules(step, folder)}
+    files["settings.json"] = json.dumps(settings, indent=1, sort_keys=True).encode()
+    return files
 
 
 def _key(project: str, file_name: str, files: dict[str, bytes]) -> str:

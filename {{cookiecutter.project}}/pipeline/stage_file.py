@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.errors import InputError
-from pipeline.settings import ROOT, InstanceType, Section, load_yaml
+from pipeline.settings import ROOT, InstanceType, Section
+from pipeline.yaml_file import load_yaml
 
 DEPLOYMENT = ROOT / "deployment"
 STAGES = ("feature", "dev", "prod", "champion", "challenger")
+# Whose version a new model is compared with: what users are served with, else what comes before it.
+SERVED_FIRST = ("prod", "champion", "dev")
 
 
 class StageFile(Section):

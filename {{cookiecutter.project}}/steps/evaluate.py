@@ -1,114 +1,189 @@
-"""Evaluate: scores the raw test rows through the model's own inference code and writes its quality.
+"""Evaluate: scores the raw test rows through the model's own code, compares with what serves, and says all in numbers.
 
-Outputs in one folder, both in the shape of SageMaker Model Monitor's model-quality files:
-  evaluation.json    {"<problem>_metrics": {"auc": {"value": 0.98, "standard_deviation": "NaN"}, ...}}
-  constraints.json   {"<problem>_constraints": {"auc": {"threshold": 0.9, "comparison_operator": "LessThanThreshold"}}}:
-                     what a later monitor must find violated
+Outputs in one folder:
+  evaluation.json    Model Monitor's model-quality statistics, with a confidence_interval beside each standard_deviation
+  constraints.json   Model Monitor's constraints: the gate's threshold, as what a later monitor must find violated
+  gate.json          what the pipeline's conditions compare (gate.py), and the decision in words
+  report.html        for people; report.py renders it from `findings`, the plain dict that this module makes
+  model_card.json    {"content": text}: SageMaker's model card (model_card.py)
+  explanations.json  SHAP values in SageMaker Clarify's shape
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import math
-import sys
-import tarfile
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
 
-import pandas as pd
+import boto3
 
+import report
+from comparison import ComparisonError, NotThere, Serving, download, find_serving
+from findings import Run, Scores, assemble
+from gate import GateError
 from job import read_settings, run_step
-from metrics import COMPUTE
+from metrics import measure
+from model_card import model_card
+from probes import explanations, format_faults, latency
+from quality_files import clarify_shape, constraints, evaluation
+from scoring import Answers, Described, Model, ScoringError, describe, load_transform, score, training_record, unpack
+from slices import FairnessError
+from transform import ColumnError, Transform
 
 
 class EvaluationError(ValueError):
-    """The model or the test rows do not allow an evaluation."""
+    """The model, the test rows or the settings do not allow an evaluation."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The version that serves. archive: its model.tar.gz; None when there is none, and then `reason` says why."""
+
+    serving: Serving
+    archive: Path | None = None
+    reason: str | None = None
 
 
 def evaluate(
-    settings: dict[str, Any], model_archive: Path, test: Path, output: Path, threshold: float
+    settings: dict[str, Any],
+    archive: Path,
+    test: Path,
+    summary: dict[str, Any],
+    output: Path,
+    run: Run,
+    rival: Rival | None = None,
 ) -> dict[str, float]:
-    """Does the whole step; returns the metrics by name.
+    """Does the whole step; returns every number by the name that the gate's conditions use (findings.py).
 
-    settings: what this step reads: problem_type, and the gate's metric and whether higher_is_better.
-    Raises EvaluationError when the archive is no model, or the main metric is undefined on these test rows.
+    settings: project, description, problem_type, target, split, gate (metric, higher_is_better, incomparable,
+    conditions), evaluate (slices, fairness, costs), model_card. archive: model.tar.gz. test: the folder of raw rows.
+    summary: Preprocess's summary.json. rival: what the model is compared with.
+    Raises EvaluationError when the archive is no model or cannot score the test rows, the main metric or a condition's
+    number is undefined on them, or a condition names no number.
     """
-    problem_type, gate = settings["problem_type"], settings["gate"]
-    main_metric = gate["metric"]
-    rows = pd.read_parquet(test / "data.parquet")
-    with TemporaryDirectory() as folder:
-        unpack(model_archive, Path(folder))
-        inference = load_inference(Path(folder) / "code")
-        model = inference.model_fn(folder)
-        predictions = inference.predict_fn(rows, model)["values"]
-        labels = model.transform.labels(rows[model.transform.target])
-    values = COMPUTE[problem_type](labels, predictions)
-    if math.isnan(values[main_metric]):
-        raise EvaluationError(
-            f"{main_metric} is undefined on the {len(rows)} test rows (they hold one class or one value only): "
-            "provide more data, or raise split.test in settings.yaml"
+    try:
+        with TemporaryDirectory() as folder:
+            unpack(archive, Path(folder))
+            transform, training = load_transform(Path(folder)), training_record(Path(folder))
+            scores = _ask_models(settings, transform, Path(folder), archive, sorted(test.glob("*.parquet")), rival)
+        estimates = measure(scores.candidate)
+        main = settings["gate"]["metric"]
+        if math.isnan(estimates[main].value):
+            raise EvaluationError(
+                f"{main} is undefined on the {len(scores.candidate)} test rows (they hold one class or one value "
+                "only): provide more data, or raise split.test in settings.yaml"
+            )
+        serving = rival.serving if rival else None
+        findings, gate_file = assemble(settings, transform, training, scores, estimates, summary, run, serving)
+    except (ScoringError, ColumnError, GateError, FairnessError) as error:
+        raise EvaluationError(str(error)) from error
+    _write_json(output / "evaluation.json", evaluation(scores.candidate, estimates))
+    _write_json(output / "constraints.json", constraints(settings["problem_type"], settings["gate"], run.threshold))
+    _write_json(output / "gate.json", gate_file)
+    _write_json(output / "model_card.json", {"content": model_card(findings)})
+    _write_json(output / "explanations.json", clarify_shape(findings["explanations"]))
+    (output / "report.html").write_text(report.render(findings), encoding="utf-8")
+    print(gate_file["decision"], flush=True)
+    return {name: math.nan if value is None else value for name, value in findings["values"].items()}
+
+
+def mismatch(ours: Described, theirs: Described) -> str | None:
+    """Why two models do not answer the same question, or None when they do."""
+    if ours.problem_type != theirs.problem_type:
+        return f"it is a {theirs.problem_type}, this one a {ours.problem_type}"
+    if ours.target != theirs.target:
+        return f"it predicts {theirs.target!r}, this one {ours.target!r}"
+    if set(ours.classes) != set(theirs.classes):
+        return f"its classes are {_some(theirs.classes)}, this one's {_some(ours.classes)}"
+    if ours.problem_type == "binary_classification" and ours.classes != theirs.classes:
+        return f"its positive class is {theirs.classes[-1]!r}, this one's {ours.classes[-1]!r}"
+    return None
+
+
+def _ask_models(
+    settings: dict[str, Any], transform: Transform, folder: Path, archive: Path, files: list[Path], rival: Rival | None
+) -> Scores:
+    wanted = settings["evaluate"]
+    keep = list(wanted["slices"])
+    if wanted["fairness"] and wanted["fairness"]["column"] not in keep:
+        keep.append(wanted["fairness"]["column"])
+    if not files:
+        raise ScoringError("the test part has no file")
+    with ExitStack() as stack:
+        model = stack.enter_context(Model(folder))
+        answers = [Answers(model, model.described.classes)]
+        reason, other = None, None
+        if rival is not None:
+            try:
+                other = _rival_model(stack, rival, model.described)
+                other.wait_until_loaded()
+                answers.append(Answers(other, model.described.classes))
+            except ScoringError as error:
+                reason, other = str(error), None
+        model.wait_until_loaded()
+        rows = score(files, transform, keep, answers)
+        asked = rows.sample.select(transform.column_names)  # as callers do; others may not even fit into CSV
+        values: dict[str, float] = {
+            "test.rows": rows.rows,
+            "model.size_mb": archive.stat().st_size / 1e6,
+            **latency(model, asked),
+        }
+        faults = format_faults(model, asked)
+        explained = no_explanations = None
+        try:
+            explained = explanations(model, transform, rows.sample)
+        except ScoringError as error:
+            no_explanations = str(error)
+        second = answers[1] if other is not None else None
+        if second is not None and second.error is not None:
+            reason, second = f"it cannot score these test rows: {second.error}", None
+        return Scores(
+            candidate=answers[0].scored(),
+            rows=rows,
+            values={**values, "format.valid": float(not faults)},
+            format_faults=faults,
+            explanations=explained,
+            no_explanations=no_explanations,
+            rival=second.scored() if second else None,
+            rival_split=second.model.described.split if second else None,
+            not_comparable=reason,
         )
-    _write_json(output / "evaluation.json", evaluation(problem_type, len(rows), values))
-    _write_json(output / "constraints.json", constraints(problem_type, gate, threshold))
-    return values
 
 
-def evaluation(problem_type: str, rows: int, values: dict[str, float]) -> dict[str, Any]:
-    """Model Monitor's model-quality statistics. An undefined value is "NaN", as Model Monitor writes it."""
-    return {
-        "version": 0,
-        "dataset": {"item_count": rows},
-        f"{problem_type}_metrics": {
-            name: {"value": "NaN" if math.isnan(value) else value, "standard_deviation": "NaN"}
-            for name, value in values.items()
-        },
-    }
+def _rival_model(stack: ExitStack, rival: Rival, ours: Described) -> Model:
+    """The serving version's archive in its process. Raises ScoringError when it cannot be compared."""
+    if rival.archive is None:
+        raise ScoringError(rival.reason or "its model is not there")
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    unpack(rival.archive, folder)
+    different = mismatch(ours, describe(folder))
+    if different:
+        raise ScoringError(different)
+    return stack.enter_context(Model(folder))
 
 
-def constraints(problem_type: str, gate: dict[str, Any], threshold: float) -> dict[str, Any]:
-    """Model Monitor's model-quality constraints: the gate's threshold, as what must not be passed."""
-    operator = "LessThanThreshold" if gate["higher_is_better"] else "GreaterThanThreshold"
-    return {
-        "version": 0,
-        f"{problem_type}_constraints": {gate["metric"]: {"threshold": threshold, "comparison_operator": operator}},
-    }
+def _some(labels: list[str]) -> str:
+    return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks model.tar.gz: its files, none of which can leave the folder."""
+def fetch_rival(region: str, project: str, stages: list[str], folder: Path) -> Rival | None:
+    """What serves now, with its archive in `folder`; None when nothing does."""
+    if not stages:
+        return None
+    serving = find_serving(boto3.client("sagemaker", region_name=region), project, stages)
+    if serving is None or serving.model_data is None:
+        return Rival(serving, reason=serving.reason) if serving else None
+    archive = folder / "serving.tar.gz"
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                target = (folder / member.name).resolve()
-                if not target.is_relative_to(folder.resolve()):
-                    raise EvaluationError(f"{archive} holds {member.name!r}, which lies outside of it")
-                content = tar.extractfile(member) if member.isfile() else None
-                if content is not None:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(content.read())
-    except (tarfile.TarError, OSError) as error:
-        raise EvaluationError(f"{archive} is not a model archive: {error}") from error
-
-
-def load_inference(code: Path) -> ModuleType:
-    """The archive's own inference module, with its own transform beside it: not those of this step's code."""
-    ours = {name: sys.modules.pop(name, None) for name in ("inference", "transform")}
-    sys.path.insert(0, str(code))
-    try:
-        importlib.invalidate_caches()
-        return importlib.import_module("inference")
-    except ImportError as error:
-        raise EvaluationError(f"the model archive's code/inference.py cannot be imported: {error}") from error
-    finally:
-        sys.path.remove(str(code))
-        for name, module in ours.items():
-            sys.modules.pop(name, None)
-            if module is not None:
-                sys.modules[name] = module
+        download(boto3.client("s3", region_name=region), serving.model_data, archive)
+    except NotThere as error:
+        return Rival(serving, reason=str(error))
+    return Rival(serving, archive)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -119,15 +194,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Evaluate the model on the test rows")
     parser.add_argument("--model", type=Path, required=True, help="folder that holds model.tar.gz")
     parser.add_argument("--test", type=Path, required=True, help="folder of the raw test rows")
+    parser.add_argument("--summary", type=Path, required=True, help="folder that holds Preprocess's summary.json")
     parser.add_argument("--evaluation", type=Path, required=True, help="output folder")
     parser.add_argument("--threshold", type=float, required=True, help="what the main metric must reach")
+    parser.add_argument("--tolerance", type=float, required=True, help="how much worse than what serves it may be")
+    parser.add_argument("--region", required=True, help="where to look for what serves")
+    parser.add_argument("--compare-stages", default="", help="stages whose version is looked for, in order: prod,dev")
+    parser.add_argument("--data-uri", help="where the data lies")
+    parser.add_argument("--commit", help="the commit that trains")
+    parser.add_argument("--branch", help="its branch")
+    parser.add_argument("--execution", help="ARN of the pipeline execution")
     parser.add_argument("--message", type=Path, required=True, help="file for the reason of a failure")
     options = parser.parse_args(arguments)
+    named = ("threshold", "tolerance", "commit", "branch", "execution", "data_uri")
+    run = Run(**{name: getattr(options, name) for name in named})
 
     def step() -> None:
-        archive = options.model / "model.tar.gz"
-        values = evaluate(read_settings(__name__), archive, options.test, options.evaluation, options.threshold)
+        settings = read_settings(__name__)
+        summary = json.loads((options.summary / "summary.json").read_text(encoding="utf-8"))
+        stages = [stage for stage in options.compare_stages.split(",") if stage]
+        with TemporaryDirectory() as folder:
+            rival = fetch_rival(options.region, settings["project"], stages, Path(folder))
+            print(f"compared with: {rival.serving if rival else 'nothing, no version serves'}", flush=True)
+            archive = options.model / "model.tar.gz"
+            values = evaluate(settings, archive, options.test, summary, options.evaluation, run, rival)
         for name, value in values.items():
             print(f"{name}={value:.6g}", flush=True)
 
-    return run_step(step, expected=(EvaluationError,), message_file=options.message)
+    return run_step(step, expected=(EvaluationError, ComparisonError), message_file=options.message)

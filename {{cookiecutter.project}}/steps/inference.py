@@ -1,201 +1,188 @@
 """How the endpoint answers: raw columns in, predictions out, with the transformation that training stored.
 
-The XGBoost image calls model_fn once, then input_fn, predict_fn and output_fn for every request.
+The XGBoost image calls model_fn once in every worker process, then transform_fn for every request.
 
-Requests   text/csv          rows of raw columns, with or without a header line; without one, the columns in the
-                             order of transform.json's `columns`. A first line with more than half of the columns'
-                             names in it is a header; names that are numbers (0, 1, 2) do not count, being values too.
-           application/json  {"instances": [{"age": 42, "city": "Ulm"}, ...]}, the same list alone, one such object,
-                             lists instead of objects in the columns' order, or {"columns": [...], "data": [[...]]}.
-           Missing values are null, an empty field, and the words that are missing values in training too
-           (transform.py, MISSING). A category that training never saw counts as missing.
-Answers    application/json  {"predictions": [{"predicted_label": "yes", "probability": 0.93}, ...]}: the probability of
-                             the second class (binary); {"predicted_label", "probability", "probabilities": {class: p}}
-                             for several classes, the probability of the predicted one first; {"score": 151.2} for
-                             regression
-           text/csv          the same as lines: label,probability | label,probability,p1,p2,... | score
+Requests   text/csv                 lines of raw columns, with a header line or without. `text/csv; header=present` or
+                                    `header=absent` says which; else a first line with more than half of the columns'
+                                    names in it is a header (names that are numbers do not count, being values too).
+                                    Quotes as in RFC 4180; a line may not be empty.
+           application/json         {"instances": [{"age": 42, "city": "Ulm"}, ...]}, the same list alone, one such
+                                    object, or {"columns": ["age", ...], "data": [[42, ...], ...]}. A row without names
+                                    is a list, or {"features": list}.
+           application/x-ndjson     one such object or list a line (application/jsonlines is the same)
+           application/x-parquet    the columns as any type that training would take (application/vnd.apache.parquet)
+Columns    By name in any order, further ones are left alone; a missing one is an error (send null, or an empty field).
+           Without names: exactly the columns of transform.json, in its order.
+Values     As in training, whatever the form: transform.py says what a number, a date, a missing value is. NaN is
+           missing, infinite and huge numbers are cut to +-1e38. A category that training never saw counts as missing,
+           or as one of the rare ones when training saw rare ones. What is no number, boolean or date is an error, a
+           decimal comma too, wherever the training data came from. Text is UTF-8, with or without a byte order mark.
+
+Answers, chosen by Accept (its quality values count; application/json when all is accepted):
+           regression   score
+           two classes  predicted_label, probability (of the second class)
+           more         predicted_label, probability (of it), probabilities (of each class)
+           application/json  {"predictions": [{"predicted_label": "yes", "probability": 0.93}, ...]};
+           application/x-ndjson  these objects, one a line; text/csv, application/x-parquet  the same as columns in this
+           order, the classes' probabilities being probability.<class>. Labels are text there.
+Options, as parameters of the media type in Accept, such as `application/json; output=labels; contributions=true`:
+           output=labels | probabilities | values   the label alone, every class's probability alone, the score
+           contributions=true   what each raw column added to this row's margin (SHAP values; the margin is the score,
+                                or the log-odds of the second class, or each class's before softmax): "contributions"
+                                {column: number} and "bias", which add up to the margin; with several classes both for
+                                each class. Columns: contribution.<column> ..., bias; with several classes
+                                contribution.<class>.<column> ..., bias.<class> ...
+           header=present       text/csv with the columns' names as first line
+
+Errors     A request that cannot be answered is an error of the caller (RequestError): 400, 406 (Accept), 413 (Parquet
+           of more than a million rows), 415 (content type), with a text that names row (from 1, without the header) and
+           column: {"error": "row 3, column 'age': must be a number, but is 'abc'", "row": 3, "column": "age"}.
+
+The image runs one worker process for each CPU, so a request is answered by one thread.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xgboost
 
+from answers import AnswerWriter, parse_accept
+from media_types import JSON, RequestError
+from request_rows import RequestReader
 from transform import Transform
 
-CSV, JSON = "text/csv", "application/json"
+PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
 
 
-class RequestError(ValueError):
-    """The request cannot be answered: the text is for the caller."""
+class ModelError(RuntimeError):
+    """The model's archive cannot be loaded here: the text says what is needed."""
 
 
 @dataclass(frozen=True)
 class Model:
     booster: xgboost.Booster
     transform: Transform
+    reader: RequestReader
+    writer: AnswerWriter
 
 
 def model_fn(model_dir: str) -> Model:
-    """Loads what train.py saved: the booster and the transformation."""
-    booster = xgboost.Booster()
-    booster.load_model(bytearray((Path(model_dir) / "xgboost-model").read_bytes()))
-    return Model(booster, Transform.load(Path(model_dir) / "code" / "transform.json"))
+    """Loads what train.py saved: the booster and the transformation. Raises ModelError."""
+    folder = Path(model_dir)
+    versions = _read_versions(folder / "code" / "versions.json")
+    transform = _read_transform(folder / "code" / "transform.json")
+    booster = xgboost.Booster({"nthread": 1})
+    try:
+        booster.load_model(bytearray((folder / "xgboost-model").read_bytes()))
+    except (OSError, xgboost.core.XGBoostError) as error:
+        reason = str(error).partition("\n")[0]  # the rest is XGBoost's stack
+        raise ModelError(
+            f"XGBoost {xgboost.__version__} cannot load the model: {reason}. {_needed(versions)}"
+        ) from error
+    booster.set_param({"nthread": 1})
+    model = Model(booster, transform, RequestReader(transform), AnswerWriter(transform))
+    _check_outputs(model)
+    return model
 
 
-def input_fn(body: bytes | str, content_type: str) -> pd.DataFrame:
-    """The request's rows as a table of raw columns; columns without a name get the names 0, 1, 2 ...
+def transform_fn(model: Model, body: bytes | str, content_type: str, accept: str) -> Any:
+    """The answer's body and its content type.
 
-    Raises RequestError when the body is not what the content type says.
+    A request that cannot be answered raises RequestError, except inside of the image's Flask application, where any
+    exception would become a 500: there it is a flask.Response.
     """
-    kind = content_type.partition(";")[0].strip().lower()
     try:
-        text = body.decode("utf-8-sig") if isinstance(body, bytes | bytearray) else body
-    except UnicodeDecodeError as error:
-        raise RequestError(f"the body is not UTF-8: {error}") from error
-    if kind == CSV:
-        return _read_csv(text)
-    if kind == JSON:
-        return _read_json(text)
-    raise RequestError(f"content type {content_type!r} is not supported: send {CSV} or {JSON}")
+        return respond(model, body, content_type, accept)
+    except RequestError as error:
+        flask = sys.modules.get("flask")
+        if flask is None or not flask.has_request_context():
+            raise
+        row = None if error.row is None else error.row + 1
+        said = json.dumps({"error": error.message, "row": row, "column": error.column})
+        return flask.Response(said, status=error.status_code, mimetype=JSON)
 
 
-def predict_fn(table: pd.DataFrame, model: Model) -> dict[str, Any]:
-    """The predictions for a table of raw columns, named or in the order of the transformation's columns.
+def respond(model: Model, body: bytes | str, content_type: str, accept: str) -> tuple[str | bytes, str]:
+    """As transform_fn, always raising RequestError for a request that cannot be answered."""
+    wanted = parse_accept(accept, bool(model.transform.classes))
+    features = model.reader.features(body, content_type)
+    contributions = _contributions(model, features) if wanted.contributions else None
+    return model.writer.write(model.booster.inplace_predict(features), contributions, wanted), wanted.kind
 
-    Returns {"classes": labels or [], "values": ...}, values of shape (rows,) (the second class's probability, or the
-    score) or (rows, classes). Raises RequestError naming the column that is missing or wrong.
+
+def _contributions(model: Model, features: np.ndarray) -> np.ndarray:
+    """SHAP values by raw column: shape (rows, outputs, columns + 1), the bias last.
+
+    A date is several features; contributions add up, so the column's is their sum.
     """
-    rows = _name_columns(table, model.transform.feature_names)
+    types = model.transform.feature_types
+    matrix = xgboost.DMatrix(features, feature_types=types, enable_categorical=True, nthread=1)
+    by_feature = model.booster.predict(matrix, pred_contribs=True, strict_shape=True)
+    columns = {name: position for position, name in enumerate(model.transform.column_names)}
+    summed = np.zeros((*by_feature.shape[:2], len(columns) + 1), dtype=np.float32)
+    summed[..., -1] = by_feature[..., -1]
+    for feature, source in enumerate(model.transform.sources):
+        summed[..., columns[source]] += by_feature[..., feature]
+    return summed
+
+
+def _read_versions(path: Path) -> dict[str, str]:
+    """What wrote the model. Raises ModelError when XGBoost here is an older one, which may read the model wrongly."""
     try:
-        features = model.transform.features(rows)
-    except ValueError as error:
-        raise RequestError(str(error)) from error
-    matrix = xgboost.DMatrix(features, feature_types=model.transform.feature_types, enable_categorical=True)
-    return {"classes": model.transform.classes, "values": model.booster.predict(matrix)}
-
-
-def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
-    """The answer's body and its content type. Raises RequestError when `accept` asks for another one."""
-    wanted = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
-    answers = _answers(prediction["classes"], prediction["values"])
-    if any(kind in (JSON, "application/*", "*/*") for kind in wanted):
-        return json.dumps({"predictions": answers}), JSON
-    if any(kind in (CSV, "text/*") for kind in wanted):
-        lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerows(_flat(answer) for answer in answers)
-        return lines.getvalue(), CSV
-    raise RequestError(f"accept {accept!r} is not supported: ask for {CSV} or {JSON}")
-
-
-def _answers(classes: list[Any], values: np.ndarray) -> list[dict[str, Any]]:
-    if not classes:
-        return [{"score": float(value)} for value in values]
-    if values.ndim == 1:
-        return [{"predicted_label": classes[int(value >= 0.5)], "probability": float(value)} for value in values]
-    return [
-        {
-            "predicted_label": classes[int(row.argmax())],
-            "probability": float(row.max()),
-            "probabilities": {str(label): float(value) for label, value in zip(classes, row, strict=True)},
-        }
-        for row in values
-    ]
-
-
-def _flat(answer: dict[str, Any]) -> list[Any]:
-    first = [value for name, value in answer.items() if name != "probabilities"]
-    return first + list(answer.get("probabilities", {}).values())
-
-
-def _read_csv(text: str) -> pd.DataFrame:
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text), strict=True) if line]
-    except csv.Error as error:
-        raise RequestError(f"the body is not CSV: {error}") from error
-    if not lines:
-        raise RequestError("the body has no row")
-    widths = {len(line) for line in lines}
-    if len(widths) > 1:
-        raise RequestError(f"the rows have different numbers of fields: {', '.join(map(str, sorted(widths)))}")
-    return pd.DataFrame(lines, dtype=object)
-
-
-def _read_json(text: str) -> pd.DataFrame:
-    try:
-        body = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from error
-    columns = None
-    if isinstance(body, dict) and "instances" in body:
-        body = body["instances"]
-    elif isinstance(body, dict) and set(body) == {"columns", "data"}:
-        columns, body = body["columns"], body["data"]
-    elif isinstance(body, dict):
-        body = [body]
-    if not isinstance(body, list) or not body:
-        raise RequestError('the body has no row: send {"instances": [{"column": value, ...}, ...]}')
-    if all(isinstance(row, dict) for row in body):
-        different = {name for row in body for name in row.keys() ^ body[0].keys()}
-        if different:
-            raise RequestError(
-                f"the rows name different columns ({', '.join(sorted(different))}): give every row the same, "
-                "with null where a value is missing"
-            )
-        return _table(body)
-    if not all(isinstance(row, list) for row in body) or len({len(row) for row in body}) != 1:
-        raise RequestError("every row must be an object, or every row a list of the same length")
-    if columns is None:
-        return _table(body)
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        raise RequestError('"columns" must be a list of names')
-    if len(columns) != len(body[0]):
-        raise RequestError(f"{len(columns)} columns are named, but the rows have {len(body[0])} values")
-    return _table(body).set_axis(columns, axis=1)
-
-
-def _table(rows: list[Any]) -> pd.DataFrame:
-    for row in rows:
-        for value in row.values() if isinstance(row, dict) else row:
-            if isinstance(value, (list, dict)):
-                raise RequestError(f"a value must be a number, a text, true, false or null, not {value!r:.80}")
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _name_columns(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """The table with its columns named: from its own first row when that is a header, else by their order."""
-    if list(table.columns) == list(range(table.shape[1])) and _is_header(list(table.iloc[0]), names):
-        if table.shape[0] == 1:
-            raise RequestError("the body has a header line but no row")
-        table = table.iloc[1:].set_axis(list(table.iloc[0]), axis=1).reset_index(drop=True)
-    if list(table.columns) != list(range(table.shape[1])):
-        if table.columns.has_duplicates:
-            raise RequestError(f"the column {table.columns[table.columns.duplicated()][0]!r} is named twice")
-        return table
-    if table.shape[1] != len(names):
-        raise RequestError(
-            f"the rows have {table.shape[1]} values, the model takes {len(names)}: {', '.join(names)} (in this order)"
+        versions = dict(json.loads(path.read_text(encoding="utf-8")))
+        wrote = _major_minor(versions["xgboost"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"the archive's code/versions.json cannot be used: {error!r}; train the model again"
+        ) from error
+    if _major_minor(xgboost.__version__) < wrote:
+        raise ModelError(
+            f"XGBoost {xgboost.__version__} is older than the one that wrote the model. {_needed(versions)}"
         )
-    return table.set_axis(names, axis=1)
+    return versions
 
 
-def _is_header(first: list[Any], names: list[str]) -> bool:
-    """Whether a first line holds more than half of the columns' names; a single name can be a value as well."""
-    telling = {name for name in names if not _is_number(name)}
-    return 2 * len(telling & {value for value in first if isinstance(value, str)}) > len(telling)
-
-
-def _is_number(text: str) -> bool:
+def _read_transform(path: Path) -> Transform:
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        transform = Transform.load(path)
+        if transform.problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type {transform.problem_type!r}")
+        if bool(transform.classes) == (transform.problem_type == "regression"):
+            raise ValueError(f"classes {transform.classes} of a {transform.problem_type}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"the archive's code/transform.json cannot be used: {error!r}; train the model again"
+        ) from error
+    return transform
+
+
+def _check_outputs(model: Model) -> None:
+    """One row tells whether the booster and the transformation belong together."""
+    row = np.full((1, len(model.transform.feature_names)), np.nan, dtype=np.float32)
+    classes = len(model.transform.classes)
+    expected = (1, classes) if model.transform.problem_type == "multiclass_classification" else (1,)
+    try:
+        found = model.booster.inplace_predict(row).shape
+    except (ValueError, xgboost.core.XGBoostError) as error:
+        raise ModelError(f"the booster does not take the transformation's {row.shape[1]} features: {error}") from error
+    if found != expected:
+        raise ModelError(f"the booster answers in the shape {found}, where transform.json says {expected}")
+
+
+def _needed(versions: dict[str, str]) -> str:
+    wrote = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"The model was written with {wrote}: serve it in an image of sagemaker-xgboost "
+        f"{'.'.join(map(str, _major_minor(versions['xgboost'])))} or newer"
+    )
+
+
+def _major_minor(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)

@@ -1,151 +1,153 @@
-"""Reading tables, and saying what is wrong with them in the words of whoever provides them."""
+"""The raw data as one stream of pieces, whatever its files are: read again and again, never held as a whole."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import zlib
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TypeVar
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from transform import MISSING
+import csv_files
+from csv_files import CsvBlock, CsvForm
+from files import DataError, data_files, format_of
+from transform import Missing
 
-FORMATS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet", ".pq")}
-# csv's own limit, 128 KB, is less than a long text may have
-csv.field_size_limit(1 << 30)
+PIECE_VALUES = 1 << 20  # values of a piece of a Parquet file
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
-class DataError(ValueError):
-    """Something is wrong with the data, not with the program: its text is for the owner of the data."""
+@dataclass(frozen=True)
+class DataFile:
+    """One file: a CSV file has a form, a Parquet file a schema. name: its path below the data's prefix."""
+
+    path: Path
+    name: str
+    names: list[str]
+    form: CsvForm | None
+    schema: pa.Schema | None
 
 
-def data_files(folder: Path, file_format: str) -> list[Path]:
-    """The data files below `folder`, sorted by their path.
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a file that follow each other. number: counts all pieces. first_row: of a Parquet file, from 0."""
 
-    file_format: "csv" or "parquet" (every file is read as that) or "auto" (each file's ending decides).
-    Names that begin with "." or "_" are skipped, as SageMaker, Spark and Hive do (_SUCCESS, _temporary, .crc).
-    Raises DataError when there is none, when one is empty, or when an ending says nothing.
+    file: DataFile
+    number: int
+    content: CsvBlock | pa.RecordBatch
+    first_row: int = 0
+
+    def first_rows(self) -> Piece:
+        """A few of the piece's rows."""
+        if isinstance(self.content, CsvBlock) and self.file.form:
+            return replace(self, content=csv_files.first_rows(self.content, self.file.form))
+        return self
+
+    def place(self, row: int) -> str:
+        """Where the piece's row is, in words."""
+        if isinstance(self.content, CsvBlock) and self.file.form:
+            return f"{self.file.name}, line {csv_files.line_of(self.content, self.file.form, row)}"
+        return f"{self.file.name}, row {self.first_row + row + 1}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """All files. names: the columns, in the first file's order. missing: the words that mean a missing value."""
+
+    files: list[DataFile]
+    names: list[str]
+    missing: Missing
+    notes: list[str]
+
+    def pieces(self) -> Iterator[Piece]:
+        """All rows in the files' order, cut in the same way at every call; CSV is not parsed yet."""
+        number = 0
+        for file in self.files:
+            for content, first_row in _contents(file):
+                yield Piece(file, number, content, first_row)
+                number += 1
+
+    def parse(self, piece: Piece, number_columns: frozenset[str]) -> pa.RecordBatch:
+        """The piece's rows. Of CSV, `number_columns` come as float64 where that is possible, all others as text."""
+        if isinstance(piece.content, pa.RecordBatch) or piece.file.form is None:
+            return piece.content
+        words = sorted(self.missing.words)
+        return csv_files.parse_block(piece.content, piece.file.form, piece.file.name, number_columns, words)
+
+
+def open_data(folder: Path, settings: dict[str, Any]) -> Data:
+    """The data below `folder`. settings: the section data of settings.yaml.
+
+    Raises DataError when a file cannot be read, repeats a column or does not name one, or when two files have
+    different columns.
     """
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    ]
-    if not files:
-        raise DataError("there is no file under data.uri: upload the data, or correct data.uri in settings.yaml")
-    for path in files:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path.name} is empty: upload it again, or delete it")
-        if file_format == "auto" and format_of(path) is None:
-            endings = ", ".join(ending for known in FORMATS.values() for ending in known)
-            raise DataError(
-                f"{path.name}: its ending does not say what it is (known: {endings}): "
-                "rename it, or set data.format in settings.yaml to csv or parquet"
-            )
-    return files
+    files: list[DataFile] = []
+    notes: list[str] = []
+    for path in data_files(folder, settings["format"]):
+        name = path.relative_to(folder).as_posix()
+        if (settings["format"] if settings["format"] != "auto" else format_of(path)) == "csv":
+            form = csv_files.find_form(path, settings["csv"])
+            notes += form.notes
+            file = DataFile(path, name, form.names, form, None)
+        else:
+            schema = _parquet_schema(path, name)
+            file = DataFile(path, name, schema.names, None, schema)
+        if files and set(file.names) != set(files[0].names):
+            different = ", ".join(sorted(set(file.names) ^ set(files[0].names)))
+            raise DataError(f"{file.name} and {files[0].name} have different columns ({different}): make them alike")
+        files.append(file)
+    return Data(files, files[0].names, Missing.of(settings["missing"]), notes)
 
 
-def format_of(path: Path) -> str | None:
-    """What the file's ending says: "csv", "parquet", or None when it says neither."""
-    name = path.name.lower()
-    return next((known for known, endings in FORMATS.items() if name.endswith(endings)), None)
+def in_parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """The function's results in the items' order, computed by one thread per core.
 
-
-def content_sha256(files: list[Path], folder: Path) -> str:
-    """One sha256 over the files' contents and names: that of what `sha256sum FILE...` prints in `folder`."""
-    lines = []
-    for path in files:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-        lines.append(f"{digest.hexdigest()}  {path.relative_to(folder).as_posix()}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def read_tables(files: list[Path], file_format: str) -> pd.DataFrame:
-    """All rows of all files, in the files' order.
-
-    Raises DataError when a file cannot be read, has a row of another length than its header, repeats a column, or when
-    two files have different columns.
+    Arrow and numpy leave Python's lock while they compute. Few results wait at a time, so that memory stays bounded.
     """
-    frames: list[pd.DataFrame] = []
-    for path in files:
-        known_format = file_format if file_format != "auto" else format_of(path)
-        frame = _read_csv(path) if known_format == "csv" else _read_parquet(path)
-        if frames and set(frame.columns) != set(frames[0].columns):
-            different = ", ".join(sorted(map(str, set(frame.columns) ^ set(frames[0].columns))))
-            raise DataError(f"{path.name} and {files[0].name} have different columns ({different}): make them alike")
-        frames.append(frame)
-    table = frames[0] if len(frames) == 1 else pd.concat([f[frames[0].columns] for f in frames], ignore_index=True)
-    if table.empty:
-        raise DataError(f"{', '.join(path.name for path in files)}: there is a header but no row")
-    return table
+    workers = max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    zipped = path.name.lower().endswith(".gz")
-    opener = gzip.open if zipped else open
+def _contents(file: DataFile) -> Iterator[tuple[CsvBlock | pa.RecordBatch, int]]:
+    if file.form:
+        for block in csv_files.read_blocks(file.path, file.form):
+            yield block, 0
+        return
+    first_row = 0
     try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
-            _check_lines(stream, path)
-        return pd.read_csv(
-            path,
-            encoding="utf-8-sig",
-            compression="gzip" if zipped else None,
-            low_memory=False,  # a column's type is decided over the whole file, not chunk by chunk
-            keep_default_na=False,
-            na_values=sorted(MISSING),
-        )
-    except (
-        *(UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error),
-        *(OSError, EOFError, zlib.error),
-    ) as error:
-        raise DataError(
-            f"{path.name} is not a readable CSV file ({error}): it must be UTF-8, comma separated, with a header line"
-        ) from error
+        with pq.ParquetFile(file.path, buffer_size=1 << 20) as parquet:
+            rows = max(1024, min(1 << 16, PIECE_VALUES // max(1, len(file.names))))
+            for batch in parquet.iter_batches(batch_size=rows, columns=file.names):
+                yield batch, first_row
+                first_row += batch.num_rows
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file.name} is not a readable Parquet file ({error}): write it again") from error
 
 
-def _check_lines(stream: TextIO, path: Path) -> None:
-    """Raises DataError unless every row has as many fields as the header.
-
-    pandas would fill a short row with missing values, and with one field more in every row it would shift the columns.
-    """
-    lines = csv.reader(stream)
-    header = next((line for line in lines if line), [])
-    separators = [name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if mark in "".join(header)]
-    if len(header) == 1 and separators:
-        raise DataError(
-            f"{path.name}: its columns are separated by {separators[0]}: save it again with commas between the columns "
-            "(and points in decimal numbers)"
-        )
-    _check_columns(header, path)
-    for line in lines:
-        if line and len(line) != len(header):
-            raise DataError(
-                f"{path.name}: the row in line {lines.line_num} has {len(line)} fields, the header line has "
-                f"{len(header)}: correct it (a text that holds a comma stands in double quotes)"
-            )
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _parquet_schema(path: Path, name: str) -> pa.Schema:
     try:
-        frame = pd.read_parquet(path)
+        schema = pq.read_schema(path)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise DataError(f"{path.name} is not a readable Parquet file ({error}): write it again") from error
-    # pandas writes a named index as a column, and reads it back as an index
-    frame = frame.reset_index(level=[name for name in frame.index.names if name is not None])
-    _check_columns([str(name) for name in frame.columns], path)
-    frame.columns = frame.columns.map(str)
-    return frame
-
-
-def _check_columns(names: list[str], path: Path) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(f"{path.name}: the column {repeated[0]!r} occurs more than once: rename one")
-    if any(not name.strip() for name in names):
-        raise DataError(f"{path.name}: a column has no name: name every column in the header line")
+        raise DataError(f"{name} is not a readable Parquet file ({error}): write it again") from error
+    # pandas writes an index without a name under such a name
+    schema = pa.schema([field for field in schema if not re.fullmatch(r"__index_level_\d+__", field.name)])
+    csv_files.check_names(schema.names, name)
+    return schema

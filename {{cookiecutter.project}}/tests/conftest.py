@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import evaluate
+import findings
 import preprocess
 import train
 
@@ -51,12 +52,25 @@ def step_settings(problem_type: str, **data: Any) -> dict[str, Any]:
     """The settings that the steps read, for the mixed table."""
     target = TARGETS[problem_type]
     ignore = ["customer", *(other for other in TARGETS.values() if other != target)]
-    columns = {"format": "auto", "target": target, "ignore": ignore, "key": None, "time": None}
+    csv = {"delimiter": "auto", "encoding": "auto", "quote": '"', "decimal": "."}
+    columns = {"format": "auto", "csv": csv, "target": target, "ignore": ignore, "key": None, "time": None}
     return {
         "problem_type": problem_type,
-        "data": {**columns, **data},
-        "split": {"validation": 0.2, "test": 0.2},
-        "gate": {"metric": MAIN_METRICS[problem_type], "higher_is_better": True},
+        "data": {**columns, "missing": [], "columns": {}, **data},
+        "split": {"validation": 0.2, "test": 0.2, "seed": 0, "column": None, "files": None},
+        "shards": 1,
+        **{"class_weights": None, "monotone": {}, "interactions": [], "external_memory": "auto"},
+        "project": "demo",
+        "description": "",
+        "target": target,
+        "gate": {
+            "metric": MAIN_METRICS[problem_type],
+            "higher_is_better": True,
+            "incomparable": "fail",
+            "conditions": [{"metric": "format.valid", "at_least": 1, "at_most": None}],
+        },
+        "evaluate": {"slices": ["city"], "fairness": None, "costs": None},
+        "model_card": {"owner": "", "intended_uses": "", "caveats": "", "risk_rating": "Unknown"},
     }
 
 
@@ -70,7 +84,8 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def preprocess(self) -> dict[str, Any]:
-        outputs = {name: self.folder / name for name in ("train", "validation", "test", "transform", "summary")}
+        names = ("train", "validation", "test", "transform", "summary", "baseline")
+        outputs = {name: self.folder / name for name in names}
         for path in outputs.values():
             path.mkdir()
         self.summary = preprocess.preprocess(self.settings, self.folder / "data", outputs)
@@ -78,7 +93,7 @@ class Run:
 
     def train(self) -> None:
         channels = {name: self.folder / name for name in ("train", "validation", "transform")}
-        train.train(HYPERPARAMETERS, channels, self.model_dir)
+        train.train(self.settings, HYPERPARAMETERS, channels, self.model_dir)
         with tarfile.open(self.folder / "model.tar.gz", "w:gz") as archive:
             for path in self.model_dir.iterdir():
                 archive.add(path, path.name)
@@ -87,7 +102,8 @@ class Run:
         output = self.folder / "evaluation"
         output.mkdir()
         archive = self.folder / "model.tar.gz"
-        self.metrics = evaluate.evaluate(self.settings, archive, self.folder / "test", output, threshold)
+        run = findings.Run(threshold)
+        self.metrics = evaluate.evaluate(self.settings, archive, self.folder / "test", self.summary, output, run)
         return self.metrics
 
     @property

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.definition import Commit, compile_definition, metadata_value
+from pipeline.definition import compile_definition
+from pipeline.frame import Commit
 from pipeline.lineage import Lineage
 from pipeline.names import names_of
 from pipeline.parameters import places, threshold_name
+from pipeline.registration import metadata_value
 from pipeline.settings import load_settings
 from pipeline.source import build_archives
 from pipeline.stage_file import StageFiles, load_stage_files
@@ -42,7 +44,7 @@ def compiled() -> dict[str, Any]:
 
 def steps_of(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {step["Name"]: step for step in definition["Steps"]}
-    condition = found["CheckThreshold"]["Arguments"]
+    condition = found["CheckQuality"]["Arguments"]
     return found | {step["Name"]: step for step in condition["IfSteps"] + condition["ElseSteps"]}
 
 
@@ -61,9 +63,9 @@ def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
         "Preprocess": "Processing",
         "Train": "Training",
         "Evaluate": "Processing",
-        "CheckThreshold": "Condition",
+        "CheckQuality": "Condition",
         "Register": "RegisterModel",
-        "ThresholdNotMet": "Fail",
+        "QualityNotMet": "Fail",
     }
 
 
@@ -99,10 +101,31 @@ def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any])
 def test_the_threshold_is_a_parameter_with_its_direction(compiled: dict[str, Any]) -> None:
     name = threshold_name(SETTINGS)
     assert name.startswith("Minimum" if SETTINGS.metric.higher_is_better else "Maximum")
-    condition = steps_of(compiled)["CheckThreshold"]["Arguments"]["Conditions"][0]
+    condition = steps_of(compiled)["CheckQuality"]["Arguments"]["Conditions"][0]
     assert condition["RightValue"] == {"Get": f"Parameters.{name}"}
     assert condition["Type"] == ("GreaterThanOrEqualTo" if SETTINGS.metric.higher_is_better else "LessThanOrEqualTo")
     assert {"Name": name, "Type": "Float", "DefaultValue": SETTINGS.gate.threshold} in compiled["Parameters"]
+
+
+def test_the_version_that_serves_now_is_compared_within_the_tolerance(compiled: dict[str, Any]) -> None:
+    comparison, comparable = steps_of(compiled)["CheckQuality"]["Arguments"]["Conditions"][1:3]
+    assert comparison["LeftValue"]["Std:JsonGet"]["Path"] == "worse_by.serving"
+    assert comparison["Type"] == "LessThanOrEqualTo"
+    assert comparison["RightValue"] == {"Get": "Parameters.Tolerance"}
+    assert (comparable["Type"], comparable["RightValue"]) == ("Equals", 1)
+
+
+def test_a_version_carries_its_baselines_report_and_model_card(compiled: dict[str, Any]) -> None:
+    arguments = steps_of(compiled)["Register"]["Arguments"]
+    for place in ("ModelMetrics", "DriftCheckBaselines"):
+        for kind, names in (
+            ("ModelQuality", {"Statistics": "evaluation.json", "Constraints": "constraints.json"}),
+            ("ModelDataQuality", {"Statistics": "statistics.json", "Constraints": "constraints.json"}),
+        ):
+            found = arguments[place][kind]
+            assert {part: source["S3Uri"]["Std:Join"]["Values"][-1] for part, source in found.items()} == names
+    assert arguments["CustomerMetadataProperties"]["report"]["Std:Join"]["Values"][-1] == "report.html"
+    assert arguments["ModelCard"]["ModelCardStatus"] == "Draft"
 
 
 def test_every_parameter_but_the_fingerprint_has_its_default_in_the_settings(compiled: dict[str, Any]) -> None:

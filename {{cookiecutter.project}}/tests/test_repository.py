@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, names, parameters, report, source
+from pipeline import lineage, names, parameters, source, terminal
 from pipeline.errors import InputError
 from pipeline.settings import SETTINGS_FILE, load_settings
 from pipeline.stage_file import STAGES, load_stage_files
@@ -16,7 +16,8 @@ from pipeline.stage_file import STAGES, load_stage_files
 
 def changed_settings(tmp_path: Path, old: str, new: str) -> Path:
     text = SETTINGS_FILE.read_text(encoding="utf-8")
-    new = new.replace("{target}", load_settings().data.target)
+    settings = load_settings()
+    new = new.replace("{target}", settings.data.target).replace("{metric}", settings.gate.metric)
     assert old in text
     path = tmp_path / "settings.yaml"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -44,6 +45,20 @@ def test_the_settings_and_stage_files_are_right() -> None:
         ("  key: null\n  time: null", "  key: a\n  time: b", "set one of them to null"),
         ("  ignore: []", "  ignore: [{target}]", "is the target and cannot be ignore too"),
         ("data:", "data: [", "not readable YAML"),
+        ("  columns: {}", "  columns: {zip: {kind: postcode}}", r"data\.columns\.zip\.kind: 'postcode' is not allowed"),
+        ("  columns: {}", "  columns: {zip: {kine: date}}", r"kine: there is no such field.*known here: kind, format"),
+        ("  columns: {}", "  columns: {zip: {kind: category, format: '%d'}}", "format is for dates"),
+        ("  columns: {}", "  columns: {{target}: {kind: number}}", "columns describes features"),
+        ("    encoding: auto", "    encoding: utf-9", "no encoding 'utf-9': write one that Python knows"),
+        ("  column: null\n  files: null", "  column: part\n  files: {test: a}", "set one of them to null"),
+        ("  tolerance:", "  tolerance: -1 #", r"gate\.tolerance: -1 is not allowed"),
+        ("  conditions: []", "  conditions: [{metric: latency.one_row_ms}]", "exactly one of at_least and at_most"),
+        ("  conditions: []", "  conditions: [{metric: beauty, at_least: 1}]", "beauty"),
+        ("  conditions: []", "  conditions: [{metric: slice.a.worst.{metric}, at_most: 1}]", "evaluate.slices asks"),
+        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 9, ranges: {eta: [0.1, 0.2]}}", "lower it"),
+        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 1, ranges: {eta: [0.1, 2]}}", "eta: 2.0 is not allowed"),
+        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 1, ranges: {seed: [1, 2]}}", "'seed' cannot be tuned"),
+        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 1, ranges: {eta: [0.2, 0.1]}}", "lower number first"),
     ],
 )
 def test_a_broken_settings_file_is_refused_by_field(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -130,7 +145,7 @@ def test_without_a_repository_nothing_can_be_registered(tmp_path: Path) -> None:
 def test_a_version_of_files_that_were_not_committed_is_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
     common = {"version": 1, "approval": "Approved", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
     clean = {**common, "commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
-    report.print_versions(report.console(), [clean, {**clean, "tree": "b" * 40 + "-dirty"}])
+    terminal.print_versions(terminal.console(), [clean, {**clean, "tree": "b" * 40 + "-dirty"}])
     commits = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[::2]]
     assert commits == ["a" * 10, "a" * 10 + "-dirty"]
 
@@ -148,9 +163,13 @@ def test_archives_are_the_same_bytes_every_time() -> None:
 
 
 def test_an_archive_holds_what_its_step_imports_and_no_more() -> None:
-    assert source.local_modules("evaluate") == ["evaluate", "job", "metrics"]
-    assert source.local_modules("train") == ["inference", "job", "train", "transform"]
-    assert source.local_modules("preprocess") == ["job", "preprocess", "split", "tables", "transform"]
+    preprocess, train, evaluate = (set(source.local_modules(step)) for step in ("preprocess", "train", "evaluate"))
+    assert {"preprocess", "split", "baseline", "transform", "job"} <= preprocess
+    assert {"train", "inference", "transform", "job"} <= train
+    assert {"evaluate", "comparison", "report", "job"} <= evaluate
+    assert {"report", "train", "inference"}.isdisjoint(preprocess)
+    assert {"report", "preprocess", "split"}.isdisjoint(train)
+    assert {"train", "inference", "preprocess"}.isdisjoint(evaluate)
 
 
 @pytest.mark.parametrize("step", ["preprocess", "evaluate"])

@@ -29,7 +29,7 @@ def print_step(out: Console, step: Step) -> None:
 
 def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
     """Two lines a version: whose it is, and its metrics, the main one first. They stand below each other."""
-    names = {name for version in found for name in version["metrics"] if name != "threshold"}
+    names = {name for version in found for name in version["metrics"] if name not in ("threshold", "tolerance")}
     width = max(len(version["branch"] or "") for version in found)
     for version in found:
         main = version["main_metric"]
