@@ -37,7 +37,7 @@ class Figure:
     def row(self) -> str:
         """A row of a Markdown table: the median, the range, the bound, and whether it was kept."""
         low, high = min(self.samples), max(self.samples)
-        spread = f"{self.median:.2f} {self.unit} [{low:.2f} to {high:.2f}, n={len(self.samples)}]"
+        spread = f"{self.median:,.2f} {self.unit} [{low:,.2f} to {high:,.2f}, n={len(self.samples)}]"
         bounds = [("at most", self.at_most), ("at least", self.at_least)]
         wanted = ", ".join(f"{side} {bound:g} {self.unit}" for side, bound in bounds if bound is not None)
         verdict = "" if not wanted else ("kept" if self.good else "**missed**")

@@ -83,6 +83,6 @@ def _report(seed: int) -> tuple[float, float]:
     serving = Serving("prod", "arn:aws:sagemaker:us-east-1:123456789012:model-package/bench-prod/1", "endpoint")
     described = summary(names, ["no", "yes"])
     started = time.monotonic()
-    found, _ = assemble(settings, transform, scores, measure(scores.candidate), described, Run(0.5), serving)
+    found, _ = assemble(settings, transform, {}, scores, measure(scores.candidate), described, Run(0.5), serving)
     page = evaluation_report.render(found)
     return time.monotonic() - started, len(page.encode()) / 1e6

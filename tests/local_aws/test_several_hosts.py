@@ -97,19 +97,18 @@ def test_xgboost_trains_one_model_on_the_shards_of_all_hosts(either_way):
         ):
             data = xgb.DMatrix(x, x[:, 0] * 2 + x[:, 1])
             booster = xgb.train({"nthread": 1, "eta": 0.5}, data, 3, [(data, "train")])
-            print(xgb.collective.get_world_size(), len(x))
-            digest = hashlib.sha256(booster.save_raw()).hexdigest()
-        open(os.environ["SM_MODEL_DIR"] + "/" + me, "w").write(digest)
+            trained = [xgb.collective.get_world_size(), len(x), hashlib.sha256(booster.save_raw()).hexdigest()]
+        json.dump(trained, open(os.environ["SM_MODEL_DIR"] + "/" + me, "w"))
     """
     ended = run(either_way, script, 2)
 
     name = ended["TrainingJobName"]
     assert ended["TrainingJobStatus"] == "Completed", ended
-    digests = either_way.unpacked(f"models/{name}/output/model.tar.gz")
-    assert set(digests) == {"algo-1", "algo-2"}
-    assert len(set(digests.values())) == 1
-    assert "2 300" in either_way.printed("Training", name)
-    assert "2 200" in either_way.printed("Training", name, host="algo-2")
+    # not by the log: what XGBoost's own threads print can come into the middle of a line
+    files = either_way.unpacked(f"models/{name}/output/model.tar.gz")
+    (*first, digest), (*second, other) = (json.loads(files[host]) for host in ("algo-1", "algo-2"))
+    assert (first, second) == ([2, 300], [2, 200])
+    assert digest == other
 
 
 def test_every_host_has_everything_by_default_and_knows_its_name(workshop):

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import math
+import re
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -60,6 +61,7 @@ def train_column(done: Done, name: str = "x") -> np.ndarray:
         ("a.csv", lambda text: ("\n\n" + text.replace("\n", "\n\n")).encode()),
         ("a.csv", lambda text: text.rstrip("\n").encode()),
         ("A.CSV.GZ", lambda text: gzip.compress(text.encode())),
+        ("a.tsv", lambda text: text.replace(",", "\t").encode()),
         ("a.csv.gz", lambda text: gzip.compress(text[:500].encode()) + gzip.compress(text[500:].encode())),
         ("a.csv.gz", lambda text: gzip.compress(text.encode("cp1252"))),
         ("a.csv", lambda text: text.replace(",", ";").encode()),
@@ -157,7 +159,7 @@ def test_a_text_may_be_long(tmp_path: Path) -> None:
         ({"a.csv": b"a,y\n1,\n2,NA\n"}, "no row has a value in the target"),
         ({"a.csv": b"a,z\n1,2\n"}, r"no column 'y' \(data.target in settings.yaml\); it has: a, z"),
         ({"a.csv": b"y\n1\n"}, "no column is left"),
-        ({"a.csv": b"a,y\n1,2\n2,much\n"}, r"a.csv, line 3: column 'y' must be a number, but is 'much'"),
+        ({"a.csv": b"a,y\n1,2\n2,much\n"}, r"line 3: column 'y' must be a number, but is 'much': correct the data$"),
         ({"a.csv": b"a,y\n1,2\n2,inf\n"}, r"a.csv, line 3: column 'y' holds inf"),
         ({"a.csv": b"a,y\n1,2\n2,1e39\n"}, r"a.csv, line 3: column 'y' holds 1e\+39"),
         ({"a.csv": b"a,y\n1,2\n2,3\n"}, "part is empty"),
@@ -179,7 +181,7 @@ def test_data_that_does_not_do_is_refused_with_what_to_do(
         ({"key": "w"}, "a.csv, line 4: no value in the key column 'w'"),
         ({"time": "w"}, "a.csv, line 2: the time column 'w' must be a date"),
         ({"time": "b", "ignore": ["w"], "validation": 0.001, "test": 0.999}, "part is empty"),
-        ({"column": "w"}, "a.csv, line 2: column 'w' must be train, validation or test, but is 'x'"),
+        ({"column": "w"}, "a.csv, line 2: column 'w' must be train, validation or test, but is 'x': correct the data$"),
         ({"files": {"test": "*.parquet", "validation": None}}, r"no file matches split.files.test \(\*.parquet\)"),
         ({"files": {"test": "a*", "validation": "*.csv"}}, "matches split.files.test and .validation both"),
         ({"columns": {"w": {"kind": "number", "format": None}}}, "line 2: column 'w' must be a number, but is 'x'"),
@@ -403,6 +405,40 @@ def test_identifiers_are_warned_of(tmp_path: Path) -> None:
     assert any("'id' has another text in nearly every row" in warning for warning in done.summary["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ([*range(50), "?", "unknown"], "looks like numbers, but for '\\?', 'unknown': .* add it to data.missing"),
+        ([f"{i % 28 + 1:02d}.12.{2000 + i}" for i in range(200)], "looks like dates: .* under data.columns"),
+        ([f"{i}/1/26" for i in range(1, 29)], "looks like dates"),
+        ([0, 0, 0, "0,5"], "looks like numbers with a decimal comma"),
+        ([f"{1000 + i},5" for i in range(200)], "looks like numbers with a decimal comma"),
+        ([f"{i} 234" for i in range(1, 200)], "looks like numbers with a decimal comma or thousands"),
+        ([f"{i},234.5" for i in range(200)], "looks like numbers with a decimal comma or thousands"),
+        ([f"C{i:05d}" for i in range(ROWS)], "has another text in nearly every row: an identifier"),
+        (["10115", "01067", "abc"], None),
+        (["1", *(f"A{i}" for i in range(40))], None),
+        (["1.2.3", "10.0.0.1", "x", "5"], None),
+        (["a", "b"], None),
+    ],
+)
+def test_categories_that_look_like_something_else_are_warned_of(
+    values: list[Any], warning: str | None, tmp_path: Path
+) -> None:
+    done = run(tmp_path, {"a.csv": with_column(values)})
+    assert done.kinds["x"] == "category"
+    said = [text for text in done.summary["warnings"] if "'x'" in text]
+    assert len(said) == (warning is not None)
+    if warning is not None:
+        assert re.search(warning, said[0])
+
+
+def test_what_the_settings_say_of_a_column_is_not_doubted(tmp_path: Path) -> None:
+    settings = step_settings(columns={"x": {"kind": "category", "format": None}})
+    done = run(tmp_path, {"a.csv": with_column([1, 2, "?"])}, settings)
+    assert done.summary["warnings"] == []
+
+
 def test_columns_can_be_said_to_be_something_else(tmp_path: Path) -> None:
     table = numbers().assign(
         zip=[10115 + i % 5 for i in range(ROWS)],
@@ -483,6 +519,30 @@ def test_targets_that_do_not_suit_the_problem_are_refused(
         run(tmp_path, {"a.csv": table}, step_settings(problem_type, "x"))
 
 
+@pytest.mark.parametrize("label", ["inf", "1e300", 2**53, -(2**53) - 1])
+def test_a_number_that_cannot_be_told_from_its_neighbours_is_no_class(label: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the target 'x' holds the class .*too large .* write such labels as text"):
+        run(tmp_path, {"a.csv": with_column([0, 1, label])}, step_settings("multiclass_classification", "x"))
+
+
+def test_rows_without_a_target_are_said_to_be_left_out(tmp_path: Path) -> None:
+    # pandas and others write the word None for a missing value; here it is somebody's class
+    table = with_column(["None", "mild", "severe", "mild"])
+    done = run(tmp_path, {"a.csv": table}, step_settings("binary_classification", "x"))
+    assert any(
+        warning.startswith("100 of 400 rows have no value in the target") for warning in done.summary["warnings"]
+    )
+
+
+def test_thin_classes_are_listed_up_to_a_number(tmp_path: Path) -> None:
+    table = numbers(6000).assign(x=[f"c{i % 150}" for i in range(6000)])
+    done = run(tmp_path, {"a.csv": table}, step_settings("multiclass_classification", "x"))
+    thin = sum(entry[part] < 10 for entry in done.summary["classes"] for part in ("train", "validation", "test"))
+    said = [warning for warning in done.summary["warnings"] if warning.startswith("the class")]
+    assert thin > len(said) == 12
+    assert f"and so for {thin - 12} more: the summary has the rows of all classes" in done.summary["warnings"]
+
+
 def test_one_label_in_two_types_is_one_class(tmp_path: Path) -> None:
     files = {"1.parquet": with_column([1, 0])[:200], "2.parquet": with_column(["1", "0"])[200:]}
     done = run(tmp_path, files, step_settings("binary_classification", "x"))
@@ -543,10 +603,19 @@ def test_duplicates_are_kept_counted_and_on_one_side(tmp_path: Path) -> None:
     table = pd.concat([numbers(200), numbers(200), numbers(200)[:100]])
     done = run(tmp_path, {"a.csv": table})
     assert done.summary["rows"]["duplicates"] == 300
-    assert any("300 rows equal an earlier row" in warning for warning in done.summary["warnings"])
+    assert "300 rows equal an earlier row; equal rows are on one side" in done.summary["warnings"]
     sides = [set(done.frame(part)["a"].astype("float32")) for part in ("train", "validation", "test")]
     assert len(set.union(*sides)) == sum(map(len, sides))
     assert sum(done.summary["rows"][part] for part in ("train", "validation", "test")) == 500
+
+
+def test_equal_rows_on_different_sides_are_warned_of(tmp_path: Path) -> None:
+    table = pd.concat([numbers(200), numbers(200)]).assign(day=range(400))
+    done = run(tmp_path, {"a.csv": table}, step_settings(time="day"))
+    assert any(
+        warning.startswith("200 rows equal an earlier row; split by time, equal rows can be on different sides")
+        for warning in done.summary["warnings"]
+    )
 
 
 def test_the_summary_says_what_the_report_shows(tmp_path: Path) -> None:

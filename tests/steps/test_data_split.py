@@ -127,6 +127,19 @@ def test_the_newest_rows_test(write: Any, tmp_path: Path) -> None:
     assert newest["train"].max() < newest["validation"].min() <= newest["validation"].max() < newest["test"].min()
 
 
+def test_times_may_have_a_format_of_their_own(tmp_path: Path) -> None:
+    days = pd.date_range("2025-12-01", periods=100)
+    table = table_of(100).assign(day=days.strftime("%d/%m/%Y"), order=range(100)).sample(frac=1, random_state=2)
+    settings = split_settings(
+        time="day", ignore=["id", "order"], columns={"day": {"kind": "date", "format": "%d/%m/%Y"}}
+    )
+    done = run(tmp_path, {"a.csv": table[:60], "b.parquet": table[60:].assign(day=days[table["order"][60:]])}, settings)
+    assert sorted(done.frame("test")["order"].astype(int)) == list(range(80, 100))
+    settings["data"]["columns"]["day"]["format"] = "%d.%m.%Y"
+    with pytest.raises(DataError, match=r"'day' must be a date like %d.%m.%Y, but is '\d\d/"):
+        run(tmp_path / "wrong", {"a.csv": table}, settings)
+
+
 def test_rows_of_one_instant_are_together() -> None:
     times = np.repeat(np.arange(10.0), 10)
     bounds = split.time_bounds(times, 0.15, 0.15)
@@ -138,7 +151,10 @@ def test_rows_of_one_instant_are_together() -> None:
 @pytest.mark.parametrize(
     ("days", "message"),
     [
-        (["2026-01-05", "soon"], "a.csv, line 3: the time column 'day' must be a date .* but is 'soon', or a number"),
+        (
+            ["2026-01-05", "soon"],
+            "a.csv, line 3: the time column 'day' must be a date .*'soon': write such .*data.columns",
+        ),
         (["2026-01-05", ""], "a.csv, line 3: no value in the time column 'day'"),
     ],
 )

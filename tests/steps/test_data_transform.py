@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -114,6 +115,20 @@ def test_columns_and_rows_refuse_the_same_and_take_the_same(column: Column, text
             results.append((error.fault, error.column, error.row))
     assert repr(results[0]) == repr(results[1]) == repr(results[2])
     assert isinstance(results[0], list) or results[0][1:] == (column.name, 1)
+
+
+@pytest.mark.parametrize("text", ["1" * 300_000 + "x", "1." + "0" * 300_000 + "x", "0" * 300_000 + "e"])
+def test_a_long_text_of_digits_is_refused_at_once(text: str) -> None:
+    fitted = Transform("regression", "y", [], [Column("size", "number")])
+    begun = time.process_time()
+    for encode in (
+        lambda: fitted.features(pa.table({"size": [text]})),
+        lambda: fitted.features_of_rows([[text]], ["size"]),
+    ):
+        with pytest.raises(ColumnError, match="must be a number"):
+            encode()
+    # a pattern that tries every way to divide the digits needs minutes
+    assert time.process_time() - begun < 2
 
 
 @settings(deadline=None)

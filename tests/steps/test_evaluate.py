@@ -20,7 +20,7 @@ from comparison import Serving
 from evaluate import EvaluationError, Rival
 from findings import Run
 from sagemaker.core.model_card import ModelCardContent
-from scoring import Model, unpack
+from scoring import Model, ScoringError, unpack
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 
 from tests.steps.archives import (
@@ -174,6 +174,10 @@ CANNOT: list[tuple[dict[str, Any], str]] = [
         {"inference": INFERENCE.replace("flat = [dict(answer) for answer in answers]", "flat = [{'a': 1}]")},
         "answered 1",
     ),
+    (
+        {"inference": INFERENCE.replace('"probability": value} for', '"probability": "high"} for')},
+        "not the promised Parquet: could not convert string to float: 'high'",
+    ),
 ]
 
 
@@ -205,6 +209,15 @@ def test_a_serving_version_whose_archive_is_gone_or_broken(tmp_path: Path) -> No
     broken = Rival(SERVING, tmp_path / "broken.tar.gz")
     found = Evaluated(tmp_path / "again", binary_table(), wanted, tmp_path / "m.tar.gz", rival=broken)
     assert "not a model archive" in found.read("gate.json")["decision"]
+
+
+def test_an_archive_damaged_anywhere_is_no_model_archive(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(200_000).hex()
+    whole = archive(tmp_path / "model.tar.gz", files={"noise": noise}).read_bytes()
+    for place in range(100, len(whole), len(whole) // 20):
+        (tmp_path / "damaged.tar.gz").write_bytes(whole[:place] + b"damaged!" * 8 + whole[place + 64 :])
+        with pytest.raises(ScoringError, match=r"^damaged\.tar\.gz is not a model archive: [^\n]+$"):
+            unpack(tmp_path / "damaged.tar.gz", tmp_path / "unpacked")
 
 
 def test_old_and_new_version_have_modules_of_their_own(tmp_path: Path) -> None:
@@ -257,6 +270,49 @@ def test_slices_and_their_names(tmp_path: Path) -> None:
     assert len(ages) == 5
     assert sum(ages) == 600
     assert min(ages) > 90
+
+
+def test_the_worst_slice_is_the_worst_one_even_where_a_value_is_called_so(tmp_path: Path) -> None:
+    table = binary_table()
+    table["grade"] = np.where((table["signal"] > 0.5) == (table["y"] == "yes"), "worst", "good")
+    wanted = settings(slices=["grade"], conditions=[{"metric": "slice.grade.worst.accuracy", "at_least": 0.1}])
+    found = Evaluated(tmp_path, table, wanted, archive(tmp_path / "model.tar.gz"))
+    assert found.values["slice.grade.good.accuracy"] < 0.1
+    assert found.read("gate.json")["conditions"]["c0"] == found.values["slice.grade.good.accuracy"]
+    assert found.read("gate.json")["passed"] == 0
+
+
+@pytest.mark.parametrize("step", [1, 1e-9])
+def test_bins_of_near_numbers_keep_names_of_their_own(tmp_path: Path, step: float) -> None:
+    table = binary_table(400).assign(day=20_260_101 + step * np.arange(400))
+    found = Evaluated(tmp_path, table, settings(slices=["day"]), archive(tmp_path / "model.tar.gz"))
+    rows = [value for name, value in found.values.items() if re.match(r"slice\.day\..*\.rows", name)]
+    assert sum(rows) == 400
+    if step == 1:
+        assert found.values["slice.day.[20260101, 20260180).rows"] == 79
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%dT%H:%M:%SZ", None])
+def test_many_dates_are_sliced_by_time(tmp_path: Path, form: str | None) -> None:
+    """Of single days hardly any has rows enough to say something. form: as text, None: as time stamps."""
+    table = binary_table(400).assign(joined=pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(400) % 100, "D"))
+    table.loc[:39, "joined"] = None
+    if form is not None:
+        table["joined"] = table["joined"].dt.strftime(form)
+    columns = [{"name": "signal", "kind": "number"}, {"name": "joined", "kind": "date", "format": form}]
+    columns = columns[: 2 if form == "%d.%m.%Y" else 1]  # what the model does not see is recognised, if ISO 8601
+    model = archive(tmp_path / "model.tar.gz", columns=columns)
+    found = Evaluated(tmp_path, table, settings(slices=["joined"]), model)
+    rows = {name: value for name, value in found.values.items() if re.match(r"slice\.joined\..*\.rows", name)}
+    assert rows.pop("slice.joined.(missing).rows") == 40
+    assert sum(rows.values()) == 360
+    assert len(rows) == 5
+    assert list(rows)[-1].endswith(", 2024-04-09].rows")
+
+
+def test_a_column_named_twice_is_one_slice(tmp_path: Path) -> None:
+    found = Evaluated(tmp_path, binary_table(), settings(slices=["city", "city"]), archive(tmp_path / "model.tar.gz"))
+    assert sum(found.values[f"slice.city.{city}.rows"] for city in ("Ulm", "Köln", "<b>")) == 400
 
 
 @pytest.mark.parametrize("text", [True, False])

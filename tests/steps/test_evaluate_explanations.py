@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import xgboost
 from findings import Run
-from probes import explanations
+from probes import as_csv, explanations
 from scoring import Model, unpack
 from transform import Transform
 
@@ -94,3 +94,23 @@ def test_the_report_names_the_columns_with_the_most_influence(model: tuple[Path,
     report = (output / "report.html").read_text()
     assert "joined" in report
     assert not re.search(r"\b(nan|None|inf)\b", re.sub(r"<style>.*?</style>", "", report, flags=re.DOTALL))
+
+
+def test_a_single_column_is_asked_with_its_missing_values(tmp_path: Path) -> None:
+    """An empty line of CSV is no row: the missing value must be written otherwise."""
+    table, columns, classes = trained.mixed(BINARY)
+    alone = table[["age", "y"]]
+    trained.save(tmp_path / "model.tar.gz", *trained.train(BINARY, alone, columns[:1], classes), tmp_path)
+    test = write_test_part(tmp_path / "test", alone[:200])
+    assert alone["age"][:200].isna().any()
+    (tmp_path / "out").mkdir()
+    values = evaluate.evaluate(settings(), tmp_path / "model.tar.gz", test, {}, tmp_path / "out", Run(0.0))
+    assert values["format.valid"] == 1
+    assert values["latency.thousand_rows_ms"] > 0
+
+
+def test_any_type_of_text_can_be_asked_as_csv() -> None:
+    texts = ["Ulm", 'say "hi"', None]
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        rows = pa.table({"city": pa.array(texts, kind), "age": [1, 2, 3]})
+        assert as_csv(rows) == b'"city","age"\n"Ulm",1\n"say ""hi""",2\n,3\n'

@@ -302,6 +302,17 @@ def test_the_data_section_shows_rows_classes_columns_and_warnings() -> None:
         assert shown in text
 
 
+def test_the_learning_curve_is_drawn_through_what_was_measured() -> None:
+    """train.py measures the training part every tenth round, and repeats the value until the next."""
+    found = findings("binary_classification")
+    found["training"]["train"] = [0.6 - each // 10 / 100 for each in range(100)]
+    page = render(found)
+    section = page[page.index('id="training"') : page.index('id="data"')]
+    drawn = re.findall(r'<path class="(s[01])" d="([^"]*)"', section[section.index('role="img"') :])
+    points = {kind: path.count("L") + 1 for kind, path in drawn}
+    assert points == {"s1": 11, "s0": 100}
+
+
 def test_a_class_that_is_in_no_test_row_is_said_to_be_undefined() -> None:
     found = findings("multiclass_classification")
     per_class = multiclass(["basic", "plus", "premium"])["per_class"]
@@ -412,8 +423,8 @@ def relative_luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
 def test_text_and_lines_have_the_contrast_that_people_need(mode: int) -> None:
-    roots = re.findall(r":root\{([^}]*--ink[^}]*)\}", STYLE)
-    colours = dict(re.findall(r"--([a-z0-9]+):(#[0-9a-f]+)", roots[mode]))
+    roots = re.findall(r":root \{([^}]*--ink[^}]*)\}", STYLE)
+    colours = dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]+)", roots[mode]))
     for name, least in {"ink": 7, "soft": 4.5, "good": 4.5, "bad": 4.5, "c0": 4.5, "c1": 3, "c2": 3, "c3": 3}.items():
         for ground in ("paper", "wash"):
             levels = sorted(relative_luminance(colours[each]) for each in (name, ground))

@@ -251,6 +251,18 @@ def test_a_header_in_capitals_is_a_header_that_names_other_columns(tmp_path: Pat
         ask(model, "CITY,PLAN\nUlm,A", CSV)
 
 
+def test_a_first_line_with_some_of_the_names_is_never_answered_as_a_row(tmp_path: Path) -> None:
+    columns = [Column(name, "category", categories=["a", "b"]) for name in ("city", "plan", "shop", "size", "kind")]
+    model = make_model(tmp_path, columns=columns)
+    body = "city,plan,shopp,siz,knd\na,b,a,b,a\n"
+    with pytest.raises(RequestError, match=r"some of the columns' names .'city', 'plan'.*header=absent") as refused:
+        ask(model, body, CSV)
+    assert refused.value.status_code == 400
+    assert len(ask(model, body, f"{CSV}; header=absent")) == 2
+    # one such text can be a value
+    assert len(ask(model, "city,a,b,a,b\na,b,a,b,a\n", CSV)) == 2
+
+
 def test_columns_named_by_numbers_are_not_mistaken_for_a_header(tmp_path: Path) -> None:
     model = make_model(tmp_path, columns=[Column("0", "number"), Column("1", "number")])
     assert len(ask(model, "1,0\n5,6\n", CSV)) == 2

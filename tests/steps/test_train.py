@@ -270,7 +270,12 @@ def branches(node: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[st
         ({"monotone": {"prise": "increasing"}}, {}, r"train.monotone: 'prise' is no column .*size, price\[€\], city"),
         ({"monotone": {"city": "increasing"}}, {}, "train.monotone: 'city' holds categories, which have no order"),
         ({"interactions": [["size", "sise"]]}, {}, "train.interactions: 'sise' is no column that the model sees"),
-        ({"class_weights": {"maybe": 2}}, {}, "train.class_weights: 'maybe' is none of the classes no, yes"),
+        (
+            {"class_weights": {"maybe": 2}},
+            {},
+            "train.class_weights: 'maybe' is none of the classes no, yes: correct it$",
+        ),
+        ({"class_weights": {"true": 2}}, {}, "'true' is none of the classes no, yes: .*YAML takes yes.*in quotes"),
         ({}, {"num_round": 0}, "num_round must be a whole number from 1, but is 0"),
         ({}, {"early_stopping_rounds": "few"}, "early_stopping_rounds must be a whole number from 1, but is 'few'"),
         ({}, {"num_round": 2.5}, "num_round must be a whole number from 1, but is 2.5"),

@@ -78,6 +78,7 @@ def main() -> int:
     console.print(f'export PATH="{Path(sys.executable).parent}:$PATH"\ncd {repository}', markup=False)
     console.print("python -m pipeline start --watch --parameter max_depth=6   # Preprocess comes from the cache")
     console.print("python -m pipeline start --watch --parameter MinimumAuc=0.9999   # a gate that no model passes")
+    console.print("python -m pipeline report --open   # and why it did not")
     console.print(f"python -m local_aws stop --port {server.port}   # in the checkout, at the end")
     return 0
 

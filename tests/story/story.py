@@ -69,6 +69,8 @@ class Story:
             self.pipeline("start", "--watch")
         with self.chapter("The model is in the registry, waiting for a person to approve it"):
             self.pipeline("versions")
+        with self.chapter("How good it is stands on one page, which needs no network to be read"):
+            self.pipeline("report")
 
     @contextmanager
     def chapter(self, title: str) -> Iterator[None]:

@@ -282,6 +282,15 @@ def test_watching_can_be_stopped_while_the_execution_goes_on(pipeline: SimpleNam
     assert pipeline.execution.watch(account, EXECUTION, print, lambda seconds: True) is None
 
 
+def test_the_report_is_found_though_the_arn_writes_the_pipelines_name_in_lower_case(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    answer = {"PipelineName": "Churn-dev", "PipelineArn": ARN}
+    account.stub("sagemaker").add_response("describe_pipeline", answer, {"PipelineName": ARN})
+    found = pipeline.execution.report_uri(account, EXECUTION, "Churn", "bucket")
+    assert found == "s3://bucket/Churn/Churn-dev/abcdefghijkl/evaluate/evaluation/report.html"
+
+
 def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(
     pipeline: SimpleNamespace, account: Account
 ) -> None:

@@ -202,6 +202,35 @@ def test_a_search_goes_on_with_its_best_model(generated: Generated, tmp_path: Pa
     assert metadata["hyperparameter.eta"] == {"Get": "Steps.Tune.BestTrainingJob.TunedHyperParameters['eta']"}
 
 
+ALL_HYPERPARAMETERS = """
+    min_child_weight: 1
+    gamma: 0
+    reg_lambda: 1
+    reg_alpha: 0
+    max_bin: 256
+    scale_pos_weight: 1"""
+
+
+def test_a_version_carries_every_hyperparameter_but_not_any_number_of_them(
+    generated: Generated, tmp_path: Path
+) -> None:
+    folder, last = tmp_path / "churn", "    colsample_bytree: 0.9"
+    definition = with_settings(
+        generated("binary_classification", "advanced"), folder, {last: last + ALL_HYPERPARAMETERS}
+    )
+    register = next(step for step in steps_of(definition) if step["Name"] == "Register")
+    properties = checked(register)["CustomerMetadataProperties"]
+    assert "git.repository" not in properties
+    assert len(properties) < 50, "the repository's address comes to them"
+
+    settings, first = folder / "pipeline" / "settings.py", "    num_round:"
+    further = "".join(f"    own_{number}: int = 1\n" for number in range(51 - len(properties)))
+    settings.write_text(settings.read_text(encoding="utf-8").replace(first, further + first, 1), encoding="utf-8")
+    refused = run(folder, "-m", "pipeline", "definition")
+    assert refused.returncode == 2
+    assert "carries at most 50 properties, and this one would carry 51: set 1 fewer" in refused.stderr
+
+
 def test_conditions_of_the_settings_are_conditions_of_the_pipeline(generated: Generated, tmp_path: Path) -> None:
     conditions = "[{metric: model.size_mb, at_most: 50}, {metric: r2, at_least: 0.2}]"
     changes = {"  conditions: []": f"  conditions: {conditions} #", "  incomparable: fail": "  incomparable: pass"}

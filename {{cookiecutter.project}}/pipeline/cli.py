@@ -130,7 +130,7 @@ def get_report(options: argparse.Namespace) -> int:
         name = f"{group}-{options.version}"
     else:
         arn = execution.newest_execution(connection, _names(settings, options.branch).pipeline)
-        uri = execution.report_uri(arn, settings.project, settings.aws.bucket)
+        uri = execution.report_uri(connection, arn, settings.project, settings.aws.bucket)
         name = arn.rpartition("/")[2]
     path = options.output or ROOT / "build" / f"report-{name}.html"
     aws.download(connection, uri, path)
@@ -259,7 +259,7 @@ def _watch(settings: Settings, arn: str) -> int:
             out.print(f"  | {line}", markup=False)
         out.print(f"{step.name} failed: {step.reason}", style="red", markup=False)
     if evaluated:
-        uri = execution.report_uri(arn, settings.project, settings.aws.bucket)
+        uri = execution.report_uri(connection, arn, settings.project, settings.aws.bucket)
         out.print(f"report {uri} (python -m pipeline report)", markup=False)
     status = ended["PipelineExecutionStatus"]
     out.print(f"execution {status}: {arn}", style=terminal.STYLES.get(status, ""), markup=False)

@@ -88,9 +88,11 @@ def newest_execution(aws: boto3.Session, name: str) -> str:
     return str(executions[0]["PipelineExecutionArn"])
 
 
-def report_uri(arn: str, project: str, bucket: str) -> str:
+def report_uri(aws: boto3.Session, arn: str, project: str, bucket: str) -> str:
     """Where the execution's step Evaluate puts its report (pipeline/frame.py, output_uri). arn: the execution's."""
-    _, pipeline, _, execution_id = arn.split(":")[5].split("/")
+    pipeline_arn, _, execution_id = arn.partition("/execution/")
+    # not from the ARN, which SageMaker may write in lower case, while S3 tells the cases apart
+    pipeline = aws.client("sagemaker").describe_pipeline(PipelineName=pipeline_arn)["PipelineName"]
     return f"s3://{bucket}/{project}/{pipeline}/{execution_id}/evaluate/evaluation/report.html"
 
 

@@ -18,6 +18,7 @@ from sagemaker.mlops.workflow.model_step import ModelStep
 from sagemaker.mlops.workflow.steps import ProcessingStep
 from sagemaker.serve.model_builder import ModelBuilder
 
+from pipeline.errors import InputError
 from pipeline.frame import Frame, output_of, service_retry
 from pipeline.metrics import METRICS
 from pipeline.quality import Evaluation
@@ -25,6 +26,8 @@ from pipeline.training import Training
 
 CONTENT_TYPES = ["text/csv", "application/json", "application/x-ndjson", "application/x-parquet"]
 RESPONSE_TYPES = ["application/json", "text/csv", "application/x-ndjson", "application/x-parquet"]
+# SageMaker API reference, CreateModelPackage: CustomerMetadataProperties
+MOST_PROPERTIES = 50
 
 
 def register_step(
@@ -73,7 +76,10 @@ def register_step(
 
 
 def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Evaluation) -> dict[str, Any]:
-    """What the README's table lists: at most 50 keys, values of at most 256 letters, digits and _.:/=+-@."""
+    """What the README's table lists: values of at most 256 letters, digits and _.:/=+-@.
+
+    Raises InputError for more of them than a version can carry, which would be known only when all is trained.
+    """
     lineage, names, stage_files = frame.commit.lineage, frame.commit.names, frame.commit.stage_files
     literal = {
         "problem-type": frame.settings.problem_type,
@@ -86,7 +92,7 @@ def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Ev
     }
     if lineage.repository:
         literal["git.repository"] = lineage.repository
-    return {
+    found = {
         **{key: metadata_value(value) for key, value in literal.items()},
         "pipeline.execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
         "data.uri": frame.data_uri,
@@ -100,6 +106,12 @@ def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Ev
         **{f"hyperparameter.{name}": value for name, value in trained.hyperparameters.items()},
         **{f"metric.{metric}": quality.metric(metric).to_string() for metric in METRICS[frame.settings.problem_type]},
     }
+    if len(found) > MOST_PROPERTIES:
+        raise InputError(
+            f"settings.yaml: a model version carries at most {MOST_PROPERTIES} properties, and this one would carry "
+            f"{len(found)}: set {len(found) - MOST_PROPERTIES} fewer of train.hyperparameters"
+        )
+    return found
 
 
 def metadata_value(text: str) -> str:

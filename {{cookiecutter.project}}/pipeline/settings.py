@@ -87,9 +87,11 @@ class Data(Section):
         for role, name in (("ignore", None), ("key", self.key), ("time", self.time)):
             if self.target == name or (role == "ignore" and self.target in self.ignore):
                 raise ValueError(f"{self.target!r} is the target and cannot be {role} too: correct one of them")
-        others = [name for name in (self.target, self.key, self.time, *self.ignore) if name in self.columns]
+        others = [name for name in (self.target, self.key, *self.ignore) if name in self.columns]
         if others:
-            raise ValueError(f"columns describes features, and {others[0]!r} is none: remove it there")
+            raise ValueError(f"columns describes features and time, and {others[0]!r} is neither: remove it there")
+        if self.time and self.time in self.columns and self.columns[self.time].kind != "date":
+            raise ValueError(f"columns: {self.time!r} orders the rows in time: make its kind date, or remove it there")
         return self
 
 
@@ -283,6 +285,18 @@ class Settings(Section):
     gate: Gate
     model_card: ModelCard = ModelCard()
     aws: Aws
+
+    @model_validator(mode="after")
+    def _split_suits_the_data(self) -> Settings:
+        by = "split.column" if self.split.column else "split.files" if self.split.files else None
+        if by and self.data.time:
+            raise ValueError(f"data.time and {by} both say which rows are tested on: set one of them to null")
+        if self.split.column and self.split.column in (self.data.target, *self.data.columns):
+            raise ValueError(
+                f"split.column {self.split.column!r} says which rows are tested on, and is neither target nor feature: "
+                "correct it, or remove it from data.columns"
+            )
+        return self
 
     @model_validator(mode="after")
     def _gate_suits_the_problem(self) -> Settings:

@@ -122,7 +122,11 @@ def class_weights(setting: str | dict[str, float] | None, fitted: Transform) -> 
     given = {as_text(label): float(weight) for label, weight in setting.items()}
     for label in given:
         if label not in labels:
-            raise TrainingError(f"train.class_weights: {label!r} is none of the classes {_listed(labels)}: correct it")
+            quoted = " (YAML takes yes, no, on and off for true and false: put them in quotes)"
+            raise TrainingError(
+                f"train.class_weights: {label!r} is none of the classes {_listed(labels)}: correct it"
+                f"{quoted if label in ('true', 'false') else ''}"
+            )
     return np.array([given.get(label, 1.0) for label in labels])
 
 

@@ -11,6 +11,7 @@ data.columns in settings.yaml overrides it; then every value must be of that kin
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,18 @@ from split import hash_instants, hash_numbers, hash_values, mix, salt_of
 from transform import DATE, NUMBER, Missing, ValueFault, is_nested, is_text
 
 LEADING_ZEROS = r"^0[0-9]"
+MAX_STRANGERS = 10  # distinct texts among numbers; where there are more, the numbers are codes like the texts
+# What texts that are no numbers may look like, and what to do then.
+LOOKS = (
+    (
+        r"[+-]?(?:[0-9]{1,3}(?:[., '\u2019][0-9]{3})+(?:[.,][0-9]+)?|[0-9]+[.,][0-9]+)",
+        "numbers with a decimal comma or thousands separators: set data.csv.decimal, or write them as 1234.5",
+    ),
+    (
+        r"(?:[0-9]{4}([./-])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([./-])[0-9]{1,2}\2(?:[0-9]{4}|[0-9]{2}))(?:[T ].*)?",
+        "dates: set kind date and their format for it under data.columns",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +148,24 @@ def _all_match(texts: pa.Array, pattern: str) -> bool:
     # the first value alone tells for most columns
     first = texts[:1]
     return all(bool(pc.all(pc.match_substring_regex(part, f"^(?:{pattern})$")).as_py()) for part in (first, texts))
+
+
+def other_look(texts: dict[str, int]) -> str | None:
+    """What a column of categories may be instead, and what to do then, in words; None when nothing speaks for it.
+
+    texts: how many rows hold each of its values.
+    """
+    number = re.compile(NUMBER)
+    strangers = {text: rows for text, rows in texts.items() if not number.fullmatch(text)}
+    rows_of_strangers = sum(strangers.values())
+    for look, remedy in LOOKS:
+        if sum(rows for text, rows in strangers.items() if re.fullmatch(look, text)) > rows_of_strangers / 2:
+            return remedy
+    are_few = 0 < len(strangers) <= MAX_STRANGERS and rows_of_strangers < sum(texts.values()) / 2
+    if not are_few or any(re.match(LEADING_ZEROS, text) for text in texts):
+        return None
+    shown = ", ".join(map(repr, sorted(strangers)))
+    return f"numbers, but for {shown:.200}: if such a text means a missing value, add it to data.missing"
 
 
 def plain_label(text: str, kind: str) -> Any:

@@ -109,9 +109,8 @@ def _ask_models(
     settings: dict[str, Any], transform: Transform, folder: Path, archive: Path, files: list[Path], rival: Rival | None
 ) -> Scores:
     wanted = settings["evaluate"]
-    keep = list(wanted["slices"])
-    if wanted["fairness"] and wanted["fairness"]["column"] not in keep:
-        keep.append(wanted["fairness"]["column"])
+    protected = [wanted["fairness"]["column"]] if wanted["fairness"] else []
+    keep = list(dict.fromkeys([*wanted["slices"], *protected]))
     if not files:
         raise ScoringError("the test part has no file")
     with ExitStack() as stack:

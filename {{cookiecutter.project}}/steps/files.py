@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-FORMATS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet", ".pq")}
+FORMATS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet", ".pq")}
 
 
 class DataError(ValueError):

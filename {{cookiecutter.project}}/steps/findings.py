@@ -176,14 +176,14 @@ def _slices(
     settings: dict[str, Any], transform: Transform, scores: Scores
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     found, values = [], {}
-    for column in settings["evaluate"]["slices"]:
+    for column in dict.fromkeys(settings["evaluate"]["slices"]):
         parts = slice_metrics(scores.candidate, group_rows(scores.rows.kept[column], column, transform))
-        for metric in parts[0]["metrics"]:
-            values[f"slice.{column}.worst.{metric}"] = worst(parts, metric)
         for part in parts:
             start = f"slice.{column}.{part['value']}"
             values[f"{start}.rows"] = part["rows"]
             values |= {f"{start}.{metric}": estimate.value for metric, estimate in part["metrics"].items()}
+        for metric in parts[0]["metrics"]:  # last: "worst" may be one of the column's values too
+            values[f"slice.{column}.worst.{metric}"] = worst(parts, metric)
         shown = [
             {**part, "metrics": {metric: estimate.numbers() for metric, estimate in part["metrics"].items()}}
             for part in parts

@@ -4,7 +4,8 @@ The XGBoost image calls model_fn once in every worker process, then transform_fn
 
 Requests   text/csv                 lines of raw columns, with a header line or without. `text/csv; header=present` or
                                     `header=absent` says which; else a first line with more than half of the columns'
-                                    names in it is a header (names that are numbers do not count, being values too).
+                                    names in it is a header (names that are numbers do not count, being values too),
+                                    and one with some of them, from two or half on, is an error.
                                     Quotes as in RFC 4180; a line may not be empty.
            application/json         {"instances": [{"age": 42, "city": "Ulm"}, ...]}, the same list alone, one such
                                     object, or {"columns": ["age", ...], "data": [[42, ...], ...]}. A row without names

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baseline import constraints_json, describe, fit_column, statistics_json
-from columns import plain_label
+from columns import other_look, plain_label
 from files import DataError, content_sha256
 from job import read_settings, run_step
 from split import DROPPED, PARTS, TEST, TRAIN, VALIDATION, choose_split, closest_seed
@@ -38,6 +38,8 @@ GROUP_VALUES = 1 << 22  # values of all row groups that wait to be written: 16 M
 MIN_GROUP, MAX_GROUP = 1024, 1 << 17  # rows of a row group
 RAREST = 50  # classes that a better seed is sought for; where they are divided well, the others are too
 THIN = 10  # rows; a class with fewer in a part says little there
+THIN_SHOWN = 12  # warnings of such classes; of a thousand classes nobody reads more
+LARGEST_LABEL = 2**53  # from here on, whole numbers are not exact as float64
 
 
 def preprocess(settings: dict[str, Any], folder: Path, outputs: dict[str, Path]) -> dict[str, Any]:
@@ -98,6 +100,12 @@ def find_classes(found: Survey, problem_type: str) -> list[Any]:
         return []
     kind = found.plan.kinds[target]
     classes = sorted(plain_label(text, kind) for text in found.classes)
+    for label in classes if kind == "number" else ():
+        if not abs(label) < LARGEST_LABEL:
+            raise DataError(
+                f"the target {target!r} holds the class {label}, which is too large to be told from its neighbours: "
+                "write such labels as text, for example with a letter before them"
+            )
     shown = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
     if len(classes) < 2:
         raise DataError(f"the target {target!r} has one class only ({shown}): there is nothing to learn")
@@ -160,26 +168,41 @@ def summarise(found: Survey, classes: list[Any], data: Data, digest: str) -> dic
 
 def _warnings(found: Survey, classes: list[Any]) -> list[str]:
     warnings = []
+    without_target = sum(int(np.count_nonzero(sides == DROPPED)) for sides in found.sides)
+    if without_target:
+        warnings.append(
+            f"{without_target:,} of {found.rows:,} rows have no value in the target column {found.plan.target!r} and "
+            "are left out (empty, or a word that means a missing value, such as NA or None)"
+        )
     for name, statistics in found.statistics.items():
         if not statistics.present:
             warnings.append(f"the column {name!r} has no value in the training part")
         elif statistics.distinct.estimate == 1 and not statistics.missing:
             warnings.append(f"the column {name!r} has the same value in all training rows")
+        elif name not in found.plan.fixed and statistics.kind == "category" and (look := other_look(statistics.texts)):
+            warnings.append(f"the column {name!r} is taken for categories, but looks like {look}")
         elif statistics.kind == "category" and statistics.distinct.estimate > 0.9 * statistics.present > 100:
             warnings.append(
                 f"the column {name!r} has another text in nearly every row: an identifier belongs into data.ignore"
             )
-    thin = False
-    for label in classes:
-        for side, part in enumerate(PARTS):
-            rows = int(found.classes[as_text(label)][side])
-            if rows < THIN:
-                thin = True
-                warnings.append(f"the class {label!r} has {rows} rows in the {part} part")
+    thin = [
+        f"the class {label!r} has {rows} rows in the {part} part"
+        for label in classes
+        for part, rows in zip(PARTS, found.classes[as_text(label)].tolist(), strict=True)
+        if rows < THIN
+    ]
+    warnings += thin[:THIN_SHOWN]
+    if len(thin) > THIN_SHOWN:
+        warnings.append(f"and so for {len(thin) - THIN_SHOWN} more: the summary has the rows of all classes")
     if thin and (hint := _seed_hint(found)):
         warnings.append(f"of so few rows a hash divides some classes unevenly{hint}")
     if found.duplicates:
-        warnings.append(f"{found.duplicates:,} rows equal an earlier row; equal rows are on one side")
+        where = (
+            "equal rows are on one side"
+            if found.split.by == "hash"
+            else f"split by {found.split.by}, equal rows can be on different sides, which flatters the model"
+        )
+        warnings.append(f"{found.duplicates:,} rows equal an earlier row; {where}")
     return warnings
 
 

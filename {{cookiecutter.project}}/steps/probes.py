@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from estimates import defined
 from scoring import CSV, JSON, PARQUET, Model, ScoringError, as_parquet
-from transform import ColumnError, Transform, as_text
+from transform import ColumnError, Transform, as_text, is_text
 
 THOUSAND = 1_000
 FORMAT_ROWS = 100
@@ -110,8 +110,11 @@ def explanations(model: Model, transform: Transform, sample: pa.Table) -> dict[s
 
 def as_csv(rows: pa.Table) -> bytes:
     """The rows as a CSV request with a header line."""
+    alone = rows.num_columns == 1  # then a missing value would be an empty line, which is no row
+    columns = [column.cast(pa.string()) if alone or is_text(column.type) else column for column in rows.columns]
+    columns = [column.fill_null("") if alone else column for column in columns]
     stream = io.BytesIO()
-    pa_csv.write_csv(rows, stream)
+    pa_csv.write_csv(pa.table(columns, rows.column_names), stream)
     return stream.getvalue()
 
 

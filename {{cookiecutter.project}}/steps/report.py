@@ -392,7 +392,8 @@ def _fairness(findings: Findings) -> Html:
     about = paragraph(
         f"The groups of {column}. The selection rate is the share of a group that is "
         "predicted to be of the class; the true positive rate the share of those truly of the class that are (equal "
-        "opportunity). A ratio of selection rates below 0.8 is commonly looked into (the four-fifths rule)."
+        "opportunity). A ratio of selection rates below 0.8 is commonly looked into (the four-fifths rule). "
+        "Groups of few rows, and rows without a value, are shown but are not in the ratio."
     )
     parts = [about, note(findings["notes"], "fairness")]
     for each in fairness["classes"]:
@@ -417,7 +418,7 @@ def _fairness(findings: Findings) -> Html:
         ]
         rows = [
             [
-                group["value"] if group["counted"] else f"{group['value']} (too few rows: not in the ratio)",
+                group["value"] if group["counted"] else f"{group['value']} (not in the ratio)",
                 group["rows"],
                 interval(group["selection_rate"], group["selection_rate_lower"], group["selection_rate_upper"]),
                 group["ratio"],
@@ -476,7 +477,9 @@ def _training(findings: Findings) -> Html:
     plot = Plot(axis("round", training["rounds"]), axis(training["metric"], everything))
     kinds = {"train": "s1", "validation": "s0"}
     for name, curve in curves.items():
-        plot.line(training["rounds"], curve, kinds[name])
+        # train.py measures the training part in some of the rounds only, and repeats the value until the next
+        seen = [each for each in range(len(curve)) if each in (0, len(curve) - 1) or curve[each] != curve[each - 1]]
+        plot.line([training["rounds"][each] for each in seen], [curve[each] for each in seen], kinds[name])
     if training["best_round"] is not None:
         plot.rule(x=training["best_round"], text=f"best: {number(training['best_round'])}")
     caption = "Training stops when the validation part no longer improves; the two far apart means overfitting."

@@ -207,7 +207,16 @@ class RequestReader:
     def _is_header(self, first: list[str], header: str | None) -> bool:
         if header is not None:
             return header == "present"
-        return 2 * len(self._telling & {_plain(value) for value in first}) > len(self._telling)
+        found = self._telling & {_plain(value) for value in first}
+        if 2 * len(found) > len(self._telling):
+            return True
+        if len(found) > 1 or 2 * len(found) == len(self._telling) > 0:
+            shown = ", ".join(map(repr, sorted(found)[:5]))
+            raise RequestError(
+                f"the first line holds some of the columns' names ({shown}): if it is a header line, correct the other "
+                f"names; if it is a row, send {CSV}; header=absent"
+            )
+        return False
 
     def _check_names(self, names: list[str]) -> None:
         if not set(self._names) <= set(names):

@@ -8,12 +8,14 @@ a few numbers per row.
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +54,7 @@ class Described:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpacks model.tar.gz: its files, none of which can leave the folder. Raises ScoringError when it is none."""
     try:
-        with tarfile.open(archive) as tar:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 target = (folder / member.name).resolve()
                 if not target.is_relative_to(folder.resolve()):
@@ -61,7 +63,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 if content is not None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(content.read())
-    except (tarfile.TarError, OSError, EOFError) as error:
+            stream.read()  # only at its end gzip's checksum tells whether the archive is whole
+    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
         raise ScoringError(f"{archive.name} is not a model archive: {error}") from error
 
 
@@ -255,7 +258,9 @@ def predictions(problem_type: str, classes: list[str], labels: np.ndarray, body:
         if problem_type == "binary_classification":
             return {"actual": labels.astype(np.int8), "probability": _numbers(answer, "probability")}
         columns = [_numbers(answer, f"probability.{label}") for label in classes]
-    except (pa.ArrowInvalid, KeyError) as error:
+    except ScoringError:
+        raise
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
         raise ScoringError(f"its answer is not the promised Parquet: {error}") from error
     probabilities = np.stack(columns, axis=1)
     actual = labels.astype(np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from estimates import Estimate, defined, ratio
 from metrics import Scored, measure
-from transform import Missing, Transform, numbers, texts
+from transform import NO_INSTANT, Missing, Transform, instants, numbers, texts
 
 LARGEST_GROUPS = 20
 NUMBER_BINS = 5
@@ -42,25 +43,28 @@ class Groups:
 
 
 def group_rows(column: pa.ChunkedArray, name: str, transform: Transform) -> Groups:
-    """The rows by the column's values: the most frequent ones as text; numbers of more values in bins of equal rows.
+    """The rows by the column's values: the most frequent ones as text; of more values, numbers and dates in bins.
 
-    A number is what the model takes for one, or, in a column that it does not see, what is nothing else.
+    A number or a date is what the model takes for one, or, in a column that it does not see, what is nothing else.
     """
     missing = Missing.of(transform.missing)
-    known = next((known.kind for known in transform.columns if known.name == name), None)
+    column_of_model = next((known for known in transform.columns if known.name == name), None)
+    kind, form = (column_of_model.kind, column_of_model.format) if column_of_model else (None, None)
     # the distinct values, so that a column of text is parsed once per value
     encoded = column.combine_chunks()
     encoded = encoded if pa.types.is_dictionary(encoded.type) else encoded.dictionary_encode()
     values = encoded.dictionary
     place = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    if known in (None, "number") and len(values) > LARGEST_GROUPS:
-        try:
-            found = np.append(numbers(values, missing), np.nan)[place]
-        except ValueError:
-            pass  # not a column of numbers
-        else:
+    if len(values) > LARGEST_GROUPS:
+        for other, read, show in (("number", numbers, _shown_numbers), ("date", _instants(form), _shown_dates)):
+            if kind not in (None, other):
+                continue
+            try:
+                found = np.append(read(values, missing), np.nan)[place]
+            except ValueError:
+                continue  # not a column of these
             if not np.isnan(found).all():
-                return _bins(found)
+                return _bins(found, show)
     written = texts(values, missing).to_pylist()
     return _most_frequent([MISSING_VALUE if text is None else text for text in [*written, None]], place)
 
@@ -171,17 +175,46 @@ def _fairness_of_class(
     }
 
 
-def _bins(found: np.ndarray) -> Groups:
-    """Numbers in NUMBER_BINS bins of about equal rows, named by their bounds, and the missing ones."""
+def _bins(found: np.ndarray, show: Callable[[np.ndarray], list[str]]) -> Groups:
+    """Numbers in NUMBER_BINS bins of about equal rows, named by their bounds as `show` writes them; missing ones."""
     present = ~np.isnan(found)
     edges = np.unique(np.quantile(found[present], np.linspace(0, 1, NUMBER_BINS + 1), method="lower"))
     last = max(1, len(edges) - 1)
     codes = np.clip(np.searchsorted(edges, found, side="right") - 1, 0, last - 1)
     codes[~present] = last
-    shown = [f"{edge:.6g}" for edge in edges]
+    shown = show(edges)
     names = [f"[{low}, {high})" for low, high in pairwise(shown[:-1])]
     names.append(f"[{shown[max(0, len(shown) - 2)]}, {shown[-1]}]")
     return Groups([*names, MISSING_VALUE], codes)
+
+
+def _instants(form: str | None) -> Callable[[pa.Array, Missing], np.ndarray]:
+    """Reads dates as microseconds since 1970, float64, missing as NaN. form: the `format` of transform.instants."""
+
+    def read(values: pa.Array, missing: Missing) -> np.ndarray:
+        found = instants(values, missing, form)
+        return np.where(found == NO_INSTANT, np.nan, found)
+
+    return read
+
+
+def _shown_dates(edges: np.ndarray) -> list[str]:
+    """Microseconds since 1970 as ISO 8601, days alone where that is all there is to them."""
+    exact = edges.astype(np.int64).astype("datetime64[us]")
+    days = exact.astype("datetime64[D]")
+    return [str(edge) for edge in (days if (days == exact).all() else exact)]
+
+
+def _shown_numbers(edges: np.ndarray) -> list[str]:
+    """Rising numbers as text: whole ones in full, others with as many digits as it takes to tell them apart."""
+    for digits in range(6, 18):
+        whole = (np.isfinite(edges) & (np.abs(edges) < 1e15) & (edges == np.rint(edges))).tolist()
+        shown = [
+            str(int(edge)) if is_whole else f"{edge:.{digits}g}" for edge, is_whole in zip(edges, whole, strict=True)
+        ]
+        if len(set(shown)) == len(shown):
+            break
+    return shown
 
 
 def _most_frequent(written: list[str], place: np.ndarray) -> Groups:

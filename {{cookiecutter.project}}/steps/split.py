@@ -33,7 +33,7 @@ class Split:
     """How the rows are split. by: files, column, time, key or hash.
 
     column: the one that decides (column, time or key). sides: of each file, by its name (files). bounds: the times from
-    which on rows validate and test (time).
+    which on rows validate and test (time). format: of times that are not ISO 8601, as datetime.strptime takes it.
     """
 
     by: str
@@ -43,6 +43,7 @@ class Split:
     column: str | None = None
     sides: dict[str, int] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
+    format: str | None = None
 
     def description(self, features: list[str]) -> dict[str, Any]:
         """What decides on a row's side, as plain data: two versions that have the same split the same rows alike."""
@@ -70,7 +71,8 @@ def choose_split(settings: dict[str, Any], file_names: list[str]) -> Split:
     if split["column"]:
         return Split("column", **shares, column=split["column"])
     if data["time"]:
-        return Split("time", **shares, column=data["time"])
+        described = data["columns"].get(data["time"])
+        return Split("time", **shares, column=data["time"], format=described["format"] if described else None)
     if data["key"]:
         return Split("key", **shares, column=data["key"])
     return Split("hash", **shares)

@@ -32,7 +32,7 @@ from split import (
     time_bounds,
 )
 from tables import Data, Piece, in_parallel
-from transform import LARGEST, ColumnError, ValueFault, as_text, texts
+from transform import LARGEST, ValueFault, as_text, texts
 
 MAX_CLASSES = 1000
 MAX_ROWS_COMPARED = 20_000_000  # eight bytes each; duplicates are not counted in more rows
@@ -126,9 +126,10 @@ def survey(data: Data, plan: Plan, split: Split, key: str | None) -> Survey:
         plan = found.plan
 
 
-def at_place(piece: Piece, name: str, fault: ValueFault | ColumnError) -> DataError:
+def at_place(piece: Piece, name: str, fault: ValueFault, is_feature: bool) -> DataError:
     place = piece.file.name if fault.row is None else piece.place(fault.row)
-    return DataError(f"{place}: column {name!r} {fault.fault}: correct the data, or list the column under data.ignore")
+    other = ", or list the column under data.ignore" if is_feature else ""
+    return DataError(f"{place}: column {name!r} {fault.fault}: correct the data{other}")
 
 
 def with_progress(items: Iterable[Result], rows_of: Callable[[Result], int], what: str) -> Iterable[Result]:
@@ -220,7 +221,7 @@ def _look(piece: Piece, data: Data, plan: Plan, split: Split, key: str | None) -
         try:
             decoded[name] = plan.decode(name, batch.column(name), data)
         except ValueFault as fault:
-            raise at_place(piece, name, fault) from None
+            raise at_place(piece, name, fault, name != plan.target) from None
     kinds = {name: of.kind for name, of in decoded.items() if of.kind != plan.kinds[name]}
     if kinds or as_text:
         return _Found(batch.num_rows, kinds, as_text, np.empty(0, dtype=np.uint8))
@@ -285,12 +286,12 @@ def _sides(
     piece: Piece, batch: pa.RecordBatch, split: Split, hashes: np.ndarray, data: Data, has_target: np.ndarray
 ) -> np.ndarray:
     if split.by == "time" and split.bounds:
-        sides = sides_of_times(_times(piece, batch, split.column or "", data)[0], split.bounds)
+        sides = sides_of_times(_times(piece, batch, split, data)[0], split.bounds)
     elif split.by == "column":
         try:
             sides = sides_of_words(batch.column(split.column))
         except ValueFault as fault:
-            raise at_place(piece, split.column or "", fault) from None
+            raise at_place(piece, split.column or "", fault, False) from None
     else:
         sides = sides_of_positions(positions(hashes, split.seed), split.validation, split.test)
         if split.by == "files":
@@ -302,15 +303,19 @@ def _sides(
     return np.where(has_target, sides, np.uint8(DROPPED))
 
 
-def _times(piece: Piece, batch: pa.RecordBatch, column: str, data: Data) -> tuple[np.ndarray, str]:
+def _times(piece: Piece, batch: pa.RecordBatch, split: Split, data: Data) -> tuple[np.ndarray, str]:
     """The rows' times, and whether they are "number" or "date". Raises DataError for a row without a time."""
+    column = split.column or ""
     values = batch.column(column)
     try:
-        kind = decode(values, data.missing, "empty").kind
-        decoded = decode_as(values, data.missing, kind if kind in ("number", "empty") else "date", None)
+        kind = "date" if split.format else decode(values, data.missing, "empty").kind
+        decoded = decode_as(values, data.missing, kind if kind in ("number", "empty") else "date", split.format)
     except ValueFault as fault:
         place = piece.file.name if fault.row is None else piece.place(fault.row)
-        raise DataError(f"{place}: the time column {column!r} {fault.fault}, or a number, in every row") from None
+        raise DataError(
+            f"{place}: the time column {column!r} {fault.fault}: write such dates (or numbers) in every row, or set "
+            "their format under data.columns"
+        ) from None
     if not decoded.present.all():
         row = int((~decoded.present).argmax())
         raise DataError(f"{piece.place(row)}: no value in the time column {column!r}: fill it, or drop the row")
@@ -324,7 +329,7 @@ def _time_bounds(data: Data, target: str, split: Split) -> tuple[float, float]:
     def times_of(piece: Piece) -> tuple[np.ndarray, str]:
         batch = data.parse(piece, frozenset())
         labelled = texts(batch.column(target), data.missing).is_valid().to_numpy(zero_copy_only=False)
-        times, kind = _times(piece, batch, split.column or "", data)
+        times, kind = _times(piece, batch, split, data)
         return times[labelled], kind
 
     found = list(in_parallel(times_of, data.pieces()))
@@ -345,7 +350,7 @@ def _labels(piece: Piece, plan: Plan, decoded: Decoded, sides: np.ndarray) -> _L
             if beyond.any():
                 row = int(beyond.argmax())
                 fault = ValueFault(f"holds {decoded.numbers[row]:g}: a target must lie within +-{LARGEST:g}", row)
-                raise at_place(piece, plan.target, fault)
+                raise at_place(piece, plan.target, fault, False)
             used = sides != DROPPED
             return _Labels(statistics=statistics_of(decoded, decoded.hashes(plan.target), used))
         values, codes = np.unique(np.where(decoded.present, decoded.numbers, 0.0), return_inverse=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import mixed_table, new_run, step_settings
 
 from pipeline.definition import compile_definition
 from pipeline.frame import Commit
@@ -18,6 +22,7 @@ from pipeline.registration import metadata_value
 from pipeline.settings import load_settings
 from pipeline.source import build_archives
 from pipeline.stage_file import StageFiles, load_stage_files
+from pipeline.training import TRAINING_METRICS, metric_definitions
 
 ROLE = "arn:aws:iam::123456789012:role/pipeline"
 SETTINGS = load_settings()
@@ -135,3 +140,19 @@ def test_every_parameter_but_the_fingerprint_has_its_default_in_the_settings(com
 def test_metadata_takes_only_what_sagemaker_takes() -> None:
     assert metadata_value("a(b)#c,d") == "a_b__c_d"
     assert len(metadata_value("x" * 300)) == 256
+
+
+@pytest.mark.parametrize("problem_type", TRAINING_METRICS)
+def test_sagemaker_finds_its_metrics_in_what_training_logs(
+    problem_type: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = new_run(tmp_path / "run", step_settings(problem_type), mixed_table(300))
+    run.preprocess()
+    run.train()
+    lines = capsys.readouterr().out.splitlines()
+    rounds = sum(line.startswith("[") for line in lines)
+    for name, regex in metric_definitions(problem_type):
+        found = [float(match[1]) for line in lines if (match := re.search(regex, line))]
+        wanted = {"train": math.ceil(rounds / 10), "validation": rounds}[name.partition(":")[0]]
+        assert len(found) == (1 if ":best_" in name else wanted), name
+        assert all(map(math.isfinite, found)), name

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import lineage, names, parameters, source, terminal
 from pipeline.errors import InputError
-from pipeline.settings import SETTINGS_FILE, load_settings
+from pipeline.settings import SETTINGS_FILE, Settings, load_settings
 from pipeline.stage_file import STAGES, load_stage_files
 
 
@@ -51,6 +51,7 @@ def test_the_settings_and_stage_files_are_right() -> None:
         ("  columns: {}", "  columns: {{target}: {kind: number}}", "columns describes features"),
         ("    encoding: auto", "    encoding: utf-9", "no encoding 'utf-9': write one that Python knows"),
         ("  column: null\n  files: null", "  column: part\n  files: {test: a}", "set one of them to null"),
+        ("  column: null", "  column: {target}", "is neither target nor feature"),
         ("  tolerance:", "  tolerance: -1 #", r"gate\.tolerance: -1 is not allowed"),
         ("  conditions: []", "  conditions: [{metric: latency.one_row_ms}]", "exactly one of at_least and at_most"),
         ("  conditions: []", "  conditions: [{metric: beauty, at_least: 1}]", "beauty"),
@@ -64,6 +65,25 @@ def test_the_settings_and_stage_files_are_right() -> None:
 def test_a_broken_settings_file_is_refused_by_field(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_settings(changed_settings(tmp_path, old, new))
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "message"),
+    [
+        ({"time": "day"}, {"column": "part"}, "data.time and split.column both say"),
+        ({"time": "day"}, {"files": {"test": "a"}}, "data.time and split.files both say"),
+        ({"time": "day", "columns": {"day": {"kind": "number"}}}, {}, "'day' orders the rows in time"),
+        ({"columns": {"part": {"kind": "category"}}}, {"column": "part"}, "neither target nor feature"),
+    ],
+)
+def test_the_settings_say_once_how_rows_are_split(
+    data: dict[str, object], split: dict[str, object], message: str
+) -> None:
+    content = load_settings().model_dump()
+    content["data"] |= data
+    content["split"] |= split
+    with pytest.raises(ValueError, match=message):
+        Settings.model_validate(content)
 
 
 def test_parameters_are_checked_like_the_settings() -> None:
