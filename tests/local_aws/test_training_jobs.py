@@ -389,6 +389,7 @@ def test_a_program_that_is_not_in_the_archive_is_named_with_what_is(workshop):
         (tar_gz({"/tmp/train.py": ""}), "member '/tmp/train.py' leads out of the archive"),
         (None, "Data download failed: sagemaker_submit_directory (s3://"),
     ],
+    ids=["not an archive", "cut off", "above", "absolute", "not there"],  # a gzip's own bytes hold the time
 )
 def test_a_broken_hostile_or_missing_archive_fails_the_job(workshop, archive, said):
     request = workshop.training_request({"train.py": ""})
