@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from xgboost import collective
 from xgboost.core import XGBoostError
@@ -22,7 +24,8 @@ from xgboost.tracker import RabitTracker
 PORT = 9091
 JOIN_SECONDS = 300  # hosts start one after the other, each once its data is there
 # The longest that one host waits for another: all read their rows at the same time, but not equally fast. A host that
-# ends, for whatever reason, is noticed at once, since its connections close.
+# ends is noticed at once, since its connections close; only when it is the first one, the others may wait so long,
+# unless SageMaker stops them before, as it does when a host of a job fails.
 WAIT_SECONDS = 900
 
 
@@ -60,7 +63,8 @@ class Hosts:
 def joined(hosts: Hosts, port: int = PORT, join_seconds: int = JOIN_SECONDS) -> Iterator[None]:
     """Within it, all of XGBoost's work is that of all hosts together; with one host nothing happens.
 
-    Raises HostError when the hosts do not come together, or when one of them ends before the others are done.
+    Raises HostError when the hosts do not come together, or when one of them ends before the others are done. After
+    any failure within it the process must end by `leave`.
     """
     if len(hosts.names) == 1:
         yield
@@ -79,6 +83,7 @@ def joined(hosts: Hosts, port: int = PORT, join_seconds: int = JOIN_SECONDS) -> 
         collective.finalize()
         if tracker is not None:
             tracker.wait_for(timeout=join_seconds)  # the others may not have left yet
+            tracker.free()
     except XGBoostError as error:
         if "/collective/" not in str(error):
             raise
@@ -92,12 +97,15 @@ def joined(hosts: Hosts, port: int = PORT, join_seconds: int = JOIN_SECONDS) -> 
             f"{hosts.names[0]}:{port} ({_reason(error)}). The log of {hosts.others} says whether it failed before; "
             "in a VPC, let the members of the job's security group reach one another at all TCP ports"
         ) from error
-    finally:
-        # After a failure these complain about hosts that are gone, which is no news then; without them the process
-        # would crash when it ends.
-        for leave in (collective.finalize, *([] if tracker is None else [tracker.free])):
-            with suppress(XGBoostError):
-                leave()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process at once. XGBoost's own leave-taking would wait for hosts that wait for this one in turn; so they
+    see its connections close.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _enter(address: str, port: int, number: int, end: float) -> None:

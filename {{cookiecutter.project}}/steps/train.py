@@ -26,6 +26,7 @@ import json
 import os
 import platform
 import shutil
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -43,7 +44,7 @@ from batches import Batch, build_matrices, part_files, plan_batches, training_by
 from booster_parameters import TrainingError, booster_parameters, class_weights
 from boosting import boost, own_words
 from checkpoint import Checkpoints, fingerprint
-from cluster import HostError, Hosts, joined
+from cluster import HostError, Hosts, joined, leave
 from files import DataError, content_sha256
 from job import read_settings, run_step
 from transform import Transform
@@ -237,7 +238,17 @@ def main(arguments: list[str] | None = None) -> int:
         settings = read_settings(boost.__module__)  # beside this script, which is no module when it runs
         train(settings, read_hyperparameters(rest), channels, options.model_dir, place)
 
-    return run_step(step, expected=(TrainingError, DataError, HostError), message_file=output_dir / "failure")
+    several = len(Hosts.of_job().names) > 1
+    try:
+        code = run_step(step, expected=(TrainingError, DataError, HostError), message_file=output_dir / "failure")
+    except BaseException:
+        if not several:
+            raise
+        traceback.print_exc()
+        code = 1
+    if code and several:
+        leave(code)
+    return code
 
 
 if __name__ == "__main__":
