@@ -9,22 +9,39 @@ BENCH  := $(ENVS)/bench
 # One environment for each container image that local_aws knows.
 IMAGES := $(patsubst local_aws/images/%/requirements.txt,$(ENVS)/images/%,$(wildcard local_aws/images/*/requirements.txt))
 
+# One environment for each Lambda runtime that local_aws knows.
+RUNTIMES := $(patsubst local_aws/runtimes/%/requirements.txt,$(ENVS)/runtimes/%,$(wildcard local_aws/runtimes/*/requirements.txt))
+
+# What the platform's functions carry beside our own code.
+LAMBDA := $(ENVS)/lambda
+
 # make demo KEEP=1; make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1]
 export KEEP BUCKET ROLE REGION YES
 
+# make install-platform ARTIFACT_BUCKETS=my-artifacts [OPTIONS="--alert-email me@example.com"] [YES=1]
+# make uninstall-platform [OPTIONS=--force] [YES=1]
+PLATFORM = $(MAIN)/bin/python -m servicecatalog
+ANSWER   = $(if $(filter 1,$(YES)),--yes)
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo story-aws test test-all lint format bench lock clean
+.PHONY: help install demo story-aws install-platform uninstall-platform test test-all lint format bench lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(MAIN)/.installed $(IMAGES:=/.installed) ## make the environments to run everything (1.7 GB; the only step that needs a network)
+install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed ## make the environments to run everything (1.7 GB; the only step that needs a network)
 
 demo: install ## generate a project and run its pipeline on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo
 
 story-aws: install ## the demo's story against a real AWS account (AWS_ENDPOINT_URL unset; it costs a little money)
 	@$(MAIN)/bin/python -m tests.story.aws
+
+install-platform: install ## install the platform in an AWS account, or bring it up to date (see docs/install.md)
+	@$(PLATFORM) install $(if $(ARTIFACT_BUCKETS),--artifact-buckets '$(ARTIFACT_BUCKETS)') $(ANSWER) $(OPTIONS)
+
+uninstall-platform: install ## remove the platform from an AWS account; its ledger stays
+	@$(PLATFORM) uninstall $(ANSWER) $(OPTIONS)
 
 test: install ## the tests, without the slow ones (.ci/run runs this too)
 	@$(MAIN)/bin/python -m pytest -m "not slow" -n auto --dist loadfile
@@ -45,6 +62,7 @@ lock: ## resolve requirements/*.in again (needs uv)
 	@for name in main lint bench; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/$$name.in -o requirements/$$name.txt; \
 	done
+	@uv pip compile --quiet $(LAMBDA_PLATFORM) --no-header requirements/lambda.in -o requirements/lambda.txt
 
 clean: ## remove the environments and everything generated
 	rm -rf $(ENVS) build .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -75,6 +93,23 @@ $(LINT)/.installed: requirements/lint.txt
 
 $(BENCH)/.installed: requirements/bench.txt
 	$(call make_environment,$(BENCH),$<)
+
+# Packages in a folder, as they lie in the functions' archive: for Lambda's Python and processor, not for this machine's.
+LAMBDA_PLATFORM := --python-version 3.11 --python-platform x86_64-manylinux2014
+
+$(LAMBDA)/.installed: requirements/lambda.txt
+	@echo "Fetching the functions' packages to $(LAMBDA) ..."
+	@rm -rf $(LAMBDA)
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install --quiet --only-binary :all: $(LAMBDA_PLATFORM) --target $(LAMBDA) -r $<; \
+	else \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --no-compile --implementation cp \
+	    --python-version 3.11 --platform manylinux2014_x86_64 --target $(LAMBDA) -r $<; \
+	fi
+	@touch $@
+
+$(ENVS)/runtimes/%/.installed: local_aws/runtimes/%/requirements.txt
+	$(call make_environment,$(ENVS)/runtimes/$*,$<)
 
 $(ENVS)/images/%/.installed: local_aws/images/%/requirements.txt
 	$(call make_environment,$(ENVS)/images/$*,$<)

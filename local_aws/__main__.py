@@ -36,6 +36,12 @@ def main() -> int:
         help="how jobs get /opt/ml: a mount namespace, or rewritten paths (default: what the system allows)",
     )
     start.add_argument(
+        "--clock-speed",
+        type=float,
+        default=1.0,
+        help="how many of AWS's seconds pass in one second here: bakes, schedules, alarm periods (default %(default)g)",
+    )
+    start.add_argument(
         "--idle-minutes",
         type=float,
         default=IDLE_MINUTES,
@@ -60,12 +66,15 @@ def _start(arguments: argparse.Namespace) -> int:
         raise control.StartError(f"--region {arguments.region}: an AWS Region has a name such as us-east-1.")
     if not arguments.idle_minutes >= 0:
         raise control.StartError(f"--idle-minutes {arguments.idle_minutes:g}: give minutes, or 0 for never.")
+    if not 0 < arguments.clock_speed < float("inf"):
+        raise control.StartError(f"--clock-speed {arguments.clock_speed:g}: give a positive number; 1 is real time.")
     server = control.start(
         arguments.port,
         account=arguments.account,
         region=arguments.region,
         state=arguments.state,
         opt_ml=arguments.opt_ml,
+        clock_speed=arguments.clock_speed,
         idle_minutes=arguments.idle_minutes or None,
     )
     print(server.shell_commands)

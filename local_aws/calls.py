@@ -36,10 +36,15 @@ def validation_error(message: str) -> ServiceError:
 
 @dataclass(frozen=True)
 class Call:
-    """Who calls, and where."""
+    """Who calls, and where.
+
+    Args:
+        caller: ARN and id of the calling user or role session; None for the account itself.
+    """
 
     scope: Scope
     access_key: str
+    caller: tuple[str, str] | None = None
 
     def arn(self, resource: str) -> str:
         """The ARN of one of SageMaker's resources, such as "pipeline/churn-dev", in the caller's account and Region."""
@@ -48,7 +53,8 @@ class Call:
     @property
     def user_context(self) -> dict[str, Any]:
         """CreatedBy and LastModifiedBy, as Describe calls answer them outside a Studio domain."""
-        return {"IamIdentity": {"Arn": f"arn:aws:iam::{self.scope.account}:root", "PrincipalId": self.scope.account}}
+        arn, principal = self.caller or (f"arn:aws:iam::{self.scope.account}:root", self.scope.account)
+        return {"IamIdentity": {"Arn": arn, "PrincipalId": principal}}
 
 
 Operation = Callable[[Call, Request], Response]

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from local_aws.control_calls import PREFIX
 from local_aws.environment import MISLEADING_VARIABLES, client_environment
 from local_aws.scratch import scratch_folder
 
@@ -36,6 +39,7 @@ class Server:
 
     pid: int
     port: int
+    runtime_port: int
     account: str
     region: str
     log: str
@@ -46,9 +50,14 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def runtime_endpoint(self) -> str:
+        """Where InvokeEndpoint is answered."""
+        return f"http://127.0.0.1:{self.runtime_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables that point any AWS client at this server."""
-        return client_environment(self.endpoint, self.account, self.region)
+        return client_environment(self.endpoint, self.runtime_endpoint, self.account, self.region)
 
     @property
     def shell_commands(self) -> str:
@@ -68,12 +77,32 @@ class Server:
 
         return boto3.Session().client(
             service,
-            endpoint_url=self.endpoint,
+            endpoint_url=self.runtime_endpoint if service == "sagemaker-runtime" else self.endpoint,
             region_name=region or self.region,
             aws_access_key_id=account or self.account,
             aws_secret_access_key="local",
             config=Config(retries={"max_attempts": 1}, proxies={}),
         )
+
+    def configure(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Change one of the server's switches (local_aws.control_calls); answers its settings as they are then.
+
+        Args:
+            name: "clock" or "events".
+            settings: such as {"advance": 3600} or {"double": 0.5}.
+
+        Raises:
+            ValueError: there is no such switch or setting.
+        """
+        request = urllib.request.Request(  # noqa: S310  # it is this server's address
+            f"{self.endpoint}{PREFIX}{name}", json.dumps(settings).encode(), {"Content-Type": "application/json"}
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ValueError(json.load(error)["error"]) from error
 
 
 def launch(
@@ -84,6 +113,7 @@ def launch(
     log: Path,
     state: Path | None = None,
     opt_ml: str = "auto",
+    clock_speed: float = 1.0,
     idle_minutes: float | None = None,
     with_parent: bool = False,
 ) -> tuple[Server, subprocess.Popen[str]]:
@@ -95,6 +125,7 @@ def launch(
         log: the file for what the server prints.
         state: a folder for what should survive a restart.
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
+        clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
         idle_minutes: stop by itself after so long without a request or a job.
         with_parent: stop when this process ends, however it ends.
 
@@ -102,7 +133,7 @@ def launch(
         StartError: with the reason: the port is taken, the state folder is in use, ...
     """
     command = [sys.executable, "-m", "local_aws.server", f"--port={port}", f"--account={account}", f"--region={region}"]
-    command += [f"--log={log}", f"--opt-ml={opt_ml}"]
+    command += [f"--log={log}", f"--opt-ml={opt_ml}", f"--clock-speed={clock_speed}"]
     command += [f"--state={state.resolve()}"] if state else []
     command += [f"--idle-minutes={idle_minutes}"] if idle_minutes else []
     command += ["--with-parent"] if with_parent else []
@@ -125,7 +156,8 @@ def launch(
         tail = log.read_text()[-2000:] if log.exists() else ""
         raise StartError(answer.get("error") or f"local_aws did not start.\n{line}{tail}".rstrip())
     process.stdout.close()
-    server = Server(process.pid, answer["port"], account, region, str(log), str(state.resolve()) if state else None)
+    ports = answer["port"], answer["runtime_port"]
+    server = Server(process.pid, *ports, account, region, str(log), str(state.resolve()) if state else None)
     return server, process
 
 
@@ -156,6 +188,7 @@ class LocalAWS:
         account, region: of clients that name none.
         state: a folder whose contents survive, to be given again; without it everything is gone at the end.
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
+        clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
 
     Example:
         with LocalAWS() as aws:
@@ -170,9 +203,10 @@ class LocalAWS:
         region: str = DEFAULT_REGION,
         state: Path | None = None,
         opt_ml: str = "auto",
+        clock_speed: float = 1.0,
     ) -> None:
         self._options: dict[str, Any] = {"port": port, "account": account, "region": region, "state": state}
-        self._options["opt_ml"] = opt_ml
+        self._options |= {"opt_ml": opt_ml, "clock_speed": clock_speed}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
@@ -216,6 +250,10 @@ class LocalAWS:
     def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
         """A boto3 client of this server; see `Server.client`."""
         return self.server.client(service, account, region)
+
+    def configure(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Change one of the server's switches; see `Server.configure`."""
+        return self.server.configure(name, settings)
 
 
 def records_folder() -> Path:

@@ -27,7 +27,7 @@ def service_model(service: str) -> ServiceModel:
 @functools.cache
 def python_pattern(pattern: str) -> re.Pattern[str]:
     """A model's pattern (they are Java's) as Python's."""
-    pattern = _CATEGORY.sub(lambda match: _category_ranges(match[1]), pattern)
+    pattern = _CATEGORY.sub(_category, pattern)
     # Classes that name code points above U+FFFF do it by pairs of surrogates.
     pattern = pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
     # "$" with a quantifier, in the patterns of customer metadata: the lengths are checked by min and max.
@@ -36,7 +36,13 @@ def python_pattern(pattern: str) -> re.Pattern[str]:
 
 _CATEGORY = re.compile(r"\\p\{(\w+)\}")
 _LAST_LETTER = 0x32400  # no code point above is assigned to a letter, number, mark, symbol or punctuation
-_ASCII_CLASSES = {"Alnum": "a-zA-Z0-9"}
+_ASCII_CLASSES = {"Alnum": "a-zA-Z0-9", "Print": r"\x20-\x7e"}
+
+
+def _category(match: re.Match[str]) -> str:
+    """A category as a part of a class, or as a class of its own where the pattern has it outside of one."""
+    ranges, before = _category_ranges(match[1]), match.string[: match.start()]
+    return ranges if before.rfind("[") > before.rfind("]") else f"[{ranges}]"
 
 
 def _category_ranges(name: str) -> str:

@@ -1,7 +1,9 @@
-"""The server process: MiniStack's application with our SageMaker service mounted, on one loopback port.
+"""The server process: MiniStack's application with our own services mounted, on one loopback port.
+
+InvokeEndpoint has a port of its own, on which a process of its own answers (local_aws.hosting).
 
 Started by `local_aws.control`, which reads one line from its standard output when it is ready (or has failed):
-{"port": ...} or {"error": "..."}.
+{"port": ..., "runtime_port": ...} or {"error": "..."}.
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ import sqlite3
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 from local_aws import ministack_host
+from local_aws.environment import OWN_USER_AGENT
 from local_aws.scratch import scratch_folder
 from local_aws.store import Scope, Store
+
+NOBODYS_USE = (OWN_USER_AGENT.encode(), b"exec-env/AWS_Lambda_")  # in a request's User-Agent
 
 logger = logging.getLogger("local_aws")
 
@@ -40,9 +46,10 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as cleanup:
             listener = cleanup.enter_context(_listen(arguments.port))
+            runtime_listener = cleanup.enter_context(_listen(0))
             state = _lock_state(arguments.state, cleanup) if arguments.state else None
             scratch = cleanup.enter_context(scratch_folder("scratch"))
-            asyncio.run(_serve(arguments, listener, state, scratch, ready))
+            asyncio.run(_serve(arguments, listener, runtime_listener, state, scratch, ready))
     except CannotStart as error:
         _tell(ready, {"error": str(error)})
         return 1
@@ -57,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--state", type=Path)
     parser.add_argument("--opt-ml", choices=("auto", "namespace", "rewrite"), default="auto")
+    parser.add_argument("--clock-speed", type=float, default=1.0, help="AWS's seconds in one second here")
     parser.add_argument("--idle-minutes", type=float, help="stop after so long without a request or a job")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input is closed")
     return parser.parse_args()
@@ -121,9 +129,14 @@ def _open_store(path: Path | None) -> Store:
 
 
 async def _serve(
-    arguments: argparse.Namespace, listener: socket.socket, state: Path | None, scratch: Path, ready: IO[str]
+    arguments: argparse.Namespace,
+    listener: socket.socket,
+    runtime_listener: socket.socket,
+    state: Path | None,
+    scratch: Path,
+    ready: IO[str],
 ) -> None:
-    port = listener.getsockname()[1]
+    port, runtime_port = listener.getsockname()[1], runtime_listener.getsockname()[1]
     data = state / "s3" if state else scratch / "s3"
     ministack_host.configure(port, arguments.account, arguments.region, data, state / "ministack" if state else None)
 
@@ -131,29 +144,80 @@ async def _serve(
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
+    from local_aws.alarms import Alarms
+    from local_aws.autoscaling.service import AutoScaling
+    from local_aws.clock import Clock
+    from local_aws.control_calls import ControlCalls
+    from local_aws.events import Events
+    from local_aws.functions import Functions
+    from local_aws.hosting import Hosting
     from local_aws.images import Images
+    from local_aws.invocations import AsynchronousInvocations
     from local_aws.loopback import Loopback
-    from local_aws.sagemaker.service import TARGET_PREFIX, SageMaker
+    from local_aws.pricing import Pricing
+    from local_aws.runtimes import Runtimes
+    from local_aws.sagemaker.service import SageMaker
+    from local_aws.schedules import Schedules
 
     store = _open_store(state / "local_aws.sqlite" if state else None)
-    loopback = Loopback(f"http://127.0.0.1:{port}")
+    loopback = Loopback(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{runtime_port}")
+    loop = asyncio.get_running_loop()
+    # Operations run in these threads, and some of them call others through the server itself (a scalable target's
+    # endpoint is described): with the few threads that asyncio has by default they could wait for each other for ever.
+    loop.set_default_executor(ThreadPoolExecutor(64, thread_name_prefix="operation"))
+    clock = Clock(arguments.clock_speed)
+    events = Events(lambda scope, entry: _call_soon(loop, ministack_host.put_event, scope, entry))
     try:
-        sagemaker = SageMaker(store, loopback, Images(), scratch / "jobs", arguments.opt_ml)
+        hosting = Hosting(
+            loopback,
+            Images(),
+            scratch / "hosting",
+            arguments.opt_ml,
+            clock,
+            ministack_host.account_of,
+            runtime_listener,
+        )
+        sagemaker = SageMaker(
+            store,
+            loopback,
+            Images(),
+            scratch / "jobs",
+            arguments.opt_ml,
+            clock=clock,
+            events=events,
+            hosting=hosting,
+        )
     except RuntimeError as error:  # jobs cannot have /opt/ml in the way that was asked for
         raise CannotStart(str(error)) from error
     sagemaker.resume()
-    ministack_host.mount("sagemaker", TARGET_PREFIX, sagemaker.handle)
+    autoscaling = AutoScaling(store, loopback, clock)
+    for service in (sagemaker, autoscaling, Pricing()):
+        ministack_host.mount(service.service, service.target_prefix, service.handle)
+
+    functions = Functions(Runtimes(), scratch / "functions", loopback.environment, ministack_host.role_credentials)
+    asynchronous = AsynchronousInvocations(loopback, clock)
+    ministack_host.run_functions(functions, asynchronous)
+    ministack_host.keep_queue_times(clock, loop)
+    cloudwatch = ministack_host.AlarmsOfMiniStack(loop, clock)
+    alarms = Alarms(cloudwatch, clock, events)
+    cloudwatch.tell_changes(alarms.tell)
+    schedule_source = ministack_host.SchedulesOfMiniStack(loopback, loop)
+    schedule_source.take_over()
+    schedules = Schedules(schedule_source, clock)
 
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     if arguments.with_parent:
         threading.Thread(target=_wait_for_parent, args=(loop, stopping), daemon=True, name="parent").start()
-    activity = _Activity(ministack_host.application(), lambda: _tell(ready, {"port": port}))
+    control_calls = ControlCalls(ministack_host.application())
+    control_calls.add("clock", clock.settings, clock.configure)
+    control_calls.add("events", events.settings, events.configure)
+    control_calls.add("quotas", sagemaker.endpoints.quotas, sagemaker.endpoints.set_quotas)
+    activity = _Activity(control_calls, lambda: _tell(ready, {"port": port, "runtime_port": runtime_port}))
     idle = None
     if arguments.idle_minutes:
-        idle = asyncio.create_task(_stop_when_idle(activity, sagemaker, arguments.idle_minutes * 60, stopping))
+        idle = asyncio.create_task(_stop_when_idle(activity, sagemaker, hosting, arguments.idle_minutes * 60, stopping))
 
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it
@@ -161,19 +225,38 @@ async def _serve(
     config.keep_alive_timeout = 75
     config.accesslog = None
     threading.Thread(target=_warm, args=(loopback, arguments), daemon=True, name="warm-up").start()
+    autoscaling.start()
+    alarms.start()
+    schedules.start()
 
     async def stopped() -> None:
         await stopping.wait()
         # While S3 still answers: what fails afterwards fails because the server goes, and is told so.
+        await asyncio.to_thread(hosting.flush)
         sagemaker.kill()
+        autoscaling.kill()
+        # Before the state is saved: messages that functions were handling are then visible again.
+        asynchronous.stop()
+        await asyncio.to_thread(functions.stop)
 
     try:
         await serve(activity, config, shutdown_trigger=stopped)
     finally:
         if idle is not None:
             idle.cancel()
+        await asyncio.to_thread(autoscaling.stop)
+        await asyncio.to_thread(schedules.stop)
+        await asyncio.to_thread(alarms.stop)
+        await asyncio.to_thread(hosting.stop)
         await asyncio.to_thread(sagemaker.stop)
+        await asyncio.to_thread(events.stop)
         store.close()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:
+    """Let the event loop call the function; once it has ended, nobody is there to be told anything."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)
 
 
 class _Activity:
@@ -185,7 +268,11 @@ class _Activity:
         self.last_request = time.monotonic()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.last_request = time.monotonic()
+        # What the server asks itself, such as to publish metrics, is nobody's use of it; nor is what functions ask, some
+        # of which a schedule invokes each minute.
+        agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
+        if not any(own in agent for own in NOBODYS_USE):
+            self.last_request = time.monotonic()
         if scope["type"] == "lifespan":
             await self._application(scope, receive, self._watch_start(send))
         else:
@@ -200,9 +287,11 @@ class _Activity:
         return watched
 
 
-async def _stop_when_idle(activity: _Activity, sagemaker: Any, seconds: float, stopping: asyncio.Event) -> None:
+async def _stop_when_idle(
+    activity: _Activity, sagemaker: Any, hosting: Any, seconds: float, stopping: asyncio.Event
+) -> None:
     while not stopping.is_set():
-        left = activity.last_request + seconds - time.monotonic()
+        left = max(activity.last_request, hosting.last_request) + seconds - time.monotonic()
         if sagemaker.busy:
             left = max(left, 10.0)
         if left <= 0:

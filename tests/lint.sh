@@ -4,13 +4,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${PYTHON:?}" "${LINT:?}"
 
-echo "ruff, mypy: local_aws and tests"
+echo "ruff, mypy: what is not generated"
 "$LINT/ruff" check .
 "$LINT/ruff" format --check .
 "$LINT/mypy"
 
 echo "ruff: hooks (Jinja stands in their strings only)"
 "$LINT/ruff" check --isolated --line-length 120 --select E,F,W,I hooks/*.py
+
+echo "cfn-lint, parliament: CloudFormation templates and the IAM policies in them"
+"$LINT/cfn-lint" servicecatalog/*.yaml
+for template in servicecatalog/*.yaml; do
+  "$LINT/python" -W ignore::UserWarning -m tests.lint_policies "$template"
+done
 
 echo "CI files against their schemas"
 "$LINT/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml

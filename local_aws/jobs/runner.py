@@ -98,25 +98,12 @@ class Run:
     def run(self) -> Outcome:
         """Do all of it. What goes wrong is the outcome, never an exception."""
         try:
-            return self._run()
-        except JobFailure as failure:
-            if self._killed:  # S3 answers no more: that is not the job's fault, and no news
-                return Outcome("Stopped")
-            return Outcome("Failed", _shortened(str(failure)))
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                return self._unforeseen()
-            return Outcome("Failed", _shortened(disk_full_reason(self._folder)))
-        except Exception:  # noqa: BLE001 (a job must end, whatever happens; the reason is in the log)
-            return self._unforeseen()
+            return outcome_of(self._run, lambda: self._killed, self._folder)
         finally:
             for host in self._hosts:
                 host.close()
             if not os.environ.get("LOCAL_AWS_KEEP_JOBS"):
                 remove_folder(self._folder)
-
-    def _unforeseen(self) -> Outcome:
-        return Outcome("Stopped") if self._killed else internal_failure()
 
     def _run(self) -> Outcome:
         self._make_hosts()
@@ -202,6 +189,29 @@ class Run:
 
     def _message(self, number: int) -> str | None:
         return self._hosts[number].message()
+
+
+def outcome_of(work: Callable[[], Outcome], killed: Callable[[], bool], folder: Path) -> Outcome:
+    """The outcome of a job's work; what goes wrong with it is the outcome, too.
+
+    Args:
+        killed: whether the server is going down: S3 answers no more then, which is not the job's fault, and no news.
+        folder: where it writes.
+    """
+    try:
+        return work()
+    except JobFailure as failure:
+        outcome = Outcome("Failed", _shortened(str(failure)))
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        outcome = Outcome("Failed", _shortened(disk_full_reason(folder))) if full else _unforeseen(killed())
+    except Exception:  # noqa: BLE001 (a job must end, whatever happens; the reason is in the log)
+        outcome = _unforeseen(killed())
+    return Outcome("Stopped") if killed() else outcome
+
+
+def _unforeseen(killed: bool) -> Outcome:
+    return Outcome("Stopped") if killed else internal_failure()
 
 
 def internal_failure() -> Outcome:

@@ -188,10 +188,13 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(Path(entry.path))
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, largest: int | None = None) -> None:
     """Extract an archive; members that lead out of the folder, devices included, are refused, links become copies.
 
     Not tarfile's own "data" filter: Python 3.11 before 3.11.4 (Debian 12's) has none.
+
+    Args:
+        largest: how many bytes all files together may have; the first one that would exceed it is not written.
 
     Raises:
         tarfile.TarError: it is no archive, a damaged or a hostile one.
@@ -199,27 +202,36 @@ def unpack(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(archive) as reading:
+            left = largest
             for member in reading:
-                _extract(reading, member, folder)
-    except (EOFError, zlib.error, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                written = _extract(reading, member, folder, left)
+                left = None if left is None else left - written
+    except (EOFError, zlib.error, FileExistsError, NotADirectoryError, IsADirectoryError, RecursionError) as error:
         raise tarfile.ReadError(str(error)) from error
 
 
-def _extract(reading: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+def _extract(reading: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, left: int | None) -> int:
+    """Extract one member of `left` bytes at most; how many it had."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise tarfile.ReadError(f"member {member.name!r} leads out of the archive")
     target = folder / path
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
-        return
+        return 0
     try:
         stream = reading.extractfile(member)  # of a link: what it leads to inside the archive
     except KeyError as error:
         raise tarfile.ReadError(f"member {member.name!r} is a link to what is not in the archive") from error
     if stream is None:
         raise tarfile.ReadError(f"member {member.name!r} is no file, no folder and no link to a file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with stream, target.open("wb") as writing:
-        shutil.copyfileobj(stream, writing, CHUNK)
+    with stream:
+        size = stream.seek(0, os.SEEK_END)
+        if left is not None and size > left:
+            raise tarfile.ReadError(f"with member {member.name!r} it holds more bytes than are allowed")
+        stream.seek(0)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as writing:
+            shutil.copyfileobj(stream, writing, CHUNK)
     target.chmod(0o755 if member.mode & 0o100 else 0o644)
+    return size

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
+from local_aws.events import Events, event_time
 from local_aws.loopback import Loopback
 from local_aws.sagemaker.cache import KEY_ATTRIBUTES, cache_key
 from local_aws.sagemaker.client_tokens import ClientTokens
@@ -25,6 +26,7 @@ from local_aws.sagemaker.tuning import Tuning
 from local_aws.store import Document, Scope, Store
 
 EXECUTING, STOPPING, STOPPED, FAILED, STARTING = "Executing", "Stopping", "Stopped", "Failed", "Starting"
+ENDED = (SUCCEEDED, FAILED, STOPPED)
 STEP_FAILURE = "Step failure: One or multiple steps failed."
 LONGEST_REASON = 1024  # characters of a step's FailureReason
 LONGEST_MESSAGE = 3072  # of a Fail step's ErrorMessage, and of an execution's FailureReason
@@ -89,8 +91,11 @@ class Executions:
     typed value) and Steps (name to the members of ListPipelineExecutionSteps, in the order of their start).
     """
 
-    def __init__(self, store: Store, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry) -> None:
+    def __init__(
+        self, store: Store, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry, events: Events
+    ) -> None:
         self._store = store
+        self._events = events
         self._executions = store.table("pipeline-executions")
         self._versions = store.table("pipeline-versions")
         self._cached = store.table("pipeline-step-cache")
@@ -175,7 +180,9 @@ class Executions:
             values = ExecutionValues(call, definition, execution, self._actions)
             execution["PipelineExperimentConfig"] = evaluate(definition.experiment, values)
         self._executions.put(call.scope, arn, execution)
-        self._begin(Run(call, definition, execution))
+        run = Run(call, definition, execution)
+        self._tell_execution(run, None)
+        self._begin(run)
         return arn
 
     def of_pipeline(self, scope: Scope, pipeline_name: str) -> list[Document]:
@@ -426,14 +433,55 @@ class Executions:
     def _change_step(self, run: Run, name: str, **changes: Any) -> None:
         with self._store.lock:
             if not self._closing.is_set():
-                run.document["Steps"][name].update(changes)
+                step = run.document["Steps"][name]
+                before = step.get("StepStatus")
+                step.update(changes)
                 self._change(run)
+                if step["StepStatus"] != before:
+                    self._tell_step(run, step, before)
 
     def _change(self, run: Run, **changes: Any) -> None:
         with self._store.lock:
             if not self._closing.is_set():
+                before = run.document["PipelineExecutionStatus"]
                 run.document.update(changes, LastModifiedTime=time.time())
                 self._executions.put(run.call.scope, run.arn, run.document)
+                if run.document["PipelineExecutionStatus"] != before:
+                    self._tell_execution(run, before)
+
+    # Events: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+
+    def _tell_execution(self, run: Run, before: str | None) -> None:
+        execution = run.document
+        status = execution["PipelineExecutionStatus"]
+        detail = {
+            "pipelineExecutionDisplayName": execution.get("PipelineExecutionDisplayName"),
+            "pipelineExecutionDescription": execution.get("PipelineExecutionDescription"),
+            "currentPipelineExecutionStatus": status,
+            "previousPipelineExecutionStatus": before,
+            "executionStartTime": event_time(execution["CreationTime"]),
+            "executionEndTime": event_time(execution["LastModifiedTime"]) if status in ENDED else None,
+        }
+        self._tell(run, "SageMaker Model Building Pipeline Execution Status Change", detail)
+
+    def _tell_step(self, run: Run, step: Document, before: str | None) -> None:
+        detail = {
+            "stepName": step["StepName"],
+            "stepType": run.definition.steps[step["StepName"]].type,
+            "currentStepStatus": step["StepStatus"],
+            "previousStepStatus": before,
+            "stepStartTime": event_time(step["StartTime"]),
+            "stepEndTime": event_time(step["EndTime"]) if "EndTime" in step else None,
+            "metadata": lower_camel_case(step.get("Metadata", {})),
+            "cacheHitResult": lower_camel_case(step["CacheHitResult"]) if "CacheHitResult" in step else None,
+            "failureReason": step.get("FailureReason"),
+        }
+        self._tell(run, "SageMaker Model Building Pipeline Execution Step Status Change", detail)
+
+    def _tell(self, run: Run, detail_type: str, detail: dict[str, Any]) -> None:
+        arns = {"pipelineArn": run.document["PipelineArn"], "pipelineExecutionArn": run.arn}
+        known = {name: value for name, value in detail.items() if value is not None}
+        self._events.emit(run.call.scope, detail_type, list(arns.values()), known | arns)
 
 
 def _job_of(step: Document) -> str | None:
@@ -442,6 +490,13 @@ def _job_of(step: Document) -> str | None:
         if job := step.get("Metadata", {}).get(f"{kind}Job"):
             return job["Arn"].rpartition("/")[2]
     return None
+
+
+def lower_camel_case(value: Any) -> Any:
+    """JSON with its names as the events of pipelines have them: ProcessingJob becomes processingJob."""
+    if isinstance(value, dict):
+        return {name[:1].lower() + name[1:]: lower_camel_case(item) for name, item in value.items()}
+    return value
 
 
 def _age(record: Document) -> float:

@@ -1,4 +1,4 @@
-"""Processing and training jobs: created, really run, described, listed, stopped."""
+"""Jobs: created, really run, described, listed, stopped. Processing and training jobs, and what all kinds share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
+from local_aws.events import Events
 from local_aws.images import Image, Images
 from local_aws.jobs.host import nothing_found
 from local_aws.jobs.log import JobLog, Metrics
@@ -49,9 +50,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Kind:
-    """What differs between the two kinds of job."""
+    """What differs between the kinds of job."""
 
-    name: str  # "Processing" or "Training"
+    name: str  # "Processing", "Training" or "Transform"
     noun: str
     log_group: str
 
@@ -62,7 +63,29 @@ class Kind:
 
 PROCESSING = Kind("Processing", "processing-job", "/aws/sagemaker/ProcessingJobs")
 TRAINING = Kind("Training", "training-job", "/aws/sagemaker/TrainingJobs")
-KINDS = {kind.name: kind for kind in (PROCESSING, TRAINING)}
+TRANSFORM = Kind("Transform", "transform-job", "/aws/sagemaker/TransformJobs")
+KINDS = {kind.name: kind for kind in (PROCESSING, TRAINING, TRANSFORM)}
+
+
+class Runnable(Protocol):
+    """A job's work (jobs.runner.Run)."""
+
+    def run(self) -> Outcome: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Prepared(NamedTuple):
+    """A job about to run, and its logs; the outcome names the one that is told why it failed."""
+
+    run: Runnable
+    logs: list[JobLog]
+
+
+# Prepares a job's work, given its description and who is to be told of its phases.
+Prepare = Callable[[Document, Callable[[str], None]], Prepared]
 
 
 @dataclass
@@ -70,13 +93,13 @@ class _Active:
     """A job under way."""
 
     ended: threading.Event = field(default_factory=threading.Event)
-    run: Run | None = None
+    run: Runnable | None = None
     thread: threading.Thread | None = None
     stop_wanted: bool = False
 
 
 class Jobs:
-    """Both kinds of job.
+    """All kinds of job.
 
     Args:
         store: where they are kept.
@@ -85,13 +108,24 @@ class Jobs:
         images: the environments they run in.
         work: a folder for the jobs' own folders.
         opt_ml: how they get /opt/ml: "auto", "namespace" or "rewrite".
+        events: where changes of their status are told.
 
     Raises:
         RuntimeError: `opt_ml` is "namespace" and the system does not allow one.
     """
 
-    def __init__(self, store: Store, tags: Tags, loopback: Loopback, images: Images, work: Path, opt_ml: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tags: Tags,
+        loopback: Loopback,
+        images: Images,
+        work: Path,
+        opt_ml: str,
+        events: Events,
+    ) -> None:
         self._store, self._tags, self._loopback, self._images = store, tags, loopback, images
+        self._events = events
         self._work, self._opt_ml_setting = work.absolute(), opt_ml
         self._tables: dict[Kind, Table] = {kind: store.table(kind.noun) for kind in KINDS.values()}
         self._active: dict[tuple[Scope, Kind, str], _Active] = {}
@@ -101,7 +135,7 @@ class Jobs:
         tags.know(self._knows)
         if opt_ml == "namespace":
             choose(opt_ml)  # fails now, not with the first job
-        if opt_ml != "namespace" and re.search(r"[^\w/.+@-]", str(self._work)) and not self._opt_ml.namespace:
+        if opt_ml != "namespace" and re.search(r"[^\w/.+@-]", str(self._work)) and not self.opt_ml.namespace:
             raise RuntimeError(
                 f"The jobs' folder {self._work} has characters that a shell script would misread once it is written"
                 " in the place of /opt/ml. Set TMPDIR to a folder of letters, digits and -_.+@ only."
@@ -134,9 +168,11 @@ class Jobs:
         arn = call.arn(f"{PROCESSING.noun}/{name.lower()}")
         described = {key: value for key, value in request.items() if key != "Tags"}
         described.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_SECONDS})
-        document = described | self._new_document(PROCESSING, arn)
+        document = described | self.new_document(PROCESSING, arn)
         plans = processing_plans(described, arn)
-        self._start(call, PROCESSING, name, document, request, plans, image, Metrics())
+        metrics = Metrics()
+        prepare = self._prepare(call.scope, PROCESSING, plans, image, metrics)
+        self.start(call, PROCESSING, name, document, request, prepare, metrics)
         return {"ProcessingJobArn": arn}
 
     def check_training_job(self, call: Call, request: Request) -> tuple[Image, dict[str, list[S3Object]]]:
@@ -174,7 +210,7 @@ class Jobs:
         image, objects = self.check_training_job(call, request)
         name = request["TrainingJobName"]
         arn = call.arn(f"{TRAINING.noun}/{name.lower()}")
-        document = _described_training_job(request) | self._new_document(TRAINING, arn)
+        document = _described_training_job(request) | self.new_document(TRAINING, arn)
         document["ModelArtifacts"] = {"S3ModelArtifacts": str(output_location(request) / "model.tar.gz")}
         if tuning_job_arn is not None:
             document["TuningJobArn"] = tuning_job_arn
@@ -182,10 +218,12 @@ class Jobs:
         plans = training_plans(request, arn, call.scope.region, objects)
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
         metrics = Metrics({item["Name"]: re.compile(item["Regex"]) for item in definitions})
-        self._start(call, TRAINING, name, document, request, plans, image, metrics)
+        prepare = self._prepare(call.scope, TRAINING, plans, image, metrics)
+        self.start(call, TRAINING, name, document, request, prepare, metrics)
         return {"TrainingJobArn": arn}
 
-    def _new_document(self, kind: Kind, arn: str) -> Document:
+    def new_document(self, kind: Kind, arn: str) -> Document:
+        """The members that every job begins with."""
         now = _now()
         return {
             kind.member("JobArn"): arn,
@@ -194,17 +232,21 @@ class Jobs:
             "LastModifiedTime": now,
         }
 
-    def _start(
+    def start(
         self,
         call: Call,
         kind: Kind,
         name: str,
         document: Document,
         request: Request,
-        plans: list[Plan],
-        image: Image,
+        prepare: Prepare,
         metrics: Metrics,
     ) -> None:
+        """Keep a job's document and run it in a thread.
+
+        Raises:
+            ServiceError: ResourceInUse when the name is taken; ValidationException for bad tags.
+        """
         scope, key, table = call.scope, name.lower(), self._tables[kind]
         arn = document[kind.member("JobArn")]
         active = _Active()
@@ -226,32 +268,40 @@ class Jobs:
                 table.delete(scope, key)
                 del self._active[scope, kind, key]
             raise
-        arguments = (scope, kind, key, active, plans, image, metrics)
+        self._tell(scope, kind, document)
+        arguments = (scope, kind, key, active, prepare, metrics)
         active.thread = threading.Thread(target=self._run, args=arguments, name=f"{kind.noun} {name}", daemon=True)
         active.thread.start()
 
     # Run
 
-    def _run(
-        self, scope: Scope, kind: Kind, key: str, active: _Active, plans: list[Plan], image: Image, metrics: Metrics
-    ) -> None:
-        """In a thread of its own: from InProgress to its end."""
-        document = self._get(scope, kind, key)
-        client, name, created = self._loopback.client("logs", scope), kind.member("JobName"), document["CreationTime"]
-        streams = [f"{document[name]}/{plan.host}-{int(created)}" for plan in plans]
-        logs = [JobLog(client, kind.log_group, stream, metrics) for stream in streams]
-        try:
+    def _prepare(self, scope: Scope, kind: Kind, plans: list[Plan], image: Image, metrics: Metrics) -> Prepare:
+        """How a processing or training job is prepared."""
+
+        def prepare(document: Document, on_phase: Callable[[str], None]) -> Prepared:
+            client, name = self._loopback.client("logs", scope), document[kind.member("JobName")]
+            streams = [f"{name}/{plan.host}-{int(document['CreationTime'])}" for plan in plans]
+            logs = [JobLog(client, kind.log_group, stream, metrics) for stream in streams]
             run = Run(
                 plans,
                 image,
-                self._opt_ml,
+                self.opt_ml,
                 self._work,
                 self._loopback.client("s3", scope),
                 self._transfers,
                 logs,
                 self._loopback.environment(scope),
-                on_phase=lambda phase: self._on_phase(scope, kind, key, phase),
+                on_phase=on_phase,
             )
+            return Prepared(run, logs)
+
+        return prepare
+
+    def _run(self, scope: Scope, kind: Kind, key: str, active: _Active, prepare: Prepare, metrics: Metrics) -> None:
+        """In a thread of its own: from InProgress to its end."""
+        logs: list[JobLog] = []
+        try:
+            run, logs = prepare(self.get(scope, kind, key), lambda phase: self._on_phase(scope, kind, key, phase))
             with self._store.lock:
                 active.run = run
                 if self._stopped:
@@ -262,7 +312,7 @@ class Jobs:
         except Exception:  # noqa: BLE001 (whoever waits for the job must hear of its end)
             outcome = internal_failure()
         try:
-            if outcome.status == "Failed":
+            if outcome.status == "Failed" and logs:
                 logs[outcome.host].line(f"[local_aws] {outcome.reason}")
             for log in logs:
                 log.close(deliver=not self._stopped)
@@ -286,7 +336,7 @@ class Jobs:
         return found
 
     @property
-    def _opt_ml(self) -> OptMl:
+    def opt_ml(self) -> OptMl:
         """The way to /opt/ml on this machine, found out once."""
         with self._opt_ml_lock:
             return self._opt_ml_found
@@ -305,18 +355,37 @@ class Jobs:
     def _change(self, scope: Scope, kind: Kind, key: str, change: Callable[[Document], Document]) -> None:
         """Put a changed copy in the document's place: whoever reads the old one reads it whole."""
         with self._store.lock:
-            document = change(self._get(scope, kind, key))
-            self._tables[kind].put(scope, key, document | {"LastModifiedTime": _now()})
+            before = self.get(scope, kind, key)
+            document = change(before) | {"LastModifiedTime": _now()}
+            self._tables[kind].put(scope, key, document)
+            names = (kind.member("JobStatus"), "SecondaryStatus")
+            if any(document.get(name) != before.get(name) for name in names):
+                self._tell(scope, kind, document)
+
+    def _tell(self, scope: Scope, kind: Kind, document: Document) -> None:
+        """Send the event of a state change: what Describe answers, times in milliseconds, tags as a map.
+
+        The EventBridge event reference's samples differ in the form of times; milliseconds are what was captured
+        (docs/unverified.md).
+        """
+        arn = document[kind.member("JobArn")]
+        detail = _in_milliseconds(document) | {"Tags": self._tags.of(scope, arn)}
+        self._events.emit(scope, f"SageMaker {kind.name} Job State Change", [arn], detail)
 
     # Describe, list, stop
 
     def describe_processing_job(self, call: Call, request: Request) -> Response:
-        return self._get(call.scope, PROCESSING, request["ProcessingJobName"].lower())
+        return self.get(call.scope, PROCESSING, request["ProcessingJobName"].lower())
 
     def describe_training_job(self, call: Call, request: Request) -> Response:
-        return self._get(call.scope, TRAINING, request["TrainingJobName"].lower())
+        return self.get(call.scope, TRAINING, request["TrainingJobName"].lower())
 
-    def _get(self, scope: Scope, kind: Kind, key: str) -> Document:
+    def get(self, scope: Scope, kind: Kind, key: str) -> Document:
+        """What a job's Describe call answers; `key` is its name in lower case.
+
+        Raises:
+            ServiceError: ValidationException when there is none.
+        """
         document = self._tables[kind].get(scope, key)
         if document is None:
             # DescribeTrainingJob of AWS answers so too, although its model names ResourceNotFound.
@@ -324,17 +393,17 @@ class Jobs:
         return document
 
     def list_processing_jobs(self, call: Call, request: Request) -> Response:
-        found, more = self._page(call.scope, PROCESSING, request)
+        found, more = self.page(call.scope, PROCESSING, request)
         return {"ProcessingJobSummaries": found, **more}
 
     def list_training_jobs(self, call: Call, request: Request) -> Response:
         for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
             if name in request:
                 raise validation_error(f"{name} is not supported by local_aws, which has none of these.")
-        found, more = self._page(call.scope, TRAINING, request)
+        found, more = self.page(call.scope, TRAINING, request)
         return {"TrainingJobSummaries": found, **more}
 
-    def _page(self, scope: Scope, kind: Kind, request: Request) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    def page(self, scope: Scope, kind: Kind, request: Request) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """What matches the filters, in the order asked for (default: by CreationTime, Ascending, as documented)."""
         name, status = kind.member("JobName"), kind.member("JobStatus")
         found = [
@@ -358,12 +427,12 @@ class Jobs:
         return [_summary(kind, document) for document in found], more
 
     def stop_processing_job(self, call: Call, request: Request) -> Response:
-        return self._stop(call, PROCESSING, request["ProcessingJobName"])
+        return self.stop(call, PROCESSING, request["ProcessingJobName"])
 
     def stop_training_job(self, call: Call, request: Request) -> Response:
-        return self._stop(call, TRAINING, request["TrainingJobName"])
+        return self.stop(call, TRAINING, request["TrainingJobName"])
 
-    def _stop(self, call: Call, kind: Kind, name: str) -> Response:
+    def stop(self, call: Call, kind: Kind, name: str) -> Response:
         """Ask a job to end; it is Stopping, and Stopped when its program has gone.
 
         Raises:
@@ -372,7 +441,7 @@ class Jobs:
         scope, key = call.scope, name.lower()
         member = kind.member("JobStatus")
         with self._store.lock:
-            status = self._get(scope, kind, key)[member]
+            status = self.get(scope, kind, key)[member]
             if status in ENDED:
                 raise validation_error(
                     f"The request was rejected because the {kind.name.lower()} job is in status {status}."
@@ -391,7 +460,7 @@ class Jobs:
         """Wait until a job has ended.
 
         Args:
-            kind: "Processing" or "Training".
+            kind: "Processing", "Training" or "Transform".
             timeout: seconds, or None to wait for ever.
 
         Returns:
@@ -401,7 +470,7 @@ class Jobs:
             ServiceError: ValidationException when there is no such job.
         """
         with self._store.lock:
-            self._get(scope, KINDS[kind], name.lower())
+            self.get(scope, KINDS[kind], name.lower())
             active = self._active.get((scope, KINDS[kind], name.lower()))
         return active is None or active.ended.wait(timeout)
 
@@ -443,6 +512,16 @@ class Jobs:
 
 def _now() -> float:
     return round(time.time(), 3)
+
+
+def _in_milliseconds(value: Any) -> Any:
+    """A description as events have it, whose times are milliseconds."""
+    if isinstance(value, dict):
+        return {
+            key: round(item * 1000) if key.endswith("Time") and isinstance(item, float) else _in_milliseconds(item)
+            for key, item in value.items()
+        }
+    return [_in_milliseconds(item) for item in value] if isinstance(value, list) else value
 
 
 def _found(listing: Future[list[S3Object]], channel: dict[str, Any]) -> list[S3Object]:
@@ -502,6 +581,7 @@ def _ended(kind: Kind, document: Document, outcome: Outcome, metrics: Metrics) -
         if outcome.out_of_time:  # there is no SecondaryStatus to say it
             seconds = document["StoppingCondition"]["MaxRuntimeInSeconds"]
             changed["FailureReason"] = f"The job ran longer than its MaxRuntimeInSeconds ({seconds}). Raise it."
+    if kind is not TRAINING:
         return changed
     if metrics.last:
         changed["FinalMetricDataList"] = list(metrics.last.values())
@@ -514,6 +594,6 @@ def _ended(kind: Kind, document: Document, outcome: Outcome, metrics: Metrics) -
 def _summary(kind: Kind, document: Document) -> dict[str, Any]:
     names = [kind.member(suffix) for suffix in ("JobName", "JobArn", "EndTime", "JobStatus")]
     names += ["CreationTime", "LastModifiedTime", "SecondaryStatus"]
-    if kind is PROCESSING:
+    if kind is not TRAINING:
         names += ["FailureReason", "ExitMessage"]
     return {name: document[name] for name in names if name in document}

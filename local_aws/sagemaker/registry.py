@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
+from local_aws.events import Events, event_time
 from local_aws.request_checks import service_model
 from local_aws.sagemaker.client_tokens import ClientTokens
 from local_aws.sagemaker.model_card import check_model_card
@@ -62,6 +63,36 @@ _GROUP_SUMMARY = (
     "CreationTime",
     "ModelPackageGroupStatus",
 )
+# The event's detail has neither tags, CustomerMetadataProperties, ApprovalDescription nor who approved: AWS's sample
+# (https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html) has none of them.
+_EVENT_DETAIL = (
+    "ModelPackageName",
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "ModelPackageDescription",
+    "InferenceSpecification",
+    "ModelPackageStatus",
+    "ModelPackageStatusDetails",
+    "CertifyForMarketplace",
+    "ModelApprovalStatus",
+    "MetadataProperties",
+    "ModelMetrics",
+    "ModelLifeCycle",
+)
+# What UpdateModelPackage can change, by its names in UpdatedModelPackageFields.
+_EVENT_FIELDS = {
+    "ModelApprovalStatus": "ModelApprovalStatus",
+    "ApprovalDescription": "ApprovalDescription",
+    "SourceUri": "sourceUri",
+    "CustomerMetadataProperties": "CustomerMetadataProperties",
+    "CustomerMetadataPropertiesToRemove": "CustomerMetadataProperties",
+    "InferenceSpecification": "InferenceSpecification",
+    "AdditionalInferenceSpecificationsToAdd": "AdditionalInferenceSpecifications",
+    "ModelLifeCycle": "ModelLifeCycle",
+    "ModelPackageRegistrationType": "ModelPackageRegistrationType",
+    "ModelCard": "ModelCard",
+}
 _ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:(?P<region>[^:]*):(?P<account>[^:]*):(?P<kind>[^/]*)/(?P<key>\S+)")
 
 
@@ -72,12 +103,14 @@ class Registry:
     key is "<group>/<version>", or its name when it has no group.
     """
 
-    def __init__(self, store: Store, tags: Tags) -> None:
+    def __init__(self, store: Store, tags: Tags, events: Events) -> None:
         self._lock = store.lock
+        self._events = events
         self._tokens = ClientTokens(store)
         self._tags = tags
         self._groups = store.table("model_package_groups")
         self._packages = store.table("model_packages")
+        self._models = store.table("models")  # of local_aws.sagemaker.models
         # Keys by group (None: those without a group), oldest first: what makes a group's list and its deletion cheap.
         self._keys: dict[tuple[Scope, str | None], dict[str, None]] = {}
         for scope, key, package in self._packages.items():
@@ -194,6 +227,7 @@ class Registry:
         }
         self._packages.put(call.scope, key, package)
         self._keys.setdefault((call.scope, package.get("ModelPackageGroupName")), {})[key] = None
+        self._tell(call.scope, package)
         return {"ModelPackageArn": arn}
 
     def describe_model_package(self, call: Call, request: Request) -> Response:
@@ -250,6 +284,7 @@ class Registry:
         key, package = self._version(call, request["ModelPackageArn"])
         updated = _updated(package, request) | {"LastModifiedTime": _now(), "LastModifiedBy": call.user_context}
         self._packages.put(call.scope, key, updated)
+        self._tell(call.scope, updated, [event_name for name, event_name in _EVENT_FIELDS.items() if name in request])
         return {"ModelPackageArn": updated["ModelPackageArn"]}
 
     def delete_model_package(self, call: Call, request: Request) -> Response:
@@ -258,7 +293,19 @@ class Registry:
             self._packages.delete(call.scope, key)
             del self._keys[call.scope, package.get("ModelPackageGroupName")][key]
             self._tags.forget(call.scope, package["ModelPackageArn"])
+        self._tell(call.scope, package | {"ModelPackageStatus": "Deleting"})
         return {}
+
+    def _tell(self, scope: Scope, package: Document, updated: list[str] | None = None) -> None:
+        """Send the event of a package that was created, updated (then with the names of the fields) or deleted."""
+        times = {"CreationTime": package["CreationTime"]}
+        times["LastModifiedTime"] = package.get("LastModifiedTime", package["CreationTime"])
+        detail = (
+            _given(package, *_EVENT_DETAIL)
+            | {name: event_time(seconds) for name, seconds in times.items()}
+            | ({} if updated is None else {"UpdatedModelPackageFields": updated})
+        )
+        self._events.emit(scope, "SageMaker Model Package State Change", [package["ModelPackageArn"]], detail)
 
     def _is_ours(self, scope: Scope, arn: str) -> bool:
         parts = _ARN.fullmatch(arn)
@@ -296,7 +343,13 @@ class Registry:
         if parts is None or parts["kind"] not in ("model-package", "model"):
             return {}
         if parts["kind"] == "model":
-            raise validation_error(f"Model {source} does not exist.")
+            model = self._models.get(Scope(parts["account"], parts["region"]), parts["key"].lower())
+            if model is None or call.scope != Scope(parts["account"], parts["region"]):
+                raise validation_error(f"Model {source} does not exist.")
+            raise validation_error(
+                "local_aws does not register a model by its ARN. Give InferenceSpecification with the container of"
+                f" {source} instead of SourceUri."
+            )
         return _given(self._package(call, source)[1], "InferenceSpecification")
 
     def _listed(self, call: Call, request: Request) -> Iterable[Document]:

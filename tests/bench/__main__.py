@@ -11,6 +11,8 @@ import platform
 import sys
 from collections.abc import Callable
 
+from tests.bench.approval import approval
+from tests.bench.endpoint import endpoint
 from tests.bench.execution import execution
 from tests.bench.figures import Figure
 from tests.bench.overhead import overhead
@@ -27,6 +29,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "preprocess": preprocess,
     "execution": execution,
     "serving": serving,
+    "endpoint": endpoint,
+    "approval": approval,
     "report": report,
 }
 

@@ -14,7 +14,7 @@ class Figure:
     Attributes:
         what: what was measured.
         samples: every measurement, in `unit`.
-        unit: "s", "ms", "MB", "MiB", "rows/s" or "x" (a ratio).
+        unit: "s", "ms", "MB", "MiB", "rows/s", "requests/s" or "x" (a ratio).
         at_most, at_least: the bound that the median must keep; neither where the figure is only for comparison.
     """
 

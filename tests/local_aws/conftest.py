@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import tests.steps.conftest  # noqa: F401 (the modules that archives have in them can then be imported)
 from local_aws import LocalAWS
 from tests.local_aws.job_requests import Workshop
 

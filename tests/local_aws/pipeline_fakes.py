@@ -14,6 +14,7 @@ from typing import Any, cast
 from botocore.exceptions import ClientError
 
 from local_aws.calls import Call, ServiceError
+from local_aws.events import Events
 from local_aws.request_checks import check_request, service_model
 from local_aws.sagemaker.executions import Executions
 from local_aws.sagemaker.pipelines import Pipelines
@@ -160,9 +161,11 @@ class Service:
         self.loopback = FakeLoopback()
         self.jobs = FakeJobs()
         self.tags = Tags(self.store)
-        self.registry = Registry(self.store, self.tags)
+        self.events: list[dict[str, Any]] = []
+        events = Events(lambda _scope, event: self.events.append(event))
+        self.registry = Registry(self.store, self.tags, events)
         jobs = cast(Any, self.jobs)
-        self.executions = Executions(self.store, cast(Any, self.loopback), jobs, jobs, self.registry)
+        self.executions = Executions(self.store, cast(Any, self.loopback), jobs, jobs, self.registry, events)
         self.pipelines = Pipelines(self.store, self.tags, cast(Any, self.loopback), self.executions)
         parts = (self.tags, self.registry, self.executions, self.pipelines)
         self.operations = {name: do for part in parts for name, do in part.operations().items()}

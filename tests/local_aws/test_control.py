@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import BotoCoreError, EndpointConnectionError
 
 from local_aws import LocalAWS, control
 from local_aws.scratch import scratch_folder
@@ -163,7 +164,8 @@ def test_the_server_listens_on_loopback_only(aws):
     listening = subprocess.run(["ss", "-ltnp"], capture_output=True, text=True, check=True).stdout
     addresses = [line.split()[3] for line in listening.splitlines() if f"pid={aws.server.pid}," in line]
 
-    assert addresses == [f"127.0.0.1:{aws.server.port}"]
+    ports = (aws.server.port, aws.server.runtime_port)
+    assert sorted(addresses) == sorted(f"127.0.0.1:{port}" for port in ports)
 
 
 def test_the_server_ends_when_the_process_that_opened_it_is_killed(tmp_path):
@@ -194,6 +196,21 @@ def test_a_server_stops_by_itself_when_nobody_calls_it(tmp_path):
     assert process.wait(20) == 0
     assert "Stopping: no request" in (tmp_path / "log").read_text()
     assert server.pid == process.pid
+
+
+def test_a_server_stops_by_itself_although_its_functions_call_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_EXECUTION_ENV", "AWS_Lambda_python3.11")  # as in a function, whose clients say so
+    server, process = control.launch(0, log=tmp_path / "log", idle_minutes=0.5 / 60)
+    client = server.client("sts")
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(BotoCoreError):
+            client.get_caller_identity()
+        time.sleep(0.1)
+    process.kill()
+
+    assert process.wait() == 0, "the server was kept by what its functions call"
+    assert "Stopping: no request" in (tmp_path / "log").read_text()
 
 
 def test_without_a_state_folder_nothing_is_left_behind(tmp_path, monkeypatch):

@@ -20,21 +20,93 @@ from local_aws import LocalAWS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
+# Each private name with its type, or a function's parameters: they are given, or the function is replaced by ours.
 NAMES = {
-    "ministack.app.app": "function",
+    "ministack.app.app": "(scope, receive, send)",
     "ministack.app.SERVICE_HANDLERS": "dict",
     "ministack.core.router.SERVICE_PATTERNS": "dict",
-    "ministack.core.responses.get_account_id": "function",
-    "ministack.core.responses.get_region": "function",
+    "ministack.core.responses.get_account_id": "()",
+    "ministack.core.responses.get_region": "()",
+    "ministack.core.responses.set_request_account_id": "(access_key_id)",
+    "ministack.core.responses.request_scope": "(account_id, region)",
+    "ministack.core.responses.error_response_json": "(code, message, status, extra, message_key, content_type)",
+    "ministack.core.iam_evaluator.resolve_caller_identity": "(access_key_id)",
+    "ministack.services.sts.register_session": "(access_key, session)",
+    "ministack.services.eventbridge._put_events": "(data, allow_aws_source)",
+    "ministack.services.eventbridge._dispatch_to_lambda": "(arn, payload)",
+    "ministack.services.eventbridge._rules": "AccountRegionScopedDict",
+    "ministack.services.eventbridge._targets": "AccountRegionScopedDict",
+    "ministack.services.eventbridge._invoke_target": "(target, event, rule, view)",
+    "ministack.services.eventbridge._parse_cron_fields": "(expr)",
+    "ministack.services.eventbridge._cron_next_fire": "(fields, after_dt)",
+    "ministack.services.eventbridge.start_scheduler": "()",
+    "ministack.services.lambda_svc._emit_lambda_metrics": "(function_name, duration_ms, error, throttle)",
+    "ministack.services.lambda_svc._emit_lambda_logs": "(func, request_id, log_text, error, duration_ms, log_source)",
+    "ministack.services.lambda_svc._execute_function_dispatch": "(func, config, event, request_id, started)",
+    "ministack.services.lambda_svc._execute_function_with_config_scope": "(func, event)",
+    "ministack.services.lambda_svc._get_func_record_for_ref": "(function_ref)",
+    "ministack.services.lambda_svc._execution_record_for_config": "(func, config)",
+    "ministack.services.lambda_svc.invoke_async_with_retry": "(func, event)",
+    "ministack.services.lambda_svc.invalidate_worker": "(func_name, qualifier, account, region)",
+    "ministack.services.lambda_svc._create_function": "(data)",
+    "ministack.services.lambda_svc._update_config": "(name, data)",
+    "ministack.services.lambda_svc._run_sqs_batch": "(esm, func_rec, event, batch, queue_url, queue_name)",
+    "ministack.services.lambda_svc._esm_wake": "Event",
+    "ministack.services.lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS": "float",
+    "ministack.services.lambda_svc._ESM_BACKOFF_SECONDS": "float",
+    "ministack.services.sns._deliver_to_lambda": (
+        "(endpoint, envelope, topic_arn, sub_arn, msg_id, raw_message, message_attributes)"
+    ),
+    "ministack.services.sns.publish_internal": (
+        "(topic_arn, message, subject, message_structure, message_attributes, message_group_id, "
+        "message_deduplication_id)"
+    ),
+    "ministack.services.sqs._collect_msgs": "(q, max_n, vis_timeout)",
+    "ministack.services.sqs._act_send_message": "(data, qurl)",
+    "ministack.services.sqs._act_change_visibility": "(data, qurl)",
+    "ministack.services.sqs._act_change_visibility_batch": "(data, qurl)",
+    "ministack.services.sqs._get_q": "(url, action)",
+    "ministack.services.sqs._receive_messages_for_esm": "(queue_url, max_number)",
+    "ministack.services.sqs._delete_messages_for_esm": "(queue_url, receipt_handles)",
+    "ministack.services.sqs._HANDLERS": "dict",
+    "ministack.services.sqs._queues": "AccountRegionScopedDict",
+    "ministack.services.sqs._queue_by_arn": "(arn)",
+    "ministack.services.sns._topic_by_arn_any_scope": "(topic_arn)",
+    "ministack.services.cloudwatch.record_metric": "(namespace, metric_name, value, unit, dimensions)",
+    "ministack.services.cloudwatch._alarms": "AccountRegionScopedDict",
+    "ministack.services.cloudwatch._metrics": "AccountRegionScopedDict",
+    "ministack.services.cloudwatch._dims_key": "(dims)",
+    "ministack.services.cloudwatch._point_stats": "(pt)",
+    "ministack.services.cloudwatch._put_metric_alarm": "(params, cbor_data, is_cbor, is_json)",
+    "ministack.services.cloudwatch._evict_old_metrics": "()",
+    "ministack.services.cloudwatch._evaluate_alarm": "(alarm)",
+    "ministack.services.cloudwatch._evaluate_all_alarms": "()",
+    "ministack.services.cloudwatch._dispatch_alarm_actions": "(alarm, old_state, new_state, reason)",
+    "ministack.services.cloudwatch._record_history": (
+        "(alarm_name, old_state, new_state, reason, alarm_type, reason_data)"
+    ),
+    "ministack.services.cloudwatch._evaluate_parent_alarms": "(child, seen)",
+    "ministack.services.cloudwatch._error": "(code, message, status, use_json, use_cbor)",
+    "ministack.services.scheduler._schedules": "AccountRegionScopedDict",
+    "ministack.services.scheduler._to_epoch": "(value)",
+    "ministack.services.scheduler._create_schedule": "(name, body)",
+    "ministack.services.scheduler._update_schedule": "(name, body)",
+    "ministack.services.scheduler._error": "(status, code, message)",
+    "ministack.services.scheduler.start_scheduler": "()",
+    "ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS": "dict",
+    "ministack.services.cloudformation.provisioners._cw_metric_alarm_record": "(name, props)",
 }
 
 LOOK_UP = """
-import importlib, json, sys
+import importlib, inspect, json, sys
 found = {}
 for name in sys.argv[1:]:
     module, _, attribute = name.rpartition(".")
     try:
-        found[name] = type(getattr(importlib.import_module(module), attribute)).__name__
+        value = getattr(importlib.import_module(module), attribute)
+        found[name] = type(value).__name__
+        if inspect.isfunction(value):
+            found[name] = f"({', '.join(inspect.signature(value).parameters)})"
     except (ImportError, AttributeError) as error:
         found[name] = f"gone: {error}"
 print(json.dumps(found))
@@ -168,7 +240,7 @@ def test_a_caller_who_names_no_account_is_the_servers(aws):
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of sockets")
-def test_the_server_listens_on_one_loopback_port_only(aws):
+def test_the_server_listens_on_its_two_loopback_ports_only(aws):
     inodes = set()
     for descriptor in Path(f"/proc/{aws.server.pid}/fd").iterdir():
         if descriptor.is_symlink() and (socket := re.match(r"socket:\[(\d+)\]", str(descriptor.readlink()))):
@@ -180,7 +252,7 @@ def test_the_server_listens_on_one_loopback_port_only(aws):
             if fields[3] == "0A" and fields[9] in inodes:
                 listening.append(fields[1])
 
-    assert listening == [f"0100007F:{aws.server.port:04X}"]
+    assert sorted(listening) == sorted(f"0100007F:{port:04X}" for port in (aws.server.port, aws.server.runtime_port))
 
 
 def test_objects_are_kept_on_disk_and_survive_a_restart_with_the_rest(tmp_path):

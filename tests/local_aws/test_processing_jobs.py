@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from local_aws.calls import Call
+from local_aws.events import Events
 from local_aws.images import Image, Images
 from local_aws.jobs.host import remove_folder
 from local_aws.jobs.log import JobLog
@@ -159,7 +160,7 @@ def test_nothing_of_the_server_s_environment_reaches_the_job_and_its_clients_fin
 
     *names, last = either_way.printed("Processing", ended["ProcessingJobName"])
     aws = ["AWS_ACCESS_KEY_ID", "AWS_EC2_METADATA_DISABLED", "AWS_ENDPOINT_URL", "AWS_REGION"]
-    aws += ["AWS_SECRET_ACCESS_KEY"]
+    aws += ["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "AWS_SECRET_ACCESS_KEY"]
     if either_way.aws._options["opt_ml"] == "rewrite":  # by which Python programs find their hosts' names
         aws += ["LOCAL_AWS_HOSTS", "PYTHONPATH"]
     assert names == sorted([*aws, "COLOUR", "HOME", "LANG", "OMP_WAIT_POLICY", "PATH", "PYTHONUNBUFFERED", "TMPDIR"])
@@ -525,7 +526,8 @@ def test_no_process_outlives_the_server_and_the_job_is_failed_after_a_restart(tm
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_who_waits_for_a_job_hears_of_its_end_though_it_cannot_be_written_down(workshop, tmp_path, monkeypatch):
     store = Store()
-    jobs = Jobs(store, Tags(store), Loopback(workshop.aws.endpoint), Images(), tmp_path, "rewrite")
+    loopback = Loopback(workshop.aws.endpoint, workshop.aws.server.runtime_endpoint)
+    jobs = Jobs(store, Tags(store), loopback, Images(), tmp_path, "rewrite", Events(lambda scope, entry: None))
     scope = Scope(workshop.aws.server.account, workshop.aws.server.region)
     request = workshop.processing_request("")
     jobs.create_processing_job(Call(scope, "x"), request)

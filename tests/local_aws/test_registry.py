@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from local_aws.calls import Call
+from local_aws.events import Events
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Scope, Store
@@ -404,7 +405,7 @@ def test_a_version_registered_between_two_pages_repeats_none(sagemaker, group, r
 
 def test_the_newest_of_ten_thousand_versions_is_listed_at_once():
     store = Store()
-    registry = Registry(store, Tags(store))
+    registry = Registry(store, Tags(store), Events(lambda _scope, _event: None))
     call = Call(Scope("123456789012", "us-east-1"), "key")
     registry.create_model_package_group(call, {"ModelPackageGroupName": "many"})
     request = {"ModelPackageGroupName": "many", "InferenceSpecification": SPECIFICATION}

@@ -1,0 +1,1 @@
+"""The model server inside of a container, and what the XGBoost image does with requests."""

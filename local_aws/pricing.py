@@ -1,0 +1,17 @@
+"""AWS's price list API, which cannot be had here: prices change and are not this machine's to know."""
+
+from __future__ import annotations
+
+from local_aws.calls import Call, Request, Response, ServiceError
+from local_aws.front_door import JsonService
+
+
+class Pricing(JsonService):
+    """Refuses by name, so that clients say that a price is unknown instead of trying again."""
+
+    def __init__(self) -> None:
+        super().__init__("pricing", "the price list", "AWSPriceListService.")
+        self.operations = {"GetProducts": self.get_products}
+
+    def get_products(self, call: Call, request: Request) -> Response:
+        raise ServiceError("AccessDeniedException", "local_aws knows no prices: AWS's price list needs an AWS account.")
