@@ -1,0 +1,36 @@
+"""boto3's clients, each made once for the process and only when it is needed: making one takes tens of milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+# A call that hangs must not take the function's whole time; what is refused for its rate comes again.
+_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "max_attempts": 4})
+
+
+class Clients:
+    """Clients of one account and Region.
+
+    Args:
+        session: the credentials; None takes AWS's default ones.
+    """
+
+    def __init__(self, session: boto3.Session | None = None) -> None:
+        self._session = session
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str, region: str | None = None) -> Any:
+        """The client of a service by boto3's name, in the session's Region unless another one is given."""
+        key = service if region is None else f"{service}/{region}"
+        if key not in self._made:
+            if self._session is None:
+                self._session = boto3.Session()
+            self._made[key] = self._session.client(service, region_name=region, config=_CONFIG)
+        return self._made[key]
+
+    @property
+    def region(self) -> str:
+        return self("dynamodb").meta.region_name

@@ -1,0 +1,575 @@
+"""Brings one endpoint to where its ledger says that it should be: what is declared, what is, the next call, and again.
+
+Whoever looks needs no memory: what was done is recorded before and after each call, and what is there is asked of AWS.
+So a look that was killed, or that comes twice or late, ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from lifecycle_lambdas import alarms, approvals, declared, execute, forecast, messages, observe, sweep
+from lifecycle_lambdas.calls import REQUESTS, AwsCall
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.declared import AdministratorsFault, Declared, StageFileError
+from lifecycle_lambdas.execute import Refused
+from lifecycle_lambdas.ledger import Lease, LeaseLost
+from lifecycle_lambdas.log import log
+from lifecycle_lambdas.messages import Message
+from lifecycle_lambdas.names import project_tags
+from lifecycle_lambdas.observe import Observed, not_allowed
+from lifecycle_lambdas.plan import Do, Done, GiveUp, Step, Wait, plan
+from lifecycle_lambdas.recording import describe, group_arn, group_tags
+from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, package_version
+
+if TYPE_CHECKING:
+    from lifecycle_lambdas.stage_schema import StageFile
+
+LEASE_SECONDS = 60.0
+RENEW_AFTER = 15.0
+# The newest deployments are read, and older ones only by their number: the calls do not grow with the history.
+HISTORY = 20
+# Of how many of them it is made sure that people were told how they ended.
+FEW = 3
+# How often what should be may change during one look (each failed deployment leads to the version before it).
+MOST_ROUNDS = 5
+# A deployment is one item of DynamoDB, which takes 400 KB; an attempt with AWS's refusal can have 1 KB.
+MOST_ATTEMPTS = 200
+# Seconds that a call and writing down its answer may take.
+ENOUGH = 3.0
+# Seconds that a look with nothing to do may take; those under way are looked at again every minute.
+ENOUGH_FOR_A_LOOK = 10.0
+# States of an endpoint in which it is, or comes back to, what its config says.
+ON_ITS_WAY = ("InService", "Updating", "SystemUpdating", "RollingBack", "Creating")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a look came to.
+
+    Args:
+        busy: another one is looking after the endpoint: nothing was done.
+        settled: what should be is; else it goes on in `look_again_in` seconds, or when an event comes.
+        summary: in words.
+    """
+
+    endpoint: str
+    busy: bool = False
+    settled: bool = False
+    summary: str = ""
+    look_again_in: float | None = None
+
+
+def look(endpoint: str, context: Context) -> Outcome:
+    """Bring the endpoint as far as it goes now.
+
+    Who finds another one at it asks that one to look once more when it is done, and is done. Should that one be gone,
+    the endpoint is among those under way, and its lease expires.
+
+    Raises:
+        ClientError: an answer of AWS's that is nobody's fault here; looking again goes on where this look ended.
+    """
+    ledger = context.ledger
+    busy = Outcome(endpoint, busy=True, summary="another one is looking after it")
+    lease = ledger.lease(endpoint, context.owner, LEASE_SECONDS)
+    if lease is None:
+        ledger.ask(endpoint)
+        # it may have ended just before it could see that
+        lease = ledger.lease(endpoint, context.owner, LEASE_SECONDS)
+    if lease is None:
+        return busy
+    try:
+        while True:
+            with lease:
+                state = ledger.state(endpoint)
+                if state is None:
+                    return Outcome(endpoint, settled=True, summary="the ledger does not know it")
+                outcome = _Look(state, context, lease).run()
+            after = ledger.state(endpoint)
+            if after is None or after.asked == state.asked or context.remaining() < ENOUGH_FOR_A_LOOK:
+                return outcome
+            lease = ledger.lease(endpoint, context.owner, LEASE_SECONDS)
+            if lease is None:
+                return busy
+    except LeaseLost as lost:
+        return Outcome(endpoint, busy=True, summary=str(lost))
+
+
+def chosen(
+    entry: Entry, history: list[Deployment], serving: Deployment | None, observed: Observed
+) -> Deployment | None:
+    """The deployment that goes on for this entry; None: a new one begins. Pure.
+
+    What serves already is not deployed again: neither after a newer version failed, nor when it is approved once more.
+    """
+    endpoint = observed.endpoint
+    stays = endpoint is None or endpoint.status in ON_ITS_WAY
+    serves_it = serving is not None and stays and serving.package_arn == entry.package_arn
+    if serves_it and serving is not None and serving.status in ("succeeded", "superseded"):
+        return serving
+    mine = [deployment for deployment in history if deployment.entry_key == entry.key]
+    return mine[0] if mine and mine[0].status in ("under-way", "failed") else None
+
+
+def goes_back(entry: Entry, serving: Deployment | None) -> bool:
+    """Whether the entry's version is older than the one that serves."""
+    if serving is None or entry.package_arn is None:
+        return False
+    older = package_version(entry.package_arn) < package_version(serving.package_arn)
+    return older or (entry.kind == "go-back" and serving.package_arn != entry.package_arn)
+
+
+def applied(
+    stage_file: StageFile, entry: Entry, serving: Deployment | None, observed: Observed, stage: str
+) -> StageFile:
+    """The version's stage file as it applies: who goes back changes the model, not the capacity. Pure."""
+    from lifecycle_lambdas import stage_schema
+
+    if serving is None or not serving.stage_file or not goes_back(entry, serving):
+        return stage_file
+    variants = () if observed.endpoint is None else observed.endpoint.variants
+    count = variants[0].count if len(variants) == 1 else None
+    return declared.effective(stage_file, stage_schema.parse(serving.stage_file, stage), count)
+
+
+def requested(deployment: Deployment, observed: Observed) -> datetime | None:
+    """When SageMaker was asked for the deployment, were its answer never recorded: then what is there tells. Pure."""
+    if deployment.requested is not None or not deployment.attempts:
+        return deployment.requested
+    last, endpoint = deployment.attempts[-1], observed.endpoint
+    if last.outcome or last.operation not in REQUESTS or endpoint is None:
+        return None
+    leads_here = deployment.name in (endpoint.config, endpoint.pending)
+    return last.at if leads_here or endpoint.modified >= last.at else None
+
+
+class _Look:
+    """One look at one endpoint by whoever has its lease."""
+
+    def __init__(self, state: State, context: Context, lease: Lease) -> None:
+        self.state = state
+        self.endpoint = state.endpoint
+        self.context = context
+        self.ledger = context.ledger
+        self.lease = lease
+        self.renewed = time.monotonic()
+        self.packages: dict[str, dict[str, Any] | None] = {}
+        self.news: list[Message] = []
+
+    def run(self) -> Outcome:
+        try:
+            for _ in range(MOST_ROUNDS):
+                outcome = self.round()
+                if outcome is not None:
+                    return outcome
+            return Outcome(self.endpoint, summary="many deployments failed one after the other", look_again_in=60.0)
+        except (AdministratorsFault, Refused) as error:
+            return self.stuck(str(error))
+        except ClientError as error:
+            if not not_allowed(error):
+                raise
+            return self.stuck(str(error))
+        finally:
+            self.tell_news()
+
+    def round(self) -> Outcome | None:
+        """Towards what should be now; None when that changed meanwhile."""
+        entry = approvals.desired(self.ledger.entries(self.endpoint), self.approval_of, self.context.now())
+        history = list(self.ledger.deployments(self.endpoint, HISTORY))
+        if entry is None or entry.package_arn is None:
+            return self.take_away(history)
+        going_on = next((one for one in history if one.entry_key == entry.key and one.status == "under-way"), None)
+        observed = self.observe(None if going_on is None else going_on.number)
+        serving = self.deployment(observed.serving, history)
+        deployment = chosen(entry, history, serving, observed)
+        if deployment is not None and deployment.status == "failed":
+            if not self.approved_anew(deployment):
+                self.reject(deployment, entry)
+                return None
+            deployment = None
+        history = self.supersede(history, deployment, f"{_words(entry)} instead")
+        if deployment is None:
+            try:
+                deployment = self.start(entry, serving, observed)
+            except StageFileError as error:
+                self.fail(self.start_nothing(entry, serving), entry, str(error))
+                return None
+        elif deployment.status == "superseded":
+            deployment = self.record(replace(deployment, status="under-way", ended=None, reason=""))
+        return self.advance(deployment, entry, observed, history)
+
+    # --- what should be
+
+    def approval_of(self, arn: str) -> str | None:
+        package = self.package(arn)
+        return None if package is None else package["ModelApprovalStatus"]
+
+    def package(self, arn: str) -> dict[str, Any] | None:
+        if arn not in self.packages:
+            self.packages[arn] = describe(self.context, arn)
+        return self.packages[arn]
+
+    def known_package(self, arn: str) -> dict[str, Any]:
+        package = self.package(arn)
+        if package is None:
+            raise StageFileError(f"{arn} is not there any more")
+        return package
+
+    def approved_anew(self, failed: Deployment) -> bool:
+        """Whether somebody changed the version after its deployment had failed, and before that was written on it."""
+        package = self.package(failed.package_arn)
+        if package is None or failed.ended is None:
+            return False
+        # a version that was never modified was registered as approved
+        return bool(package.get("LastModifiedTime", package["CreationTime"]) > failed.ended)
+
+    def deployment(self, number: int | None, history: list[Deployment]) -> Deployment | None:
+        if number is None:
+            return None
+        found = next((one for one in history if one.number == number), None)
+        return found or self.ledger.deployment(self.endpoint, number)
+
+    def start(self, entry: Entry, serving: Deployment | None, observed: Observed) -> Deployment:
+        """A new deployment. Raises StageFileError when its version's stage file cannot be used."""
+        from lifecycle_lambdas import stage_schema
+
+        package = self.known_package(_arn(entry))
+        stage_file = declared.read_stage_file(self.context, package, self.state.stage)
+        stage_file = applied(stage_file, entry, serving, observed, self.state.stage)
+        _, _, sha256 = declared.stage_file_place(package, self.state.stage)
+        return self.begin(entry, serving, stage_schema.dump(stage_file), sha256)
+
+    def start_nothing(self, entry: Entry, serving: Deployment | None) -> Deployment:
+        """A deployment that fails at once: its stage file cannot be used."""
+        return self.begin(entry, serving, {}, "")
+
+    def begin(self, entry: Entry, serving: Deployment | None, stage_file: dict[str, Any], sha256: str) -> Deployment:
+        deployment = self.ledger.start_deployment(
+            self.lease,
+            Deployment(
+                endpoint=self.endpoint,
+                number=0,
+                entry_key=entry.key,
+                package_arn=_arn(entry),
+                stage_file=stage_file,
+                stage_file_sha256=sha256,
+                status="under-way",
+                started=self.context.now(),
+                previous=None if serving is None else serving.number,
+            ),
+        )
+        self.state = replace(self.state, status="under-way", last_number=deployment.number)
+        log("a deployment begins", endpoint=self.endpoint, number=deployment.number, package=deployment.package_arn)
+        return deployment
+
+    def supersede(self, history: list[Deployment], but: Deployment | None, reason: str) -> list[Deployment]:
+        """Whatever else is under way is wanted no more; the history as it is then."""
+        after = []
+        for deployment in history:
+            if deployment.status == "under-way" and (but is None or deployment.number != but.number):
+                deployment = self.record(
+                    replace(deployment, status="superseded", ended=self.context.now(), reason=reason)
+                )
+                self.tell_ended(deployment)
+            after.append(deployment)
+        return after
+
+    # --- what is
+
+    def observe(self, number: int | None) -> Observed:
+        return observe.observe(self.context.clients, self.endpoint, number, self.context.settings.schedule_group)
+
+    # --- doing
+
+    def advance(
+        self, deployment: Deployment, entry: Entry, observed: Observed, history: list[Deployment]
+    ) -> Outcome | None:
+        """Steps towards the deployment until there is nothing to do now; None when it failed."""
+        package = self.known_package(deployment.package_arn)
+        tags = group_tags(self.context, group_arn(deployment.package_arn))
+        # what a look that was killed had asked for, it could not write down
+        found = _closed(replace(deployment, requested=requested(deployment, observed)))
+        if found != deployment:
+            deployment = self.record(found)
+        try:
+            wanted = declared.declare(deployment, self.state, package, tags, self.context.settings)
+        except StageFileError as error:
+            self.fail(deployment, entry, str(error))
+            return None
+        deployment, step, observed = self.steps(wanted, deployment, observed)
+        if isinstance(step, GiveUp):
+            if not step.reject:
+                return self.stuck(step.reason)
+            self.fail(deployment, entry, step.reason)
+            return None
+        if isinstance(step, Wait):
+            return self.wait(deployment, step)
+        return self.settle(deployment, entry, wanted, observed, history)
+
+    def take_away(self, history: list[Deployment]) -> Outcome:
+        """Nothing should serve: what was deployed goes. What Modelyard never deployed stays."""
+        if not history:
+            return self.settled("nothing was ever deployed", [])
+        history = self.supersede(history, None, "nothing should serve")
+        deployment = next((one for one in history if one.status == "succeeded"), history[0])
+        observed = self.observe(None)
+        if self.state.status == "settled" and plan(None, observed, self.context.now()) == Done():
+            return Outcome(self.endpoint, settled=True, summary="nothing should serve, and nothing does")
+        self.under_way()
+        deployment, step, observed = self.steps(None, _closed(deployment), observed)
+        if isinstance(step, GiveUp):
+            return self.stuck(step.reason)
+        if isinstance(step, Wait):
+            return self.wait(deployment, step)
+        self.sweep(observed, None, None)
+        removed = any(attempt.operation in ("delete_endpoint", "delete_schedule") for attempt in deployment.attempts)
+        if removed and deployment.status == "succeeded":
+            reason = "No version is approved, or the stage is parked. Approve a version, and it is deployed."
+            about = str(deployment.number)
+            self.news.append(messages.of_endpoint("removed", self.endpoint, about, reason))
+        return self.settled("nothing serves any more", history)
+
+    def steps(
+        self, wanted: Declared | None, deployment: Deployment, observed: Observed
+    ) -> tuple[Deployment, Step, Observed]:
+        """Do what the plan says until it says something else than doing; every call is recorded before it is made."""
+        before, refused = deployment, None
+        while True:
+            step = plan(wanted, observed, self.context.now())
+            if isinstance(step, Do) and self.context.remaining() < ENOUGH:
+                step = Wait("the time of this look is over", 0.0)
+            if not isinstance(step, Do):
+                return deployment if deployment == before else self.record(deployment), step, observed
+            deployment = self.attempting(deployment, step.call)
+            try:
+                outcome = execute.execute(step.call, self.context.clients)
+            except Refused as error:
+                deployment = _with_outcome(deployment, str(error)[:1000])
+                if refused == step.call:
+                    return self.record(deployment), GiveUp(f"AWS refused {error}", error.of_the_request), observed
+                # perhaps somebody else changed something meanwhile: then the plan is another one now
+                refused, observed = step.call, self.observe(None if wanted is None else wanted.number)
+                continue
+            log("called", operation=step.call.operation, resource=step.call.resource, outcome=outcome)
+            deployment = _with_outcome(deployment, outcome)
+            if wanted is not None and step.call.operation in REQUESTS:
+                wanted = replace(wanted, requested=self.context.now())
+                deployment = self.record(replace(deployment, requested=wanted.requested))
+            if outcome == "done":
+                observed = forecast.apply(observed, step.call, self.context.now())
+            else:
+                observed = self.observe(None if wanted is None else wanted.number)
+
+    def attempting(self, deployment: Deployment, call: AwsCall) -> Deployment:
+        """Write down the call before it is made, with how the one before it ended."""
+        attempt = Attempt(self.context.now(), call.operation, call.resource, "")
+        return self.record(replace(deployment, attempts=_bounded((*deployment.attempts, attempt))))
+
+    def record(self, deployment: Deployment) -> Deployment:
+        self.keep_lease()
+        self.ledger.record(self.lease, deployment)
+        return deployment
+
+    def keep_lease(self) -> None:
+        """Raises LeaseLost when the look took longer than the lease, and another one is at it."""
+        if time.monotonic() - self.renewed > RENEW_AFTER:
+            self.lease.renew()
+            self.renewed = time.monotonic()
+
+    def sweep(self, observed: Observed, current: Deployment | None, wanted: Declared | None) -> None:
+        """Remove what nothing needs any more."""
+        standing = [] if wanted is None else [call.request["AlarmName"] for call in alarms.standing_alarms(wanted)]
+        need = sweep.needed(
+            observed,
+            None if current is None else current.number,
+            None if current is None else self.way_back(current),
+            standing,
+            wanted is not None and getattr(wanted.stage_file, "dashboard", False),
+        )
+        clients = self.context.clients
+        there = sweep.present(clients, self.endpoint, observed.dashboard is not None)
+        tags = project_tags(self.state.project, "", self.state.stage)
+        for call, arn in sweep.stale(self.endpoint, there, need):
+            if arn is None or sweep.is_ours(clients, call.service, arn, tags):
+                self.keep_lease()
+                outcome = execute.execute(call, clients)
+                log("swept", operation=call.operation, resource=call.resource, outcome=outcome)
+
+    def way_back(self, deployment: Deployment) -> int | None:
+        """The deployment before this one, unless its version was rejected: nobody goes back to that."""
+        before = self.deployment(deployment.previous, [])
+        if before is None or self.approval_of(before.package_arn) != "Approved":
+            return None
+        return before.number
+
+    # --- how it ends
+
+    def settle(
+        self,
+        deployment: Deployment,
+        entry: Entry,
+        wanted: Declared,
+        observed: Observed,
+        history: list[Deployment],
+    ) -> Outcome:
+        """What should be is: written down and on the version, what is not needed goes, people are told."""
+        if deployment.status != "succeeded":
+            ended = replace(deployment, status="succeeded", ended=self.context.now(), reason="")
+            deployment = self.record(ended)
+        version = f"version {package_version(deployment.package_arn)} serves (deployment {deployment.number})"
+        if self.state.status == "settled":
+            return Outcome(self.endpoint, settled=True, summary=version)
+        self.stamp(deployment)
+        self.tell_ended(deployment, entry)
+        self.sweep(observed, deployment, wanted)
+        return self.settled(version, history)
+
+    def settled(self, summary: str, history: list[Deployment]) -> Outcome:
+        """From now on the endpoint is looked at every ten minutes; a look that was killed may have told too little."""
+        for deployment in history[:FEW]:
+            if deployment.status in ("failed", "superseded"):
+                self.tell_ended(deployment)
+        self.tell_news()
+        if self.state.status != "settled" and not self.ledger.set_status(self.state, "settled", self.lease.fence):
+            return Outcome(self.endpoint, summary="somebody asked for another look meanwhile", look_again_in=0.0)
+        return Outcome(self.endpoint, settled=True, summary=summary)
+
+    def wait(self, deployment: Deployment, step: Wait) -> Outcome:
+        if step.overdue:
+            self.stuck(step.reason)
+        elif "alarms raised" in step.reason and deployment.reason != step.reason:
+            # when SageMaker has gone back the alarms may be quiet again
+            self.record(replace(deployment, reason=step.reason))
+        return Outcome(self.endpoint, summary=step.reason, look_again_in=step.look_again_in)
+
+    def stuck(self, reason: str) -> Outcome:
+        """A person has to do something; it is tried again all the same, and told once for each reason."""
+        self.under_way()
+        about = f"{self.state.last_number}#{hashlib.sha256(reason.encode()).hexdigest()[:12]}"
+        remedy = "It is tried again every minute, and goes on by itself when that is put right."
+        self.news.append(messages.of_endpoint("stuck", self.endpoint, about, reason, remedy))
+        log("stuck", level="ERROR", endpoint=self.endpoint, reason=reason)
+        return Outcome(self.endpoint, summary=reason, look_again_in=60.0)
+
+    def under_way(self) -> None:
+        """From now on the schedule looks every minute."""
+        if self.state.status != "under-way":
+            # where somebody asked meanwhile it is so already
+            self.ledger.set_status(self.state, "under-way", self.lease.fence)
+            self.state = replace(self.state, status="under-way")
+
+    def fail(self, deployment: Deployment, entry: Entry, reason: str) -> None:
+        """The deployment failed: its version is rejected, so that what served before serves on."""
+        ended = replace(deployment, status="failed", ended=self.context.now(), reason=reason)
+        self.reject(self.record(ended), entry)
+
+    def reject(self, deployment: Deployment, entry: Entry) -> None:
+        """Write on the version of a failed deployment what happened, and tell."""
+        what = f"Deployment {deployment.number} to {self.endpoint} failed: {deployment.reason}"
+        # the description takes no line breaks (UpdateModelPackage, ApprovalDescription: ".*", 1024 at most)
+        self.update_version(
+            deployment, ModelApprovalStatus="Rejected", ApprovalDescription=" ".join(what.split())[:1024]
+        )
+        self.tell_ended(deployment, entry)
+
+    def stamp(self, deployment: Deployment) -> None:
+        """Write the deployment on its version, unless it stands there."""
+        package = self.package(deployment.package_arn)
+        metadata = {} if package is None else package.get("CustomerMetadataProperties", {})
+        if package is not None and not _stamps(deployment).items() <= metadata.items():
+            self.update_version(deployment)
+
+    def update_version(self, deployment: Deployment, **changes: str) -> None:
+        stamps = _stamps(deployment)
+        client = self.context.client("sagemaker")
+        arn = deployment.package_arn
+        self.packages.pop(arn, None)
+        try:
+            client.update_model_package(ModelPackageArn=arn, CustomerMetadataProperties=stamps, **changes)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationException":
+                raise
+            # A version has 50 properties at most, and may be full: what happened to it matters more than its stamps.
+            log("the version could not be stamped", level="ERROR", package=arn, error=str(error))
+            if changes:
+                client.update_model_package(ModelPackageArn=arn, **changes)
+
+    def tell_news(self) -> None:
+        """When all else is done: what serves does not wait for messages."""
+        news, self.news = self.news, []
+        for message in news:
+            self.context.tell(message)
+
+    def tell_ended(self, deployment: Deployment, entry: Entry | None = None) -> None:
+        """Tell how a deployment ended, once: when the look is over."""
+        kind, remedy = _KINDS[deployment.status]
+        if self.ledger.was_told(self.endpoint, messages.of_deployment(kind, deployment, approved_by="").id):
+            return
+        by = entry.by if entry is not None and entry.key == deployment.entry_key else ""
+        before = self.deployment(deployment.previous, [])
+        self.news.append(
+            messages.of_deployment(
+                kind,
+                deployment,
+                approved_by=by,
+                package=self.package(deployment.package_arn),
+                before=None if before is None else self.package(before.package_arn),
+                reason=deployment.reason,
+                remedy=remedy,
+            )
+        )
+
+
+_KINDS: dict[str, tuple[messages.DeploymentKind, str]] = {
+    "succeeded": ("deployed", ""),
+    "superseded": ("superseded", ""),
+    "failed": (
+        "failed",
+        "The version is rejected, and what served before serves on. When the cause is put right, approve the version "
+        "again, or register a new one.",
+    ),
+}
+
+
+def _stamps(deployment: Deployment) -> dict[str, str]:
+    """What is written on the version, as approvals.DEPLOYMENT_STAMPS names it."""
+    if deployment.ended is None:
+        raise ValueError(f"{deployment.name} has not ended")
+    ended = f"{deployment.ended:%Y-%m-%dT%H:%M:%SZ}"
+    values = (str(deployment.number), deployment.status, ended)
+    return dict(zip(approvals.DEPLOYMENT_STAMPS, values, strict=True))
+
+
+def _bounded(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The first and the last of them, when there are too many: what is refused is tried again every minute."""
+    if len(attempts) <= MOST_ATTEMPTS:
+        return attempts
+    return (*attempts[: MOST_ATTEMPTS // 2], *attempts[-(MOST_ATTEMPTS // 2) :])
+
+
+def _with_outcome(deployment: Deployment, outcome: str) -> Deployment:
+    last = replace(deployment.attempts[-1], outcome=outcome)
+    return replace(deployment, attempts=(*deployment.attempts[:-1], last))
+
+
+def _closed(deployment: Deployment) -> Deployment:
+    """With no attempt open: how the call of a look that was killed ended, nobody knows."""
+    if not deployment.attempts or deployment.attempts[-1].outcome:
+        return deployment
+    return _with_outcome(deployment, "not known: the look ended with it")
+
+
+def _words(entry: Entry) -> str:
+    return f"version {package_version(_arn(entry))} should serve"
+
+
+def _arn(entry: Entry) -> str:
+    if entry.package_arn is None:
+        raise ValueError(f"{entry.endpoint}: the ledger's entry {entry.key} names no version")
+    return entry.package_arn

@@ -1,0 +1,1 @@
+"""The platform's functions. Each reads its event, calls what does the work, and answers."""

@@ -1,0 +1,140 @@
+"""The function behind the queue: approvals and rejections, endpoints' and alarms' changes, and the schedules.
+
+Its answer names the messages that failed, which come again (ReportBatchItemFailures). A message that is of no use to
+us is done with; one that cannot be read fails alone, and ends in the dead letter queue.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from lifecycle_lambdas import events, looking
+from lifecycle_lambdas.clients import Clients
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.events import LookAt, LookAtMany, VersionChanged
+from lifecycle_lambdas.log import log
+from lifecycle_lambdas.recording import endpoint_of_group, record_change
+from lifecycle_lambdas.records import Entry
+from lifecycle_lambdas.settings import Settings
+
+FEW = 3  # endpoints that one call looks at itself; more of them each get a message, so that their times do not add up
+ENOUGH = 10.0  # seconds that must be left to begin with another endpoint
+FIRST_RETRY, LAST_RETRY = 2, 300  # seconds until a failed message comes again: twice as long every time, to a limit
+MOST_PER_BATCH = 10  # SQS API reference, SendMessageBatch
+
+
+@cache
+def _clients() -> Clients:
+    return Clients()
+
+
+def handler(event: dict[str, Any], lambda_context: Any) -> dict[str, Any]:
+    seconds = lambda_context.get_remaining_time_in_millis() / 1000
+    context = Context.of(Settings.from_environment(), _clients(), lambda_context.aws_request_id, seconds)
+    failed = handle(context, event["Records"])
+    _soon_again(context, [record for record in event["Records"] if record["messageId"] in failed])
+    return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+
+
+@dataclass
+class _Wanted:
+    """A look that messages ask for, and the entries that were written from them."""
+
+    messages: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    missed: bool = False
+
+
+def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
+    """Does what the messages ask for, each endpoint once; answers the ids of those that must come again."""
+    failed: dict[str, None] = {}
+    wanted: dict[str, _Wanted] = {}
+    for record in records:
+        message = record["messageId"]
+        try:
+            for look, entry in _read(context, record["body"]):
+                at = wanted.setdefault(look.endpoint, _Wanted())
+                at.messages.append(message)
+                at.missed |= look.missed
+                at.entries += [] if entry is None else [entry]
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
+            _log_failure("a message failed: comes again", error, message_id=message)
+            failed[message] = None
+    for endpoint, at in wanted.items():
+        if context.remaining() < ENOUGH:
+            log("no time left: comes again", endpoint=endpoint)
+            failed |= dict.fromkeys(at.messages)
+            continue
+        try:
+            looking.look(context, LookAt(endpoint, at.missed), at.entries)
+        except Exception as error:  # noqa: BLE001  the other endpoints are looked at all the same
+            _log_failure("looking failed: comes again", error, endpoint=endpoint)
+            failed |= dict.fromkeys(at.messages)
+    return list(failed)
+
+
+def _read(context: Context, body: str) -> list[tuple[LookAt, Entry | None]]:
+    """The looks that a message asks for here and now, with the entry that was written from it."""
+    event = events.parse(body)
+    if event is None:
+        log("not for us", body=body[:300])
+        return []
+    if isinstance(event, LookAt):
+        return [(event, None)]
+    if isinstance(event, LookAtMany):
+        looks = looking.endpoints(context, event)
+        if len(looks) > FEW:
+            _send(context, looks)
+            return []
+        return [(look, None) for look in looks]
+    return _version_changed(context, event)
+
+
+def _version_changed(context: Context, change: VersionChanged) -> list[tuple[LookAt, Entry | None]]:
+    if change.approval_changed is False:
+        return []
+    state = endpoint_of_group(context, change.group, change.package_arn)
+    if state is None:
+        log("not a group of ours", group=change.group)
+        return []
+    entry = record_change(context, state, change)
+    return [] if entry is None else [(LookAt(state.endpoint), entry)]
+
+
+def _send(context: Context, looks: list[LookAt]) -> None:
+    """Raises RuntimeError when SQS did not take all of them."""
+    for start in range(0, len(looks), MOST_PER_BATCH):
+        batch = [
+            {"Id": str(index), "MessageBody": events.message(look)}
+            for index, look in enumerate(looks[start : start + MOST_PER_BATCH])
+        ]
+        answer = context.client("sqs").send_message_batch(QueueUrl=context.settings.queue_url, Entries=batch)
+        if answer.get("Failed"):
+            raise RuntimeError(
+                f"SQS did not take {len(answer['Failed'])} messages: {answer['Failed'][0].get('Message')}"
+            )
+
+
+def _soon_again(context: Context, records: list[dict[str, Any]]) -> None:
+    """Let messages that failed come again after seconds at first, not after the queue's long visibility time-out."""
+    for record in records:
+        tries = int(record["attributes"]["ApproximateReceiveCount"])
+        try:
+            context.client("sqs").change_message_visibility(
+                QueueUrl=context.settings.queue_url,
+                ReceiptHandle=record["receiptHandle"],
+                VisibilityTimeout=min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY),
+            )
+        except ClientError as error:
+            # it comes again all the same, only later
+            _log_failure("a failed message's visibility could not be shortened", error, message_id=record["messageId"])
+
+
+def _log_failure(message: str, error: Exception, **fields: Any) -> None:
+    trace = "".join(traceback.format_exception(error))
+    log(message, level="ERROR", error=f"{type(error).__name__}: {error}", traceback=trace, **fields)

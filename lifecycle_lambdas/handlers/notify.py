@@ -1,0 +1,121 @@
+"""Posts to a chat's webhook what the topic is told: the platform's own messages, and CloudWatch's alarms.
+
+Without a secret that holds the webhook's URL there is nothing to do. The URL is as good as a password, and is never
+written to a log: errors say what the chat answered, and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from lifecycle_lambdas.clients import Clients
+from lifecycle_lambdas.log import log
+
+TRIES = 3
+PAUSE = 1.0  # seconds before the second try; twice as many before the third
+TIMEOUT = 8.0  # seconds that the chat has to answer
+URL_LIFETIME = 300.0  # seconds after which the secret is read again, so that another webhook is soon used
+
+
+class NotPosted(Exception):
+    """The chat did not take the message; Lambda tries again later, and then puts it aside."""
+
+
+class Webhook:
+    """The URL in a Secrets Manager secret: its text, or its member "url" when the text is a JSON object.
+
+    Args:
+        secrets: a boto3 client of Secrets Manager.
+        arn: the secret's.
+    """
+
+    def __init__(self, secrets: Any, arn: str) -> None:
+        self._secrets = secrets
+        self._arn = arn
+        self._url = ""
+        self._read_at = 0.0
+
+    def url(self) -> str:
+        """Raises NotPosted when the secret holds no web address."""
+        if not self._url or time.monotonic() - self._read_at > URL_LIFETIME:
+            text = self._secrets.get_secret_value(SecretId=self._arn).get("SecretString", "").strip()
+            url = str(json.loads(text).get("url", "")) if text.startswith("{") else text
+            if urllib.parse.urlsplit(url).scheme not in ("https", "http"):
+                raise NotPosted(f"the secret {self._arn} holds no web address: put the webhook's URL into it")
+            self._url, self._read_at = url, time.monotonic()
+        return self._url
+
+    def forget(self) -> None:
+        """Read the secret again next time."""
+        self._url = ""
+
+
+@cache
+def _webhook(arn: str) -> Webhook | None:
+    if not arn:
+        log("no chat is told: the platform was installed without WebhookSecretArn")
+        return None
+    return Webhook(Clients()("secretsmanager"), arn)
+
+
+def handler(event: dict[str, Any], lambda_context: Any) -> None:
+    webhook = _webhook(os.environ.get("WEBHOOK_SECRET_ARN", ""))
+    if webhook is not None:
+        for record in event["Records"]:
+            post(webhook, payload(record["Sns"]))
+
+
+def payload(notification: dict[str, Any]) -> dict[str, Any]:
+    """Slack's, from an SNS notification: our own message comes in that form already, an alarm is put into it."""
+    text = notification["Message"]
+    try:
+        message = json.loads(text)
+    except ValueError:
+        message = None
+    if isinstance(message, dict) and "blocks" in message:
+        return message
+    if isinstance(message, dict) and "AlarmName" in message:
+        mark = ":rotating_light:" if message["NewStateValue"] == "ALARM" else ":information_source:"
+        name, state, why = message["AlarmName"], message["NewStateValue"], message["NewStateReason"]
+        return {"text": _escaped(f"{mark} {name} is {state}: {why}")}
+    subject = notification.get("Subject")
+    return {"text": _escaped(f"{subject}\n{text}" if subject else text)}
+
+
+def post(webhook: Webhook, content: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Raises NotPosted when the chat refuses it, or still has not taken it after three tries."""
+    body = json.dumps(content).encode()
+    for attempt in range(1, TRIES + 1):
+        request = urllib.request.Request(  # noqa: S310  Webhook.url lets only web addresses through
+            webhook.url(), body, {"Content-Type": "application/json; charset=utf-8"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+                log("posted", status=answer.status, attempt=attempt)
+                return
+        except urllib.error.HTTPError as error:
+            with error:
+                problem = f"the chat answered {error.code} {error.reason}"
+            if error.code < 500 and error.code != 429:
+                webhook.forget()
+                # from None: the cause would carry the URL
+                raise NotPosted(f"{problem}; is the webhook in the secret still the right one?") from None
+        except OSError as error:  # urllib.error.URLError, time-outs
+            problem = f"the chat could not be reached ({type(error).__name__})"
+        log("not posted", level="WARNING", problem=problem, attempt=attempt)
+        if attempt < TRIES:
+            sleep(PAUSE * 2 ** (attempt - 1))
+    raise NotPosted(f"{problem}, {TRIES} times")
+
+
+def _escaped(text: str) -> str:
+    """Slack's three characters."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,275 @@
+"""What whoever watches is told: as text for mail, and in Slack's format for a chat's webhook.
+
+A message's id is made from what it is about, so that saying the same twice can be noticed (Context.tell).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from lifecycle_lambdas.records import Deployment, Entry, package_version
+
+EntryKind = Literal["approved", "rejected", "parked", "go-back"]
+DeploymentKind = Literal["deployed", "failed", "superseded"]
+# removed: nothing should serve, so the endpoint was deleted; stuck: it goes on only when a person does something
+Kind = EntryKind | DeploymentKind | Literal["removed", "stuck"]
+
+LONGEST_SUBJECT = 100  # SNS API reference, Publish: printable ASCII, fewer than 100 characters
+# Slack's reference of Block Kit: header, section text, section fields and how many of them
+LONGEST_HEADER, LONGEST_TEXT, LONGEST_FIELD, MOST_FIELDS = 150, 3000, 2000, 10
+MARKS: dict[Kind, str] = {
+    "approved": ":ballot_box_with_check:",
+    "rejected": ":no_entry_sign:",
+    "parked": ":double_vertical_bar:",
+    "go-back": ":rewind:",
+    "deployed": ":white_check_mark:",
+    "failed": ":x:",
+    "superseded": ":fast_forward:",
+    "removed": ":wastebasket:",
+    "stuck": ":warning:",
+}
+CONSOLE = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+Package = Mapping[str, Any]
+"""DescribeModelPackage's answer, or of it ModelPackageArn and CustomerMetadataProperties."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """
+    Args:
+        id: the same for the same news.
+        title: one line.
+        text: what happened and what to do, in sentences; may be empty.
+        facts: names and values, in the order in which they are shown.
+        links: names and addresses.
+    """
+
+    kind: Kind
+    endpoint: str
+    id: str
+    title: str
+    text: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """As SNS takes it."""
+        plain = re.sub(r"[^\x20-\x7e]", "?", self.title)
+        return plain if len(plain) < LONGEST_SUBJECT else plain[: LONGEST_SUBJECT - 4] + "..."
+
+    def as_text(self) -> str:
+        facts = [f"{name}: {value}" for name, value in self.facts]
+        links = [f"{name}: {address}" for name, address in self.links]
+        return "\n\n".join(part for part in (self.title, self.text, "\n".join(facts), "\n".join(links)) if part)
+
+    def as_slack(self) -> dict[str, Any]:
+        """An incoming webhook's payload."""
+        blocks: list[dict[str, Any]] = [
+            {
+                "type": "header",
+                "text": {"type": "plain_text", "text": f"{MARKS[self.kind]} {self.title}"[:LONGEST_HEADER]},
+            }
+        ]
+        if self.text:
+            blocks.append(_section(self.text))
+        for start in range(0, len(self.facts), MOST_FIELDS):
+            fields = [
+                _markdown(f"*{_escaped(name)}*\n{_escaped(value)}", LONGEST_FIELD)
+                for name, value in self.facts[start : start + MOST_FIELDS]
+            ]
+            blocks.append({"type": "section", "fields": fields})
+        if self.links:
+            lines = "\n".join(
+                f"<{address}|{_escaped(name)}>" if address.startswith("https://") else f"{_escaped(name)}: `{address}`"
+                for name, address in self.links
+            )
+            blocks.append({"type": "section", "text": _markdown(lines, LONGEST_TEXT)})
+        return {"text": _escaped(self.title), "blocks": blocks}
+
+    def body(self) -> str:
+        """For SNS's MessageStructure json: text for everybody, Slack's format for the function that posts to a chat."""
+        return json.dumps({"default": self.as_text(), "lambda": json.dumps(self.as_slack())})
+
+
+def id_of_entry(entry: Entry) -> str:
+    return f"entry#{entry.key}"
+
+
+def of_entry(entry: Entry, package: Package | None, before: Package | None) -> Message:
+    """What was asked for. `package` is the entry's version, `before` the one that served then."""
+    version = "" if entry.package_arn is None else f"version {package_version(entry.package_arn)}"
+    who = short_name(entry.by)
+    kinds: dict[str, tuple[Kind, str]] = {
+        "approve": ("approved", f"{version} approved by {who}"),
+        "reject": ("rejected", f"{version} rejected by {who}"),
+        "go-back": ("go-back", f"{who} goes back to {version}"),
+        "park": ("parked", f"{who} lets nothing serve until {_until(entry)}"),
+    }
+    kind, what = kinds[entry.kind]
+    facts = [("By", entry.by), ("At", _moment(entry.at)), ("Why", entry.why)]
+    return Message(
+        kind=kind,
+        endpoint=entry.endpoint,
+        id=id_of_entry(entry),
+        title=f"{entry.endpoint}: {what}",
+        facts=(*_given(facts), *_origin(package), *compared(package, before)),
+        links=_links(entry.endpoint, package),
+    )
+
+
+def of_deployment(
+    kind: DeploymentKind,
+    deployment: Deployment,
+    *,
+    approved_by: str,
+    package: Package | None = None,
+    before: Package | None = None,
+    reason: str = "",
+    remedy: str = "",
+) -> Message:
+    """How a deployment ended.
+
+    Args:
+        approved_by: of the entry that it fulfils.
+        package: the version deployed.
+        before: the version that served before it.
+        reason: what happened, of one that failed or was superseded.
+        remedy: what a person may do now.
+    """
+    version = f"version {package_version(deployment.package_arn)}"
+    took = "" if deployment.ended is None else duration(deployment.ended - deployment.started)
+    titles = {
+        "deployed": f"{version} serves",
+        "failed": f"{version} could not be deployed",
+        "superseded": f"the deployment of {version} was superseded",
+    }
+    facts = [("Approved by", approved_by), ("Deployment", str(deployment.number)), ("Took", took)]
+    return Message(
+        kind=kind,
+        endpoint=deployment.endpoint,
+        id=f"{kind}#{deployment.number}",
+        title=f"{deployment.endpoint}: {titles[kind]}",
+        text="\n".join(part for part in (reason, remedy) if part),
+        facts=(*_given(facts), *_origin(package), *compared(package, before)),
+        links=_links(deployment.endpoint, package, deployment.package_arn),
+    )
+
+
+def of_endpoint(kind: Literal["removed", "stuck"], endpoint: str, about: str, reason: str, remedy: str = "") -> Message:
+    """What happened to an endpoint without a deployment, or what holds it up.
+
+    Args:
+        about: what makes the message this one and no other, such as an entry's key or a deployment's number.
+    """
+    titles = {"removed": "nothing serves any more", "stuck": "needs somebody"}
+    return Message(
+        kind=kind,
+        endpoint=endpoint,
+        id=f"{kind}#{about}",
+        title=f"{endpoint}: {titles[kind]}",
+        text="\n".join(part for part in (reason, remedy) if part),
+    )
+
+
+def compared(package: Package | None, before: Package | None) -> tuple[tuple[str, str], ...]:
+    """The version's metrics, the main one first, each with what it was in the version before."""
+    metrics, others = _metrics(package), _metrics(before)
+    main = _metadata(package).get("metric.main")
+    old = "" if before is None else f" (version {package_version(before['ModelPackageArn'])}: {{}})"
+    return tuple(
+        (name, metrics[name] + (old.format(others[name]) if name in others else ""))
+        for name in sorted(metrics, key=lambda name: (name != main, name))
+    )
+
+
+def short_name(arn: str) -> str:
+    """The part of an identity's ARN that people know it by: a user's name, a role session's name."""
+    return arn.rpartition("/")[2] or arn if arn.startswith("arn:") else arn
+
+
+def duration(time: timedelta) -> str:
+    """45 s, 6 min 12 s, 2 h 5 min."""
+    seconds = round(time.total_seconds())
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def _metadata(package: Package | None) -> Mapping[str, str]:
+    return {} if package is None else package.get("CustomerMetadataProperties", {})
+
+
+def _metrics(package: Package | None) -> dict[str, str]:
+    """Without what says how they were judged: which is the main one, the gate's threshold and tolerance."""
+    settings = ("main", "threshold", "tolerance")
+    named = {
+        key.removeprefix("metric."): value for key, value in _metadata(package).items() if key.startswith("metric.")
+    }
+    return {name: _rounded(value) for name, value in named.items() if name not in settings}
+
+
+def _rounded(text: str) -> str:
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
+def _origin(package: Package | None) -> tuple[tuple[str, str], ...]:
+    metadata = _metadata(package)
+    facts = [("Commit", metadata.get("git.commit", "")), ("Branch", metadata.get("git.branch", ""))]
+    return tuple(_given(facts))
+
+
+def _links(endpoint: str, package: Package | None, arn: str | None = None) -> tuple[tuple[str, str], ...]:
+    arn = arn or (package["ModelPackageArn"] if package is not None else None)
+    links = [("Report", _metadata(package).get("report", ""))]
+    if arn is not None:
+        _, partition, _, region, *_ = arn.split(":")
+        console = f"https://{region}.{CONSOLE.get(partition, CONSOLE['aws'])}/sagemaker/home?region={region}"
+        links.append(("Endpoint", f"{console}#/endpoints/{endpoint}"))
+    links.append(("Repository", _repository_link(package)))
+    return tuple(_given(links))
+
+
+def _repository_link(package: Package | None) -> str:
+    """Metadata values hold no character that a browser would need escaped; only https leads somewhere."""
+    repository = _metadata(package).get("git.repository", "")
+    return repository if repository.startswith("https://") else ""
+
+
+def _until(entry: Entry) -> str:
+    return "something is approved" if entry.until is None else _moment(entry.until)
+
+
+def _moment(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _given(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in facts if value]
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _markdown(_escaped(text), LONGEST_TEXT)}
+
+
+def _markdown(text: str, longest: int) -> dict[str, str]:
+    return {"type": "mrkdwn", "text": text if len(text) <= longest else text[: longest - 3] + "..."}
+
+
+def _escaped(text: str) -> str:
+    """Slack's three characters; without it a text could mention everybody or hide a link."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,1 @@
+../{{cookiecutter.project}}/pipeline/stage_schema.py

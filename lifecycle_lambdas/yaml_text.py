@@ -1,0 +1,1 @@
+../{{cookiecutter.project}}/pipeline/yaml_text.py

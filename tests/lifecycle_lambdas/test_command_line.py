@@ -1,0 +1,445 @@
+"""The controller from the command line, with an operator's credentials; and what it plans.
+
+What a look does is converge's, and is replaced here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from lifecycle_lambdas import command_line, looking, planning, stage_schema
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.converge import Outcome
+from lifecycle_lambdas.handlers import plan as plan_handler
+from lifecycle_lambdas.observe import Observed
+from lifecycle_lambdas.records import Deployment, Entry, State
+from local_aws import LocalAWS
+from tests.lifecycle_lambdas import plans
+from tests.lifecycle_lambdas.conftest import LocalClients, make_group
+
+ROOT = "arn:aws:iam::123456789012:root"
+STAGE_FILE = {"kind": "real_time", "instance_type": "ml.m5.large", "instance_count": 1, "dashboard": False}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAWS]:
+    """A server of these tests' own: a platform is one for an account."""
+    with LocalAWS() as server:
+        yield server
+
+
+@pytest.fixture
+def parameters(clients: LocalClients, context: Context) -> None:
+    """The SSM parameters of the installed platform."""
+    for name, value in vars(context.settings).items():
+        if value:
+            parameter = f"/modelyard/{name.replace('_', '-')}"
+            clients("ssm").put_parameter(Name=parameter, Value=value, Type="String", Overwrite=True)
+
+
+@pytest.fixture
+def run(
+    clients: LocalClients,
+    parameters: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs a command as an operator; answers its exit code, what it printed, and its errors (without log lines)."""
+    monkeypatch.setattr(command_line, "Clients", lambda: clients)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = command_line.main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, "\n".join(line for line in err.splitlines() if not line.startswith("{"))
+
+    return run
+
+
+@pytest.fixture
+def endpoint(context: Context, group: str, project: str) -> str:
+    """The group's endpoint, known to the ledger."""
+    context.ledger.put_state_if_new(State(group, project, "dev", group, "settled"))
+    return group
+
+
+@pytest.fixture
+def version(clients: LocalClients, project: str, register: Callable[..., str]) -> Callable[..., str]:
+    """Registers a version with this stage file; answers its ARN."""
+
+    def version(approval: str = "PendingManualApproval", sha256: str = "", **fields: Any) -> str:
+        text = yaml.safe_dump({**STAGE_FILE, **fields}).encode()
+        digest = hashlib.sha256(text).hexdigest()
+        clients("s3").create_bucket(Bucket=project)
+        clients("s3").put_object(Bucket=project, Key=f"{digest}/dev.yaml", Body=text)
+        return register(
+            approval, deployment__prefix=f"s3://{project}/{digest}/", deployment__sha256__dev=sha256 or digest
+        )
+
+    return version
+
+
+def approval(clients: LocalClients, arn: str) -> tuple[str, str]:
+    package = clients("sagemaker").describe_model_package(ModelPackageName=arn)
+    return package["ModelApprovalStatus"], package.get("ApprovalDescription", "")
+
+
+def asked(context: Context) -> list[dict[str, Any]]:
+    """The looks that the platform's function was asked for."""
+    found = context.client("sqs").receive_message(QueueUrl=context.settings.queue_url, MaxNumberOfMessages=10)
+    return [json.loads(message["Body"]) for message in found.get("Messages", [])]
+
+
+# --- where the platform is
+
+
+def test_without_a_platform_the_error_says_how_to_install_one(aws, monkeypatch, capsys):
+    for name, value in (aws.environment | {"AWS_ACCESS_KEY_ID": "210987654321"}).items():
+        monkeypatch.setenv(name, value)
+    assert command_line.main(["show", "churn-dev"]) == 2
+    error = capsys.readouterr().err
+    assert "/modelyard/ledger-table, /modelyard/queue-url" in error
+    assert "make install-platform" in error
+
+
+def test_an_unknown_endpoint_is_an_error_that_names_the_known_ones(run, endpoint):
+    code, _, error = run("show", "another-dev")
+    assert code == 2
+    assert f"known: {endpoint}" in error
+
+
+def test_the_operators_own_environment_says_where_aws_is(aws, parameters, endpoint, monkeypatch, capsys):
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    assert command_line.main(["show", endpoint]) == 0
+    assert capsys.readouterr().out.startswith(endpoint)
+
+
+def test_an_endpoint_whose_events_were_all_lost_is_found_by_its_group(run, group, context, project):
+    assert run("show", group)[0] == 0
+    assert context.ledger.state(group) == State(group, project, "dev", group, "settled")
+
+
+def test_what_aws_refuses_is_said_in_one_line(run, endpoint, clients, context):
+    clients("dynamodb").delete_table(TableName=context.settings.ledger_table)
+    code, _, error = run("show", endpoint)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert error.startswith("error: AWS refused GetItem")
+
+
+# --- deciding
+
+
+def test_approving_and_rejecting_are_done_in_the_registry(run, endpoint, register, clients, context):
+    arn = register()
+    assert run("approve", endpoint, "1", "--why", "AUC is  better\n", "--yes")[0] == 0
+    assert approval(clients, arn) == ("Approved", "AUC is better")
+    code, out, _ = run("approve", endpoint, "1", "--why", "again", "--yes")
+    assert (code, "is Approved already" in out) == (0, True)
+    assert run("reject", endpoint, "1", "--why", "worse", "--yes")[0] == 0
+    assert approval(clients, arn) == ("Rejected", "worse")
+    assert list(context.ledger.entries(endpoint)) == []  # its event brings it there, or a look
+
+
+@pytest.mark.parametrize("command", [("approve", "1"), ("reject", "1"), ("go-back", "1"), ("park",)])
+def test_nothing_is_done_before_somebody_says_yes(run, endpoint, register, clients, context, command, monkeypatch):
+    arn = register("Approved" if command[0] != "approve" else "PendingManualApproval")
+    before = approval(clients, arn)
+    arguments = (command[0], endpoint, *command[1:], "--why", "because")
+    code, _, error = run(*arguments)
+    assert (code, "say --yes" in error) == (2, True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    code, out, error = run(*arguments)
+    assert (code, error, "Why: because" in out) == (2, "error: nothing was done", True)
+    assert (approval(clients, arn), list(context.ledger.entries(endpoint)), asked(context)) == (before, [], [])
+    monkeypatch.setattr("builtins.input", lambda _: " Yes")
+    assert run(*arguments)[0] == 0
+
+
+def test_going_back_is_an_entry_that_is_told_and_looked_at(run, endpoint, register, context, told):
+    told()
+    arn = register("Approved")
+    register("Approved")
+    assert run("go-back", endpoint, "1", "--why", "the new one is slow", "--yes")[0] == 0
+    (entry,) = context.ledger.entries(endpoint)
+    assert (entry.kind, entry.package_arn, entry.by, entry.why) == ("go-back", arn, ROOT, "the new one is slow")
+    assert (entry.source, datetime.now(UTC) - entry.at < timedelta(minutes=1)) == ("command", True)
+    assert [text.splitlines()[0] for text in told()] == [f"{endpoint}: {ROOT} goes back to version 1"]
+    assert asked(context) == [{"look": "endpoint", "endpoint": endpoint, "missed": False}]
+
+
+def test_going_back_to_what_is_not_approved_is_refused(run, endpoint, register, context):
+    register("Rejected")
+    code, _, error = run("go-back", endpoint, "1", "--why", "x", "--yes")
+    assert (code, list(context.ledger.entries(endpoint))) == (2, [])
+    assert f"approve it instead (approve {endpoint} 1" in error
+
+
+def test_a_version_that_is_not_there_is_named(run, endpoint):
+    assert run("approve", endpoint, "7", "--why", "x", "--yes")[2] == f"error: {endpoint} has no version 7"
+
+
+def test_parking_lasts_until_the_time_given(run, endpoint, context):
+    assert run("park", endpoint, "--why", "audit", "--until", "12h", "--yes")[0] == 0
+    (entry,) = context.ledger.entries(endpoint)
+    assert (entry.kind, entry.package_arn, entry.why) == ("park", None, "audit")
+    assert timedelta(hours=11, minutes=59) < entry.until - datetime.now(UTC) <= timedelta(hours=12)
+
+
+def test_times_are_spans_or_iso_8601():
+    assert command_line.until("2099-01-01T01:00:00+01:00") == datetime(2099, 1, 1, tzinfo=UTC)
+    for text in ("0m", "12", "tomorrow", "2099-01-01T01:00:00", "2001-01-01T00:00:00Z"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            command_line.until(text)
+
+
+@pytest.mark.parametrize("why", ["", "  ", "x" * 1025])
+def test_a_reason_is_needed(run, why, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("park", "churn-dev", "--why", why, "--yes")
+    assert ended.value.code == 2
+    assert "1 to 1024 characters" in capsys.readouterr().err
+
+
+# --- looking
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Outcome]]:
+    """What looks at an endpoint come to, one after the other."""
+    coming: dict[str, list[Outcome]] = {}
+    monkeypatch.setattr(looking.converge, "look", lambda endpoint, _: coming[endpoint].pop(0))
+    monkeypatch.setattr(command_line.time, "sleep", lambda _: None)
+    return coming
+
+
+def test_a_look_finds_what_was_missed_and_says_how_far_it_got(run, endpoint, register, outcomes, context):
+    arn = register("Approved")
+    outcomes[endpoint] = [Outcome(endpoint, summary="version 1 is being created")]
+    assert run("look", endpoint)[:2] == (1, f"{endpoint}: version 1 is being created\n")
+    assert [entry.package_arn for entry in context.ledger.entries(endpoint)] == [arn]
+
+
+def test_with_wait_it_looks_until_nothing_is_under_way(run, endpoint, outcomes):
+    waiting = Outcome(endpoint, summary="it is being created", look_again_in=1.0)
+    outcomes[endpoint] = [waiting, waiting, Outcome(endpoint, settled=True, summary="version 1 serves")]
+    code, out, _ = run("look", endpoint, "--wait")
+    assert (code, out.splitlines()[-1]) == (0, f"{endpoint}: version 1 serves")
+    assert outcomes[endpoint] == []
+
+
+def test_everything_is_every_endpoint_and_new_groups(run, clients, project, outcomes, context):
+    for stage in ("dev", "prod"):
+        make_group(clients, project, stage)
+    for page in clients("sagemaker").get_paginator("list_model_package_groups").paginate():
+        for group in page["ModelPackageGroupSummaryList"]:
+            name = group["ModelPackageGroupName"]
+            outcomes[name] = [Outcome(name, settled=True, summary="fine")]
+    code, out, _ = run("look", "--everything")
+    assert code == 0
+    assert {f"{project}-dev: fine", f"{project}-prod: fine"} <= set(out.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [(), ("churn-dev", "--everything")])
+def test_a_look_is_at_endpoints_or_at_everything(run, arguments):
+    code, _, error = run("look", *arguments)
+    assert (code, error) == (2, "error: name endpoints to look at, or say --everything")
+
+
+# --- showing
+
+
+def test_the_ledger_and_the_deployments_stand_below_each_other(run, endpoint, context):
+    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    arn = f"arn:aws:sagemaker:us-east-1:123456789012:model-package/{endpoint}/12"
+    approved = Entry(endpoint, "approve", at, arn, "ann", "better", "event")
+    parked = Entry(endpoint, "park", at + timedelta(hours=1), None, "bob", "audit", "command", at + timedelta(hours=2))
+    for entry in (approved, parked):
+        context.ledger.append(entry)
+    with context.ledger.lease(endpoint, "test", 60) as lease:
+        started = context.ledger.start_deployment(
+            lease, Deployment(endpoint, 0, approved.key, arn, {}, "ab", "under-way", at)
+        )
+        ended = replace(started, status="failed", ended=at + timedelta(seconds=75), reason="alarm\nrang")
+        context.ledger.record(lease, ended)
+    code, out, _ = run("show", endpoint)
+    assert code == 0
+    assert out.splitlines()[2:] == [
+        "when (UTC)           what     version  by   source   why",
+        "2026-11-21 09:00:00  park              bob  command  until 2026-11-21 10:00:00, audit",
+        "2026-11-21 08:00:00  approve  12       ann  event    better",
+        "",
+        "deployment  version  status  began (UTC)          took        reason",
+        "1           12       failed  2026-11-21 08:00:00  1 min 15 s  alarm rang",
+    ]
+    shown = json.loads(run("show", endpoint, "--json")[1])
+    assert (shown["entries"][1]["at"], shown["deployments"][0]["status"]) == ("2026-11-21T08:00:00+00:00", "failed")
+    assert len(json.loads(run("show", endpoint, "--json", "--limit", "1")[1])["entries"]) == 1
+
+
+# --- planning
+
+
+def operations(found: dict[str, Any]) -> list[str]:
+    return [call.get("operation", "wait") for call in found["calls"]]
+
+
+def test_the_plan_of_a_first_version_creates_everything_and_does_nothing(context, version, project, group, clients):
+    arn = version(scaling={"min": 1, "max": 3, "target": {"invocations_per_instance": 1000}})
+    found = planning.answer(context, project, "dev", arn)
+    assert (found["endpoint"], found["version"], found["refused"], found["changes"]) == (group, 1, None, [])
+    assert operations(found)[:2] == ["create_model", "create_endpoint_config"]
+    assert {"create_endpoint", "wait", "register_scalable_target", "put_scaling_policy"} <= set(operations(found))
+    create = next(call for call in found["calls"] if call.get("operation") == "create_model")
+    assert create["request"]["ModelName"] == f"{group}-1"
+    assert create["service"] == "sagemaker"
+    assert found["hours"] == 730 * 3
+    assert found["monthly"]["usd"] is None  # nothing answers for AWS's price list here
+    assert found["monthly"]["why"]
+    json.dumps(found)
+    assert context.ledger.state(group) is None
+    assert clients("sagemaker").list_models()["Models"] == []
+
+
+def test_without_a_version_the_newest_is_planned(context, version, project):
+    version()
+    arn = version()
+    assert planning.answer(context, project, "dev")["package_arn"] == arn
+
+
+def test_a_stage_file_of_ones_own_stands_for_the_versions(context, version, project):
+    version()
+    own = yaml.safe_dump({**STAGE_FILE, "instance_count": 4})
+    found = planning.answer(context, project, "dev", stage_file=own)
+    assert found["hours"] == 730 * 4
+    assert "warnings" in found
+
+
+def test_against_what_serves_the_plan_says_what_changes(context, version, project, endpoint, monkeypatch):
+    older = version(instance_count=3)
+    newer = version(instance_count=1, environment={"A": "b"})
+    serving = stage_schema.dump(stage_schema.parse({**STAGE_FILE, "instance_count": 2}, "dev"))
+    with context.ledger.lease(endpoint, "test", 60) as lease:
+        deployment = Deployment(endpoint, 0, "ENTRY#", older, serving, "ab", "succeeded", datetime.now(UTC))
+        context.ledger.start_deployment(lease, deployment)
+    served = plans.endpoint(config=f"{endpoint}-1")
+    monkeypatch.setattr(planning, "observe", lambda *_: Observed(endpoint, served))
+    found = planning.answer(context, project, "dev", newer)
+    assert found["refused"] is None
+    assert {"version: 1 -> 2", "environment.A: none -> b", "instance_count: 2 -> 1"} <= set(found["changes"])
+    assert "update_endpoint" in operations(found)
+    # the version that serves would not be deployed again
+    assert "update_endpoint" not in operations(planning.answer(context, project, "dev", older))
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"stage": "attic"}, "no stage 'attic'"),
+        ({"stage": "prod"}, "no model package group"),
+        ({"package_arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/other-dev/1"}, "no version of the"),
+        ({"package_arn": "{group}/99"}, "there is no version"),
+        ({"stage_file": "kind: real_time\n"}, "instance_type"),
+        ({"stage_file": "kind: [\n"}, "deployment/dev.yaml"),
+        ({"stage_file": "role: arn:aws:iam::1:role/admin\nkind: serverless\n"}, "role"),
+    ],
+)
+def test_what_would_not_be_deployed_is_refused_with_the_reason(context, version, project, request_, reason):
+    group_arn = version().rpartition("/")[0]
+    request = {"stage": "dev"} | {name: text.replace("{group}", group_arn) for name, text in request_.items()}
+    found = planning.answer(context, project, **request)
+    assert reason in (found["refused"] or "")
+    assert (found["calls"], found["hours"]) == ([], None)
+
+
+def test_a_stage_file_that_was_changed_is_refused(context, version, project):
+    version(sha256="0" * 64)
+    assert "is not the file that was registered" in planning.answer(context, project, "dev")["refused"]
+
+
+def test_a_group_without_tags_is_refused_since_its_approvals_deploy_nothing(context, clients, project):
+    clients("sagemaker").create_model_package_group(ModelPackageGroupName=f"{project}-dev")
+    clients("sagemaker").create_model_package(ModelPackageGroupName=f"{project}-dev")
+    own = yaml.safe_dump(STAGE_FILE)
+    assert "register-project" in planning.answer(context, project, "dev", stage_file=own)["refused"]
+    assert "stage file" in planning.answer(context, project, "dev")["refused"]
+
+
+def test_a_group_without_versions_is_refused(context, group, project):
+    assert "no version is registered" in planning.answer(context, project, "dev")["refused"]
+
+
+def test_the_plan_is_printed(run, endpoint, version):
+    version(instance_count=2)
+    code, out, _ = run("plan", endpoint, "1")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, f"{endpoint}, version 1")
+    assert "  sagemaker create_model: " in out
+    assert "instance-hours a month: at most 1460" in lines
+    assert lines[-1].startswith("cost a month: unknown: ")
+    assert json.loads(run("plan", endpoint, "--json")[1])["version"] == 1
+
+
+def test_a_refused_plan_is_printed_with_every_fault(run, endpoint, version, tmp_path):
+    version()
+    path = tmp_path / "dev.yaml"
+    path.write_text("kind: real_time\ninstance_typ: ml.m5.large\ninstance_count: 0\n")
+    code, out, _ = run("plan", endpoint, "--stage-file", str(path))
+    assert (code, out.splitlines()[1]) == (1, "nothing would be deployed:")
+    assert "instance_typ" in out
+    code, _, error = run("plan", endpoint, "--stage-file", str(tmp_path / "none.yaml"))
+    assert (code, "none.yaml cannot be read" in error) == (2, True)
+
+
+def test_known_prices_are_printed():
+    found = {
+        "endpoint": "churn-dev",
+        "version": 3,
+        "refused": None,
+        "warnings": ["one instance is no redundancy"],
+        "changes": ["instance_count: 1 -> 2"],
+        "calls": [{"wait": "the endpoint is being created"}],
+        "hours": 1460.0,
+        "monthly": {"usd": 167.9, "why": "730 h x 2 x ml.m5.large at 0.115 USD an hour"},
+    }
+    assert command_line.plan_text(found).splitlines() == [
+        "churn-dev, version 3",
+        "warning: one instance is no redundancy",
+        "what changes:",
+        "  instance_count: 1 -> 2",
+        "calls to come:",
+        "  wait: the endpoint is being created",
+        "instance-hours a month: at most 1460",
+        "cost a month: at most 167.90 USD (730 h x 2 x ml.m5.large at 0.115 USD an hour)",
+    ]
+
+
+class Function:
+    """Lambda's context object."""
+
+    aws_request_id = "request-1"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+def test_the_plan_function_answers_the_same(aws, context, version, project, monkeypatch):
+    version()
+    settings = {name.upper(): value for name, value in vars(context.settings).items()}
+    for name, value in (aws.environment | settings).items():
+        monkeypatch.setenv(name, value)
+    plan_handler._clients.cache_clear()
+    event = {"project": project, "stage": "dev", "package_arn": None, "stage_file": None, "something": "else"}
+    assert plan_handler.handler(event, Function()) == planning.answer(context, project, "dev")
+    with pytest.raises(ValueError, match="lacks project, stage"):
+        plan_handler.handler({}, Function())

@@ -1,0 +1,275 @@
+"""The ledger, on MiniStack's DynamoDB."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lifecycle_lambdas.ledger import FIRST_PAGE, LeaseLost, Ledger
+from lifecycle_lambdas.records import Attempt, Deployment, Entry, State
+
+ENDPOINT = "churn-prod"
+PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn-prod/{}"
+START = datetime(2026, 11, 21, 8, 12, 0, tzinfo=UTC)
+STATE = State(ENDPOINT, "churn", "prod", ENDPOINT, "settled")
+
+
+def approval(version: int, seconds: int = 0, **changes: Any) -> Entry:
+    at = START + timedelta(seconds=seconds)
+    entry = Entry(ENDPOINT, "approve", at, PACKAGE.format(version), "arn:aws:iam::1:user/ann", "better", "event")
+    return replace(entry, **changes)
+
+
+def deployment(version: int = 1, **changes: Any) -> Deployment:
+    new = Deployment(
+        endpoint=ENDPOINT,
+        number=0,
+        entry_key=approval(version).key,
+        package_arn=PACKAGE.format(version),
+        stage_file={"kind": "real_time", "instance_count": 2, "alarms": {"error_share": 0.05}},
+        stage_file_sha256="ab" * 32,
+        status="under-way",
+        started=START,
+    )
+    return replace(new, **changes)
+
+
+def keys(ledger: Ledger) -> list[str]:
+    return [entry.key for entry in ledger.entries(ENDPOINT)]
+
+
+# --- entries
+
+
+@pytest.fixture
+def begun(ledger):
+    for endpoint in (ENDPOINT, f"{ENDPOINT}-dev"):
+        ledger.put_state_if_new(replace(STATE, endpoint=endpoint))
+    return ledger
+
+
+def test_an_entry_asks_for_a_look_once(begun):
+    assert begun.append(approval(1))
+    assert not begun.append(approval(1))
+    assert begun.state(ENDPOINT) == replace(STATE, status="under-way", asked=1)
+
+
+def test_an_entry_of_an_endpoint_that_has_not_begun_is_not_written(ledger):
+    with pytest.raises(LookupError, match="does not know the endpoint churn-prod"):
+        ledger.append(approval(1))
+    assert keys(ledger) == []
+
+
+def test_entries_come_back_as_they_were_written_the_newest_first(begun):
+    until = START + timedelta(hours=1, microseconds=5)
+    park = Entry(ENDPOINT, "park", START + timedelta(seconds=2), None, "ann", "Prüfung", "command", until)
+    written = [approval(1), approval(2, 1), park]
+    for entry in (written[1], written[2], written[0]):
+        assert begun.append(entry)
+    assert list(begun.entries(ENDPOINT)) == written[::-1]
+
+
+def test_an_approval_is_written_once_whoever_finds_it(begun):
+    assert begun.append(approval(1))
+    assert not begun.append(approval(1, why="found", by="unknown", source="found"))
+    assert list(begun.entries(ENDPOINT)) == [approval(1)]
+
+
+def test_an_approval_older_than_the_newest_takes_its_place_below_it(begun):
+    begun.append(approval(3, 9))
+    assert begun.append(approval(2, 4))
+    assert keys(begun) == [approval(3, 9).key, approval(2, 4).key]
+
+
+def test_of_the_same_second_the_higher_version_is_the_newer_and_a_rejection_comes_after_its_approval(begun):
+    rejected = approval(9, kind="reject")
+    for entry in (approval(10), rejected, approval(9)):
+        begun.append(entry)
+    assert keys(begun) == [approval(10).key, rejected.key, approval(9).key]
+
+
+def test_endpoints_whose_names_begin_alike_have_ledgers_of_their_own(begun):
+    begun.append(approval(1))
+    begun.append(approval(2, endpoint=f"{ENDPOINT}-dev"))
+    assert keys(begun) == [approval(1).key]
+
+
+def test_further_pages_are_read_only_when_they_are_asked_for(begun, dynamodb):
+    for version in range(1, FIRST_PAGE + 6):
+        begun.append(approval(version, version))
+    queries: list[Any] = []
+    dynamodb.meta.events.register("before-call.dynamodb.Query", lambda **_: queries.append(1))
+    entries = begun.entries(ENDPOINT)
+    assert next(entries).package_arn == PACKAGE.format(FIRST_PAGE + 5)
+    assert len(queries) == 1
+    assert [entry.package_arn for entry in entries] == [PACKAGE.format(n) for n in range(FIRST_PAGE + 4, 0, -1)]
+
+
+# --- state
+
+
+def test_an_endpoint_begins_once(ledger):
+    assert ledger.state(ENDPOINT) is None
+    assert ledger.put_state_if_new(STATE)
+    assert not ledger.put_state_if_new(replace(STATE, stage="dev", last_number=7))
+    assert ledger.state(ENDPOINT) == STATE
+
+
+def test_an_endpoint_is_not_settled_when_somebody_asked_for_a_look_meanwhile(begun):
+    before = begun.state(ENDPOINT)
+    begun.ask(ENDPOINT)
+    asked = begun.state(ENDPOINT)
+    with begun.lease(ENDPOINT, "one", 60) as lease:
+        assert not begun.set_status(before, "settled", lease.fence)
+        assert begun.state(ENDPOINT) == asked == replace(STATE, status="under-way", asked=1)
+        assert begun.set_status(asked, "settled", lease.fence)
+    assert begun.state(ENDPOINT) == replace(STATE, asked=1)
+
+
+def test_nobody_asks_for_what_the_ledger_does_not_know(ledger):
+    ledger.ask(ENDPOINT)
+    assert ledger.state(ENDPOINT) is None
+
+
+def test_endpoints_are_found_by_their_status_and_nothing_else_is(ledger):
+    other = replace(STATE, endpoint="other-dev")
+    ledger.put_state_if_new(STATE)
+    ledger.put_state_if_new(other)
+    with ledger.lease(ENDPOINT, "one", 60) as lease:
+        ledger.start_deployment(lease, deployment())
+    assert [state.endpoint for state in ledger.states("under-way")] == [ENDPOINT]
+    assert list(ledger.states("settled")) == [other]
+    assert {state.endpoint for state in ledger.states()} == {ENDPOINT, "other-dev"}
+
+
+# --- lease
+
+
+def test_one_at_a_time_has_the_lease(ledger):
+    lease = ledger.lease(ENDPOINT, "one", 60)
+    assert lease is not None
+    assert ledger.lease(ENDPOINT, "two", 60) is None
+    assert ledger.lease("other-dev", "two", 60) is not None
+    lease.release()
+    assert ledger.lease(ENDPOINT, "two", 60).fence == lease.fence + 1
+
+
+def test_of_many_at_once_one_gets_the_lease(ledger):
+    with ThreadPoolExecutor(8) as pool:
+        leases = list(pool.map(lambda n: ledger.lease(ENDPOINT, str(n), 60), range(16)))
+    assert sum(lease is not None for lease in leases) == 1
+
+
+def test_an_expired_lease_is_taken_over_and_its_holder_can_write_nothing_more(ledger):
+    ledger.put_state_if_new(STATE)
+    slow = ledger.lease(ENDPOINT, "slow", 0.05)
+    started = ledger.start_deployment(slow, deployment())
+    time.sleep(0.1)
+    quick = ledger.lease(ENDPOINT, "quick", 60)
+    assert quick.fence == slow.fence + 1
+    ended = replace(started, status="succeeded")
+    for write in (
+        lambda: ledger.record(slow, ended),
+        lambda: ledger.set_status(STATE, "settled", slow.fence),
+        lambda: ledger.start_deployment(slow, deployment(2)),
+        slow.renew,
+        slow.release,
+    ):
+        with pytest.raises(LeaseLost, match="another one acts"):
+            write()
+    assert ledger.deployment(ENDPOINT, 1) == started
+    assert ledger.state(ENDPOINT) == replace(STATE, status="under-way", last_number=1)
+    ledger.record(quick, ended)
+    assert ledger.deployment(ENDPOINT, 1) == ended
+
+
+def test_an_expired_lease_that_nobody_took_still_holds(ledger):
+    ledger.put_state_if_new(STATE)
+    lease = ledger.lease(ENDPOINT, "slow", 0.01)
+    time.sleep(0.05)
+    ledger.start_deployment(lease, deployment())
+    lease.renew()
+
+
+def test_a_renewed_lease_lasts_from_then_on(ledger):
+    lease = ledger.lease(ENDPOINT, "one", 0.3)
+    time.sleep(0.2)
+    lease.renew()
+    time.sleep(0.15)
+    assert ledger.lease(ENDPOINT, "two", 60) is None
+
+
+def test_a_block_gives_the_lease_back_and_its_error_is_what_is_raised(ledger):
+    def work(seconds: float) -> None:
+        with ledger.lease(ENDPOINT, "one", seconds):
+            time.sleep(0.02)
+            if seconds < 1:
+                assert ledger.lease(ENDPOINT, "two", 60) is not None
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        work(60)
+    with pytest.raises(RuntimeError, match="broken"):
+        work(0.01)
+
+
+# --- deployments
+
+
+def test_deployments_are_numbered_from_one_and_listed_newest_first(ledger):
+    ledger.put_state_if_new(STATE)
+    with ledger.lease(ENDPOINT, "one", 60) as lease:
+        started = [ledger.start_deployment(lease, deployment(version)) for version in range(1, 13)]
+    assert [each.number for each in started] == list(range(1, 13))
+    assert [each.number for each in ledger.deployments(ENDPOINT)] == list(range(12, 0, -1))
+    assert [each.number for each in ledger.deployments(ENDPOINT, limit=2)] == [12, 11]
+    assert ledger.deployment(ENDPOINT, 13) is None
+
+
+def test_a_deployment_comes_back_with_every_attempt(ledger):
+    ledger.put_state_if_new(STATE)
+    attempts = (
+        Attempt(START, "create_model", "churn-prod-1", "done"),
+        Attempt(START + timedelta(milliseconds=1500), "update_endpoint", ENDPOINT, ""),
+    )
+    with ledger.lease(ENDPOINT, "one", 60) as lease:
+        started = ledger.start_deployment(lease, deployment())
+        changed = replace(
+            started, previous=4, requested=START, ended=START, reason="no\ncapacity", status="failed", attempts=attempts
+        )
+        ledger.record(lease, changed)
+    assert ledger.deployment(ENDPOINT, 1) == changed
+
+
+def test_a_deployment_needs_an_endpoint_that_has_begun(ledger):
+    with ledger.lease(ENDPOINT, "one", 60) as lease, pytest.raises(LookupError, match="record an approval first"):
+        ledger.start_deployment(lease, deployment())
+
+
+# --- messages and errors
+
+
+def test_what_was_told_is_known(ledger):
+    assert not ledger.was_told(ENDPOINT, "approved#1")
+    ledger.record_told(ENDPOINT, "approved#1")
+    assert ledger.was_told(ENDPOINT, "approved#1")
+    assert not ledger.was_told(ENDPOINT, "approved#2")
+
+
+def test_a_table_that_is_not_there_is_an_error_of_every_call(dynamodb):
+    ledger = Ledger(dynamodb, "no-such-table")
+    for call in (
+        lambda: ledger.append(approval(1)),
+        lambda: list(ledger.entries(ENDPOINT)),
+        lambda: ledger.put_state_if_new(STATE),
+        lambda: ledger.lease(ENDPOINT, "one", 60),
+        lambda: ledger.set_status(STATE, "settled", 1),
+    ):
+        with pytest.raises(ClientError, match=r"no-such-table|not found|non-existent"):
+            call()
