@@ -1,0 +1,1 @@
+"""Installing Modelyard in an AWS account: `python -m servicecatalog install`. See docs/install.md."""

@@ -1,0 +1,75 @@
+"""What the platform is called, and what stays of it in an account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from servicecatalog.errors import InstallError
+
+TEMPLATE = Path(__file__).resolve().parent / "platform.yaml"
+STACK = "modelyard"
+LEDGER_TABLE = "modelyard-ledger"
+KEY_ALIAS = "alias/modelyard"
+TAGS = {"modelyard:part": "platform"}
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the platform is, or is to be: one account and Region, and who asks."""
+
+    session: boto3.Session
+    number: str
+    region: str
+    caller: str
+
+    @classmethod
+    def of(cls, session: boto3.Session) -> Account:
+        """Raises InstallError when credentials or Region are missing or refused."""
+        if session.region_name is None:
+            raise InstallError("no Region is set; set AWS_REGION, or run: aws configure")
+        try:
+            identity = session.client("sts").get_caller_identity()
+        except (BotoCoreError, ClientError) as error:
+            raise InstallError(
+                f"AWS does not accept your credentials: {error}; try: aws sts get-caller-identity"
+            ) from error
+        return cls(session, identity["Account"], session.region_name, identity["Arn"])
+
+    @cached_property
+    def clients(self) -> dict[str, Any]:
+        return {}
+
+    def client(self, service: str) -> Any:
+        if service not in self.clients:
+            self.clients[service] = self.session.client(service)
+        return self.clients[service]
+
+    @property
+    def bucket(self) -> str:
+        """For the functions' archives and the template."""
+        return f"modelyard-platform-{self.number}-{self.region}"
+
+    def kept_key(self) -> str | None:
+        """The ARN of the KMS key that alias/modelyard leads to, None when there is none that can be used."""
+        try:
+            key = self.client("kms").describe_key(KeyId=KEY_ALIAS)["KeyMetadata"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NotFoundException":
+                return None
+            raise
+        return key["Arn"] if key["KeyState"] == "Enabled" else None
+
+    def kept_ledger(self) -> str | None:
+        """The ledger's name, None when there is no such table."""
+        dynamodb = self.client("dynamodb")
+        try:
+            dynamodb.describe_table(TableName=LEDGER_TABLE)
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return None
+        return LEDGER_TABLE

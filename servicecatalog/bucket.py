@@ -1,0 +1,87 @@
+"""The bucket for the functions' archives and the template: private, encrypted, versioned, TLS only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from servicecatalog.account import Account
+from servicecatalog.errors import InstallError
+
+
+def ensure(account: Account) -> bool:
+    """Make the bucket, or put right what is there. False: it was there.
+
+    Every call names the account, so that nobody else's bucket of that name gets our code.
+
+    Raises:
+        InstallError: the bucket is another account's.
+    """
+    s3, name = account.client("s3"), account.bucket
+    made = not exists(account)
+    if made:
+        where = {} if account.region == "us-east-1" else {"LocationConstraint": account.region}
+        s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
+    ours: dict[str, Any] = {"Bucket": name, "ExpectedBucketOwner": account.number}
+    s3.put_public_access_block(
+        **ours,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+    encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
+    s3.put_bucket_encryption(**ours, ServerSideEncryptionConfiguration=encryption)
+    s3.put_bucket_versioning(**ours, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_bucket_policy(**ours, Policy=json.dumps(policy(name, account.caller.split(":")[1])))
+    return made
+
+
+def policy(name: str, partition: str) -> dict[str, Any]:
+    """Refuses whatever comes unencrypted."""
+    arn = f"arn:{partition}:s3:::{name}"
+    statement = {
+        "Sid": "EncryptedOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def upload(account: Account, key: str, body: bytes) -> bool:
+    """Put an object whose key names its contents. False: it was there."""
+    ours: dict[str, Any] = {"Bucket": account.bucket, "Key": key, "ExpectedBucketOwner": account.number}
+    s3 = account.client("s3")
+    try:
+        s3.head_object(**ours)
+        return False
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+    s3.put_object(**ours, Body=body)
+    return True
+
+
+def exists(account: Account) -> bool:
+    """Raises InstallError when it is another account's."""
+    name = account.bucket
+    try:
+        account.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == 404:
+            return False
+        if status == 403:
+            raise InstallError(
+                f"the bucket {name} is another account's, or you may not see it (s3:ListBucket); "
+                "if it is another account's, nobody here can use that name: report it to AWS as squatting"
+            ) from error
+        raise
+    return True

@@ -1,0 +1,207 @@
+"""Installing, updating, repairing and removing the platform, as an administrator does it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local_aws import LocalAWS
+from servicecatalog import __main__ as command_line
+from servicecatalog.account import KEY_ALIAS, LEDGER_TABLE
+from tests.servicecatalog.conftest import Administrator, new_administrator
+
+IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
+INSTALL = ("install", "--yes", "--artifact-buckets", "my-artifacts,team-*")
+
+
+@pytest.fixture(scope="module")
+def installed(aws: LocalAWS) -> Administrator:
+    """Of an account with the platform, which these tests leave as it is."""
+    administrator = new_administrator(aws)
+    administrator.run(*INSTALL, "--log-retention-days", "30")
+    return administrator
+
+
+def trust(service: str) -> str:
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def make_endpoint(administrator: Administrator, name: str, tags: dict[str, str]) -> None:
+    """One that never gets to serve, its archive being none: it is there nevertheless."""
+    sagemaker, role = administrator.client("sagemaker"), administrator.settings.default_model_role
+    arn = administrator.client("iam").get_role(RoleName=role)["Role"]["Arn"]
+    container = {"Image": IMAGE, "ModelDataUrl": "s3://my-artifacts/none.tar.gz"}
+    s3 = administrator.client("s3")
+    s3.create_bucket(Bucket="my-artifacts")
+    s3.put_object(Bucket="my-artifacts", Key="none.tar.gz", Body=b"no archive")
+    sagemaker.create_model(ModelName=name, ExecutionRoleArn=arn, PrimaryContainer=container)
+    variant = {"VariantName": "AllTraffic", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    tag_list = [{"Key": key, "Value": value} for key, value in tags.items()]
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=tag_list)
+
+
+# --- installing
+
+
+def test_it_installs_what_the_command_line_and_the_functions_need(installed: Administrator) -> None:
+    settings = installed.settings
+    table = installed.client("dynamodb").describe_table(TableName=settings.ledger_table)["Table"]
+    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["by-status"]
+    queue = installed.client("sqs").get_queue_attributes(QueueUrl=settings.queue_url, AttributeNames=["All"])
+    assert int(queue["Attributes"]["VisibilityTimeout"]) == 720
+    role = installed.client("iam").get_role(RoleName=settings.default_model_role)["Role"]
+    assert role["Path"] == settings.model_role_path
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "answer"),
+    [
+        ("deploy", {"Records": []}, {"batchItemFailures": []}),
+        ("notify", {"Records": []}, None),
+        (
+            "batch",
+            {"detail-type": "SageMaker Transform Job State Change"}
+            | {"detail": {"TransformJobName": "theirs", "TransformJobArn": "theirs"}},
+            {"job": "theirs", "outcome": "not ours"},
+        ),
+    ],
+)
+def test_a_function_starts_in_its_runtime_with_its_settings(
+    installed: Administrator, name: str, event: object, answer: object
+) -> None:
+    """Each is called with what it has nothing to do for."""
+    done = installed.client("lambda").invoke(FunctionName=f"modelyard-{name}", Payload=json.dumps(event))
+    payload = json.loads(done["Payload"].read())
+    assert "FunctionError" not in done, payload
+    assert payload == answer
+
+
+def test_the_archives_bucket_is_private_encrypted_and_keeps_versions(installed: Administrator) -> None:
+    s3, bucket = installed.client("s3"), f"modelyard-platform-{installed.account}-us-east-1"
+    assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
+    rule = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    statement = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"][0]
+    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_a_second_run_has_nothing_to_do(installed: Administrator) -> None:
+    before = installed.stack
+    assert "Nothing to do" in installed.run("install", "--yes").stdout
+    assert installed.stack == before
+
+
+def test_an_update_changes_what_is_given_and_keeps_the_rest(installed: Administrator) -> None:
+    done = installed.run("install", "--yes", "--alert-email", "team@example.com")
+    assert "Update stack modelyard" in done.stdout
+    assert "EmailSubscription" in done.stdout
+    assert installed.stack is not None
+    values = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in installed.stack["Parameters"]}
+    assert values["ArtifactBuckets"] == "my-artifacts,team-*"
+    assert values["LogRetentionDays"] == "30"
+    subscribed = installed.client("sns").list_subscriptions_by_topic(TopicArn=installed.settings.topic_arn)
+    assert {one["Protocol"] for one in subscribed["Subscriptions"]} == {"email", "lambda"}
+
+
+def test_a_value_that_cannot_be_is_refused_and_named(installed: Administrator) -> None:
+    assert "AlertEmail" in installed.run("install", "--yes", "--alert-email", "nobody", fails=True).stderr
+
+
+def test_without_artifact_buckets_it_says_how_to_give_them(administrator: Administrator) -> None:
+    assert "--artifact-buckets" in administrator.run("install", "--yes", fails=True).stderr
+    assert administrator.status == "none"
+
+
+def test_it_says_what_it_will_do_and_does_nothing_without_consent(administrator: Administrator) -> None:
+    done = administrator.run("install", "--artifact-buckets", "my-artifacts", fails=True)
+    assert f"Account {administrator.account}, us-east-1" in done.stdout
+    assert "Create stack modelyard" in done.stdout
+    assert "--yes" in done.stdout
+    assert administrator.status == "none"
+    assert administrator.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_credentials_that_are_missing_are_asked_for(administrator: Administrator, tmp_path: Path) -> None:
+    none: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    none |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
+    done = administrator.run(*INSTALL, fails=True, **none, AWS_CONFIG_FILE=str(tmp_path / "none"))
+    assert "aws sts get-caller-identity" in done.stderr
+
+
+def test_a_region_that_is_missing_is_asked_for(administrator: Administrator, tmp_path: Path) -> None:
+    none = {"AWS_REGION": None, "AWS_DEFAULT_REGION": None, "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    assert "AWS_REGION" in administrator.run(*INSTALL, fails=True, **none).stderr
+
+
+# --- removing
+
+
+def test_the_record_of_approvals_outlives_the_platform_and_is_used_by_the_next(administrator: Administrator) -> None:
+    administrator.run(*INSTALL)
+    item = {"endpoint": {"S": "churn-prod"}, "item": {"S": "STATE"}}
+    administrator.client("dynamodb").put_item(TableName=LEDGER_TABLE, Item=item)
+    key = administrator.client("kms").describe_key(KeyId=KEY_ALIAS)["KeyMetadata"]["Arn"]
+
+    done = administrator.run("uninstall", "--yes")
+    assert "aws dynamodb delete-table --table-name modelyard-ledger" in done.stdout
+    assert f"aws kms schedule-key-deletion --key-id {key}" in done.stdout
+    assert administrator.client("lambda").list_functions()["Functions"] == []
+    assert administrator.client("iam").list_roles(PathPrefix="/modelyard/")["Roles"] == []
+    ssm = administrator.client("ssm")
+    assert ssm.get_parameters_by_path(Path="/modelyard/", Recursive=True)["Parameters"] == []
+
+    again = administrator.run(*INSTALL)
+    assert again.stdout.count("of an earlier installation is used again") == 2
+    ledger = administrator.settings.ledger_table
+    assert administrator.client("dynamodb").get_item(TableName=ledger, Key=item)["Item"] == item
+    assert "Nothing to do" in administrator.run("install", "--yes").stdout
+
+
+def test_what_is_in_use_is_removed_only_by_force(administrator: Administrator) -> None:
+    administrator.run(*INSTALL)
+    assert administrator.stack is not None
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in administrator.stack["Outputs"]}
+    iam, settings = administrator.client("iam"), administrator.settings
+    iam.create_role(RoleName="ci", AssumeRolePolicyDocument=trust("sagemaker.amazonaws.com"))
+    iam.attach_role_policy(RoleName="ci", PolicyArn=outputs["DenyApprovalPolicy"])
+    administrator.client("scheduler").create_schedule(
+        Name="churn-prod",
+        GroupName=settings.schedule_group,
+        ScheduleExpression="rate(1 day)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": settings.batch_function_arn, "RoleArn": settings.schedule_role_arn},
+    )
+    make_endpoint(administrator, "churn-prod", {"modelyard:project": "churn"})
+    make_endpoint(administrator, "somebodys", {})
+    refused = administrator.run("uninstall", "--yes", fails=True).stderr
+    assert "policy modelyard-deny-approval-us-east-1 is attached to role ci" in refused
+    assert "schedule churn-prod starts batch transform jobs" in refused
+    assert "endpoint churn-prod runs with a role of the platform" in refused
+    assert "somebodys" not in refused
+    assert "--force" in refused
+    assert administrator.status == "CREATE_COMPLETE"
+
+    administrator.run("uninstall", "--yes", "--force")
+    assert iam.list_attached_role_policies(RoleName="ci")["AttachedPolicies"] == []
+    assert administrator.status in ("none", "DELETE_COMPLETE")
+
+
+def test_removing_what_is_not_there_says_so(administrator: Administrator) -> None:
+    said = administrator.run("uninstall", "--yes").stdout
+    assert "not installed" in said
+    assert "modelyard-platform-" not in said  # no bucket was ever made
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(session: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("servicecatalog.account.Account.of", interrupted)
+    monkeypatch.setattr("sys.argv", ["servicecatalog", "install", "--artifact-buckets", "mine", "--yes"])
+    assert command_line.main() == 130
+    assert "the same command takes it up" in capsys.readouterr().err

@@ -1,0 +1,524 @@
+"""What platform.yaml promises: who may do what, what is kept, what is watched, and that the parts fit together."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore import xform_name
+
+from lifecycle_lambdas import names
+from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
+from local_aws.request_checks import service_model
+from servicecatalog import account, archive, install
+from tests.servicecatalog import template
+
+FUNCTIONS = ("deploy", "plan", "notify", "batch")
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
+WRITTEN = template.load(account.TEMPLATE)
+VALUES = {
+    "ArtifactBuckets": "my-artifacts,team-*-artifacts",
+    "BatchBuckets": "my-data",
+    "ProjectKmsKeyArns": KEY,
+    "WebhookSecretArn": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf",
+    "AlertEmail": "team@example.com",
+    "CodeBucket": "code",
+    "CodeKey": "modelyard/functions/0123456789abcdef.zip",
+    "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary",
+}
+RESOURCES = template.resolved(WRITTEN, VALUES)
+# What AWS offers without resources: lists, logins, descriptions of networks, and metrics, whose namespaces bound it.
+WITHOUT_RESOURCES = (
+    "sagemaker:List*",
+    "application-autoscaling:Describe*",
+    "ec2:Describe*",
+    "ecr:GetAuthorizationToken",
+    "pricing:GetProducts",
+    "cloudwatch:PutMetricData",
+)
+READING = ("Describe", "List", "Get", "Query", "BatchGet", "BatchCheck", "Filter", "Receive", "ConditionCheck")
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    found = {name: resource for name, resource in RESOURCES.items() if resource["Type"] == kind}
+    assert found
+    return {name: resource["Properties"] for name, resource in found.items()}
+
+
+def statements(*policies: str) -> list[dict[str, Any]]:
+    """The statements of policies by their logical names; of all of them when none is named. Actions are a list."""
+    documents = template.policies(RESOURCES)
+    chosen = policies or tuple(documents)
+    return [
+        statement | {"Action": as_list(statement["Action"]), "Resource": as_list(statement["Resource"])}
+        for name in chosen
+        for statement in documents[name]["Statement"]
+    ]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def allowing(action: str, *policies: str) -> list[dict[str, Any]]:
+    return [
+        statement
+        for statement in statements(*policies)
+        if statement["Effect"] == "Allow" and any(fnmatch.fnmatchcase(action, each) for each in statement["Action"])
+    ]
+
+
+def function(name: str) -> dict[str, Any]:
+    (found,) = [one for one in of_type("AWS::Lambda::Function").values() if one["FunctionName"] == f"modelyard-{name}"]
+    return found
+
+
+# --- permissions
+
+
+def test_no_policy_allows_a_service_as_a_whole() -> None:
+    wide = [statement for statement in statements() if any(action.endswith(":*") for action in statement["Action"])]
+    assert wide == []
+
+
+def test_every_resource_is_allowed_only_where_aws_knows_no_resources() -> None:
+    for statement in statements():
+        if statement["Effect"] == "Allow" and "*" in statement["Resource"]:
+            for action in statement["Action"]:
+                assert any(fnmatch.fnmatchcase(action, each) for each in WITHOUT_RESOURCES), (statement["Sid"], action)
+
+
+def test_the_controller_changes_in_sagemaker_only_what_is_tagged_as_modelyards() -> None:
+    for statement in statements("ServingPolicy"):
+        if not any(action.startswith("sagemaker:") for action in statement["Action"]):
+            continue
+        condition = statement["Condition"]
+        tagged = {key for operator in condition.values() for key in operator}
+        assert tagged & {
+            "aws:RequestTag/modelyard:project",
+            "aws:ResourceTag/modelyard:project",
+            "sagemaker:TaggingAction",
+        }, statement["Sid"]
+
+
+def test_nobody_can_tag_what_exists_and_so_make_it_his_to_change() -> None:
+    for statement in allowing("sagemaker:AddTags"):
+        assert "sagemaker:TaggingAction" in statement["Condition"]["StringEquals"], statement["Sid"]
+
+
+def calls_of_the_controller() -> set[str]:
+    """IAM's names of the calls that its plans are made of, as they stand in its sources."""
+    text = "\n".join(path.read_text() for path in archive.SOURCES.glob("*.py"))
+    calls = set(re.findall(r'AwsCall\(\s*"([a-z-]+)",\s*"([a-z_]+)"', text))
+    return {f"{service}:{''.join(word.capitalize() for word in operation.split('_'))}" for service, operation in calls}
+
+
+def test_every_call_of_the_controllers_plans_is_allowed() -> None:
+    calls = calls_of_the_controller()
+    assert {"sagemaker:CreateEndpoint", "cloudwatch:PutMetricAlarm", "scheduler:CreateSchedule"} <= calls
+    assert {call for call in calls if not allowing(call, "ServingPolicy", "WatchingPolicy")} == set()
+
+
+def test_everything_that_the_functions_look_up_is_allowed() -> None:
+    text = "\n".join(path.read_text() for path in archive.SOURCES.rglob("*.py"))
+    looked_up = set(re.findall(r"\.((?:describe|list|get|query)(?:_[a-z_]+)?)\(\s*[A-Z]\w+=", text))
+    looked_up |= set(re.findall(r'get_paginator\("([a-z_]+)"\)', text))
+    looked_up |= set(re.findall(r"\.(describe_[a-z_]+)\b", text))
+    assert {"describe_model_package", "get_object", "list_model_packages", "query"} <= looked_up
+    allowed = {action.split(":")[1] for each in statements() if each["Effect"] == "Allow" for action in each["Action"]}
+    assert {name for name in looked_up if "".join(map(str.capitalize, name.split("_"))) not in allowed} == set()
+
+
+SERVICES = (
+    "sagemaker",
+    "cloudwatch",
+    "application-autoscaling",
+    "scheduler",
+    "s3",
+    "dynamodb",
+    "sns",
+    "sqs",
+    "pricing",
+    "secretsmanager",
+)
+
+
+def modules_of(name: str) -> dict[str, str]:
+    """The sources that a handler imports from the archive, itself among them, by module."""
+    found: dict[str, str] = {}
+    waiting = [f"lifecycle_lambdas.handlers.{name}"]
+    while waiting:
+        module = waiting.pop()
+        path = archive.SOURCES.parent / (module.replace(".", "/") + ".py")
+        if module in found or not path.is_file():
+            continue
+        found[module] = path.read_text()
+        for node in ast.walk(ast.parse(found[module])):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def operations_of(name: str) -> set[str]:
+    """IAM's names of the AWS operations that a function's sources name; of a transaction its parts."""
+    words = set(re.findall(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+|publish|query", "\n".join(modules_of(name).values())))
+    found = set()
+    for service in SERVICES:
+        for operation in service_model(service).operation_names:
+            if xform_name(operation) in words:
+                found.add(f"{service}:{operation}")
+    if "dynamodb:TransactWriteItems" in found:
+        found -= {"dynamodb:TransactWriteItems"}
+        found |= WRITES_OF_THE_LEDGER
+    return found - SAME_NAMES
+
+
+def role_of(name: str) -> list[str]:
+    """The policies of a function's role, by their logical names."""
+    role = WRITTEN["Resources"][f"{name.capitalize()}Role"]["Properties"]
+    attached = [policy["Ref"] for policy in role.get("ManagedPolicyArns", [])]
+    attached += [
+        policy
+        for policy, resource in WRITTEN["Resources"].items()
+        if {"Ref": f"{name.capitalize()}Role"} in resource.get("Properties", {}).get("Roles", [])
+    ]
+    return attached
+
+
+# Operations of other services that are called as ours are.
+SAME_NAMES = {
+    "sns:DeleteEndpoint",
+    *(f"{service}:ListTagsForResource" for service in ("application-autoscaling", "scheduler", "sns")),
+}
+WRITES_OF_THE_LEDGER = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
+IAM_NAMES = {
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_functions_role_allows_every_operation_that_its_sources_name(name: str) -> None:
+    operations = {IAM_NAMES.get(one, one) for one in operations_of(name)}
+    if name == "plan":  # it imports the controller, and does none of what it plans
+        operations = {one for one in operations if one.split(":")[1].startswith(READING)} - WRITES_OF_THE_LEDGER
+    if name == "batch":  # of the ledger it reads and writes what was told
+        operations -= {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
+    assert operations
+    assert {one for one in operations if not allowing(one, *role_of(name))} == set()
+
+
+def test_the_controller_may_change_nothing_that_its_plans_never_ask_for() -> None:
+    """But for what AWS does in the course of these calls, with its caller's rights."""
+    in_their_course = {
+        "sagemaker:AddTags",
+        "sagemaker:UpdateEndpointWeightsAndCapacities",
+        "sagemaker:UpdateModelPackage",
+        "application-autoscaling:TagResource",
+        "cloudwatch:TagResource",
+        "iam:PassRole",
+        "iam:CreateServiceLinkedRole",
+        "kms:CreateGrant",
+        "kms:DescribeKey",
+    }
+    allowed = {action for each in statements("ServingPolicy", "WatchingPolicy") for action in each["Action"]}
+    assert allowed - in_their_course == calls_of_the_controller()
+
+
+def test_only_model_roles_of_one_path_and_the_schedules_role_are_passed() -> None:
+    passed = {
+        (resource, statement["Condition"]["StringEquals"]["iam:PassedToService"])
+        for statement in allowing("iam:PassRole")
+        for resource in statement["Resource"]
+    }
+    assert passed == {
+        ("arn:aws:iam::111122223333:role/modelyard/models/*", "sagemaker.amazonaws.com"),
+        ("arn:aws:iam::111122223333:role/modelyard/modelyard-schedule-eu-west-1", "scheduler.amazonaws.com"),
+    }
+
+
+def test_the_roles_that_may_be_passed_are_no_role_of_the_platform_itself() -> None:
+    roles = of_type("AWS::IAM::Role")
+    in_path = {name for name, role in roles.items() if role["Path"].startswith("/modelyard/models/")}
+    assert in_path == {"ModelRole"}
+
+
+def test_the_controller_approves_only_where_the_group_allows_it() -> None:
+    for statement in allowing("sagemaker:UpdateModelPackage", "ServingPolicy"):
+        condition = statement["Condition"]
+        never = condition.get("StringNotEquals", {}).get("sagemaker:ModelApprovalStatus") == "Approved"
+        automatic = condition.get("StringEquals", {}).get("aws:ResourceTag/modelyard:approval") == "automatic"
+        assert never or automatic
+
+
+def test_ci_and_pipelines_are_denied_setting_approved() -> None:
+    never = statements("DenyApprovalPolicy")[0]
+    assert never["Effect"] == "Deny"
+    assert set(never["Action"]) == {"sagemaker:CreateModelPackage", "sagemaker:UpdateModelPackage"}
+    assert never["Resource"] == ["*"]
+    assert never["Condition"] == {"StringEquals": {"sagemaker:ModelApprovalStatus": "Approved"}}
+
+
+def test_they_cannot_let_a_group_approve_by_itself_either() -> None:
+    group = statements("DenyApprovalPolicy")[1]
+    assert group["Effect"] == "Deny"
+    assert "sagemaker:AddTags" in group["Action"]
+    assert "modelyard:approval" in group["Condition"]["ForAnyValue:StringEquals"]["aws:TagKeys"]
+
+
+def test_the_plan_function_only_reads() -> None:
+    for statement in statements("LookingPolicy", "PlanPolicy"):
+        for action in statement["Action"]:
+            verb = action.split(":")[1]
+            assert verb.startswith((*READING, "Decrypt")) or action.startswith("logs:"), action
+
+
+def test_nobody_may_delete_from_the_ledger() -> None:
+    assert allowing("dynamodb:DeleteItem") == []
+    assert allowing("dynamodb:DeleteTable") == []
+
+
+def test_only_the_alarms_that_the_controller_names_can_be_put_by_it() -> None:
+    (put,) = [one for one in allowing("cloudwatch:PutMetricAlarm") if one["Sid"] == "PutTaggedAlarms"]
+    patterns = [resource.rpartition(":alarm:")[2] for resource in put["Resource"]]
+
+    def allowed(alarm: str) -> bool:
+        return any(fnmatch.fnmatchcase(alarm, pattern) for pattern in patterns)
+
+    for stage in ("feature", "dev", "prod", "champion", "challenger"):
+        endpoint = f"churn-{stage}"
+        assert all(map(allowed, names.standing_alarms(endpoint)))
+        assert all(allowed(names.rollback_alarm(endpoint, 12, kind)) for kind in names.ALARM_KINDS)
+        assert allowed(names.abort_alarm(names.numbered(endpoint, 12)))
+    assert not allowed("payments-errors")
+
+
+def test_services_are_trusted_for_this_account_alone() -> None:
+    """Lambda's functions are this account's by nature: https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html"""
+    for name, role in of_type("AWS::IAM::Role").items():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        if statement["Principal"] != {"Service": "lambda.amazonaws.com"}:
+            assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == "111122223333", name
+
+
+def test_a_permissions_boundary_bounds_every_role() -> None:
+    bounds = {role.get("PermissionsBoundary") for role in of_type("AWS::IAM::Role").values()}
+    assert bounds == {"arn:aws:iam::111122223333:policy/boundary"}
+
+
+def test_without_optional_parameters_nothing_is_left_of_them() -> None:
+    bare = template.resolved(WRITTEN, {name: VALUES[name] for name in ("ArtifactBuckets", "CodeBucket", "CodeKey")})
+    text = json.dumps(bare)
+    for value in ("my-data", "secretsmanager", "boundary", "team@example.com"):
+        assert value not in text
+    assert not any("PermissionsBoundary" in resource["Properties"] for resource in bare.values())
+    empty = [one for one in template.policies(bare).values() for each in one["Statement"] if not each["Resource"]]
+    assert empty == []
+
+
+@pytest.mark.parametrize("policy", sorted(of_type("AWS::IAM::ManagedPolicy")))
+def test_a_managed_policy_is_not_longer_than_iam_takes(policy: str) -> None:
+    """6,144 characters without white space: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+
+    With as much as somebody may reasonably give: ten buckets and five keys.
+    """
+    many = VALUES | {
+        "ArtifactBuckets": ",".join(f"artifact-bucket-of-team-number-{number}" for number in range(10)),
+        "ProjectKmsKeyArns": ",".join([KEY] * 5),
+    }
+    document = template.resolved(WRITTEN, many)[policy]["Properties"]["PolicyDocument"]
+    assert len(json.dumps(document, separators=(",", ":"))) <= 6144
+
+
+def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> None:
+    def on(action: str) -> set[str]:
+        return {resource for each in allowing(action, "ModelRole/serve") for resource in each["Resource"]}
+
+    artifacts = {"arn:*:s3:::my-artifacts/*", "arn:*:s3:::team-*-artifacts/*"}
+    captured = {"arn:*:s3:::my-artifacts/*/captured/*", "arn:*:s3:::team-*-artifacts/*/captured/*"}
+    assert on("s3:GetObject") == artifacts | {"arn:*:s3:::my-data/*"}
+    assert on("s3:PutObject") == captured | {"arn:*:s3:::my-data/*"}
+
+
+# --- what is kept
+
+
+@pytest.mark.parametrize("kept", ["Ledger", "PlatformKey", "PlatformKeyAlias"])
+def test_the_ledger_and_its_key_outlive_the_platform(kept: str) -> None:
+    assert RESOURCES[kept]["DeletionPolicy"] == RESOURCES[kept]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_the_ledger_can_be_restored_and_is_encrypted_by_the_platforms_key() -> None:
+    ledger = RESOURCES["Ledger"]["Properties"]
+    assert ledger["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert ledger["DeletionProtectionEnabled"] is True
+    assert ledger["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY}
+    assert ledger["TableName"] == account.LEDGER_TABLE
+
+
+def test_what_an_earlier_installation_left_is_used_instead_of_made() -> None:
+    existing = KEY.replace("1111222", "9999000")
+    again = template.resolved(WRITTEN, VALUES | {"ExistingLedgerTable": "restored", "ExistingKmsKeyArn": existing})
+    assert not {"Ledger", "PlatformKey", "PlatformKeyAlias"} & set(again)
+    text = json.dumps(again)
+    assert "table/restored" in text
+    assert existing in text
+    assert KEY not in json.dumps(template.policies(again)["LookingPolicy"]["Statement"][1])
+    assert again["DeployFunction"]["Properties"]["Environment"]["Variables"]["LEDGER_TABLE"] == "restored"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_functions_log_is_made_encrypted_and_does_not_grow_for_ever(name: str) -> None:
+    logs = {one["LogGroupName"]: one for one in of_type("AWS::Logs::LogGroup").values()}
+    group = logs[f"/aws/lambda/modelyard-{name}"]
+    assert group["RetentionInDays"] == "90"
+    assert group["KmsKeyId"] == KEY
+    assert allowing("logs:CreateLogGroup") == allowing("logs:CreateLogGroup", "ModelRole/serve")
+
+
+# --- the parts fit together
+
+
+@pytest.mark.parametrize("name", ["deploy", "plan", "batch"])
+def test_a_function_finds_its_settings_in_its_environment(name: str) -> None:
+    settings = Settings.from_environment(function(name)["Environment"]["Variables"])
+    assert settings.batch_function_arn == "arn:aws:lambda:eu-west-1:111122223333:function:modelyard-batch"
+    assert settings.default_model_role == "modelyard-model-eu-west-1"
+    assert settings.model_role_path == RESOURCES["ModelRole"]["Properties"]["Path"]
+
+
+def test_the_command_line_finds_the_same_settings_in_parameters() -> None:
+    parameters = {one["Name"]: one["Value"] for one in of_type("AWS::SSM::Parameter").values()}
+    environment = function("deploy")["Environment"]["Variables"]
+    for field in fields(Settings):
+        if field.name != "webhook_secret_arn":
+            assert parameters[PARAMETER_PATH + field.name.replace("_", "-")] == environment[field.name.upper()]
+    assert parameters["/modelyard/webhook-secret-arn"] == VALUES["WebhookSecretArn"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_functions_arn_is_published(name: str) -> None:
+    parameters = {one["Name"]: one["Value"] for one in of_type("AWS::SSM::Parameter").values()}
+    assert (
+        parameters[f"/modelyard/functions/{name}"] == f"arn:aws:lambda:eu-west-1:111122223333:function:modelyard-{name}"
+    )
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_functions_handler_is_there(name: str) -> None:
+    module, _, attribute = function(name)["Handler"].rpartition(".")
+    path = Path(account.__file__).parent.parent / f"{module.replace('.', '/')}.py"
+    assert f"def {attribute}(" in path.read_text()
+
+
+def test_messages_stay_hidden_six_times_as_long_as_the_function_may_take() -> None:
+    assert RESOURCES["EventQueue"]["Properties"]["VisibilityTimeout"] >= 6 * function("deploy")["Timeout"]
+
+
+def test_one_message_that_fails_does_not_take_the_others_with_it() -> None:
+    (source,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["MaximumBatchingWindowInSeconds"] == 0
+    assert RESOURCES["EventQueue"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"].endswith(":modelyard-failed")
+
+
+def test_the_queue_takes_messages_from_the_platforms_rules_alone() -> None:
+    rules = of_type("AWS::Events::Rule")
+    to_queue = {
+        f"arn:aws:events:eu-west-1:111122223333:rule/{rule['Name']}"
+        for rule in rules.values()
+        if rule["Targets"][0]["Arn"].endswith(":modelyard-events")
+    }
+    allowed, denied = RESOURCES["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert set(allowed["Condition"]["ArnEquals"]["aws:SourceArn"]) == to_queue
+    assert denied["Effect"] == "Deny"
+    assert len(to_queue) == 5
+
+
+def test_it_looks_every_minute_at_what_is_under_way_and_every_ten_at_everything() -> None:
+    schedules = {
+        rule["ScheduleExpression"]: json.loads(rule["Targets"][0]["Input"])
+        for rule in of_type("AWS::Events::Rule").values()
+        if "ScheduleExpression" in rule
+    }
+    assert schedules == {"rate(1 minute)": {"look": "under-way"}, "rate(10 minutes)": {"look": "everything"}}
+
+
+def test_the_alarms_rule_passes_the_controllers_alarms() -> None:
+    patterns = RESOURCES["AlarmRule"]["Properties"]["EventPattern"]["detail"]["alarmName"]
+    suffixes = tuple(pattern["suffix"] for pattern in patterns)
+    endpoint = "churn-prod"
+    ours = [*names.standing_alarms(endpoint), names.abort_alarm("churn-prod-12")]
+    ours += [names.rollback_alarm(endpoint, 12, kind) for kind in names.ALARM_KINDS]
+    assert all(alarm.endswith(suffixes) for alarm in ours)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_fails_is_told(name: str) -> None:
+    watched = {
+        dimension["Value"]
+        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["MetricName"] == "Errors"
+        for dimension in alarm["Dimensions"]
+    }
+    assert f"modelyard-{name}" in watched
+
+
+def test_every_alarm_tells_the_topic() -> None:
+    topic = "arn:aws:sns:eu-west-1:111122223333:modelyard-deployments"
+    for alarm in of_type("AWS::CloudWatch::Alarm").values():
+        assert alarm["AlarmActions"] == [topic]
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+@pytest.mark.parametrize("name", ["NotifyInvokeConfig", "BatchInvokeConfig"])
+def test_an_event_that_a_function_cannot_answer_is_kept(name: str) -> None:
+    failed = RESOURCES["FailedQueue"]
+    assert RESOURCES[name]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"].endswith(
+        f":{failed['Properties']['QueueName']}"
+    )
+
+
+def test_every_parameter_can_be_given_or_follows_from_what_there_is() -> None:
+    assert set(WRITTEN["Parameters"]) == {*install.PARAMETERS, "CodeBucket", "CodeKey"}
+
+
+def test_every_parameter_has_its_place_in_the_console() -> None:
+    groups = WRITTEN["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = [name for group in groups for name in group["Parameters"]]
+    assert sorted(shown) == sorted(WRITTEN["Parameters"])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        ("ArtifactBuckets", ["my-artifacts", "a.b.c, team-*"], ["", "UPPER", "with_underscore", "two buckets"]),
+        ("BatchBuckets", ["", "my-data"], ["/path"]),
+        ("ProjectKmsKeyArns", ["", KEY, f"{KEY},{KEY}"], ["alias/my-key", "mrk-1"]),
+        ("AlertEmail", ["", "team@example.com"], ["team", "team@host", "a b@example.com"]),
+        ("WebhookSecretArn", ["", VALUES["WebhookSecretArn"]], ["webhook", "https://hooks.slack.com/services/x"]),
+        ("PermissionsBoundaryArn", ["", "arn:aws:iam::aws:policy/PowerUserAccess"], ["PowerUserAccess"]),
+        ("ExistingKmsKeyArn", ["", KEY], ["alias/modelyard"]),
+        ("ExistingLedgerTable", ["", "modelyard-ledger"], ["my table"]),
+        ("CodeBucket", ["modelyard-platform-111122223333-eu-west-1"], ["", "s3://code"]),
+        ("CodeKey", ["modelyard/functions/0123456789abcdef.zip"], ["", "functions.tar.gz"]),
+    ],
+)
+def test_a_parameter_takes_what_can_be_and_nothing_else(parameter: str, good: list[str], bad: list[str]) -> None:
+    pattern = WRITTEN["Parameters"][parameter]["AllowedPattern"]
+    assert all(re.search(pattern, value) for value in good)
+    assert not any(re.search(pattern, value) for value in bad)
+
+
+@pytest.mark.parametrize("parameter", sorted(WRITTEN["Parameters"]))
+def test_every_parameter_says_what_it_is_and_refuses_what_it_cannot_be(parameter: str) -> None:
+    described = WRITTEN["Parameters"][parameter]
+    assert described["Description"]
+    assert "AllowedPattern" in described or "AllowedValues" in described
