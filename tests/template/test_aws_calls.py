@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-dev"
@@ -26,7 +29,7 @@ def pipeline(generated: Callable[..., Path]) -> Iterator[SimpleNamespace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(generated("regression")))
         patch.setattr(sys, "dont_write_bytecode", True)
-        names = ("aws", "errors", "execution", "registry")
+        names = ("aws", "endpoint", "errors", "execution", "plan", "registry", "terminal")
         yield SimpleNamespace(**{name: importlib.import_module(f"pipeline.{name}") for name in names})
         for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
             del sys.modules[name]
@@ -236,6 +239,324 @@ def test_a_group_that_is_there_keeps_its_versions_and_gets_the_tags(
     )
     sagemaker.add_response("add_tags", {}, {"ResourceArn": arn, "Tags": ANY})
     assert pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"]) == {"churn-dev": False}
+
+
+GROUP = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/churn-dev"
+AUTOMATIC = {"Key": "modelyard:approval", "Value": "automatic"}
+
+
+def group_is_there(account: Account) -> None:
+    answer = {
+        "ModelPackageGroupName": "churn-dev",
+        "ModelPackageGroupArn": GROUP,
+        "CreationTime": datetime.now(UTC),
+        "CreatedBy": {},
+        "ModelPackageGroupStatus": "Completed",
+    }
+    account.stub("sagemaker").add_response(
+        "describe_model_package_group", answer, {"ModelPackageGroupName": "churn-dev"}
+    )
+
+
+def test_the_tag_for_automatic_approval_is_given_to_a_group_that_is_made_alone(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    sagemaker = account.stub("sagemaker")
+
+    def tags_of(request: dict[str, Any]) -> bool:
+        return AUTOMATIC in request["Tags"]
+
+    sent: list[dict[str, Any]] = []
+    sagemaker.client.meta.events.register(
+        "provide-client-params.sagemaker.CreateModelPackageGroup", lambda params, **_: sent.append(params)
+    )
+    for _ in range(2):
+        sagemaker.add_response("create_model_package_group", {"ModelPackageGroupArn": GROUP})
+    made = pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev", "feature"], ["dev"])
+    assert made == {"churn-dev": True, "churn-feature": True}
+    assert [tags_of(request) for request in sent] == [True, False]
+    # one that is there keeps the tag that it has, and is not given it
+    for tags, refused in (([AUTOMATIC], False), ([], True)):
+        sagemaker.add_client_error("create_model_package_group", "ValidationException", "Group already exists")
+        group_is_there(account)
+        sagemaker.add_response("list_tags", {"Tags": tags}, {"ResourceArn": GROUP})
+        if refused:
+            with pytest.raises(
+                pipeline.errors.InputError, match="--automatic-approval dev: the group churn-dev is there"
+            ):
+                pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"], ["dev"])
+        else:
+            expected = [{"Key": key, "Value": value} for key, value in pipeline_tags().items()]
+            sagemaker.add_response("add_tags", {}, {"ResourceArn": GROUP, "Tags": expected})
+            pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"], ["dev"])
+
+
+def pipeline_tags() -> dict[str, str]:
+    return {
+        "sagemaker:project-name": "churn",
+        "sagemaker:project-id": "p-1",
+        "modelyard:project": "churn",
+        "modelyard:stage": "dev",
+    }
+
+
+PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn-dev/3"
+
+
+def version_is(account: Account, approval: str = "Approved", description: str = "", **stamps: str) -> dict[str, Any]:
+    answer = {
+        "ModelPackageName": "churn-dev",
+        "ModelPackageArn": PACKAGE,
+        "ModelPackageStatus": "Completed",
+        "ModelPackageStatusDetails": {"ValidationStatuses": []},
+        "CreationTime": datetime.now(UTC),
+        "ModelApprovalStatus": approval,
+        "CustomerMetadataProperties": {f"deployment.{name}": value for name, value in stamps.items()},
+        **({"ApprovalDescription": description} if description else {}),
+    }
+    account.stub("sagemaker").add_response("describe_model_package", answer, {"ModelPackageName": PACKAGE})
+    return answer
+
+
+def test_a_version_is_asked_for_without_listing_all_of_them(pipeline: SimpleNamespace, account: Account) -> None:
+    group_is_there(account)
+    version_is(account)
+    assert pipeline.registry.describe_version(account, "churn-dev", 3)["ModelPackageArn"] == PACKAGE
+    group_is_there(account)
+    account.stub("sagemaker").add_client_error(
+        "describe_model_package", "ValidationException", f"ModelPackage {PACKAGE} does not exist."
+    )
+    with pytest.raises(pipeline.errors.InputError, match="churn-dev has no version 3"):
+        pipeline.registry.describe_version(account, "churn-dev", 3)
+
+
+def test_an_approval_says_why_and_is_not_given_twice(pipeline: SimpleNamespace, account: Account) -> None:
+    package = {"ModelPackageArn": PACKAGE, "ModelApprovalStatus": "PendingManualApproval"}
+    account.stub("sagemaker").add_response(
+        "update_model_package",
+        {"ModelPackageArn": PACKAGE},
+        {"ModelPackageArn": PACKAGE, "ModelApprovalStatus": "Approved", "ApprovalDescription": "good"},
+    )
+    assert pipeline.registry.set_approval(account, package, "Approved", "good") == PACKAGE
+    with pytest.raises(pipeline.errors.InputError, match=r"is Approved already: .*reject what was approved after it"):
+        pipeline.registry.set_approval(account, {**package, "ModelApprovalStatus": "Approved"}, "Approved", None)
+
+
+def endpoint_is(account: Account, status: str, config: str = "churn-dev-1", **more: Any) -> None:
+    sagemaker = account.stub("sagemaker")
+    variant = {"VariantName": "AllTraffic", "CurrentInstanceCount": 1, "DesiredInstanceCount": 2, "CurrentWeight": 1.0}
+    answer = {
+        "EndpointName": "churn-dev",
+        "EndpointArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/churn-dev",
+        "EndpointConfigName": config,
+        "ProductionVariants": [variant],
+        "EndpointStatus": status,
+        "CreationTime": datetime.now(UTC),
+        "LastModifiedTime": datetime.now(UTC),
+        **more,
+    }
+    sagemaker.add_response("describe_endpoint", answer, {"EndpointName": "churn-dev"})
+    answer = {
+        "EndpointConfigName": config,
+        "EndpointConfigArn": f"arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/{config}",
+        "ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": config}],
+        "CreationTime": datetime.now(UTC),
+    }
+    sagemaker.add_response("describe_endpoint_config", answer, {"EndpointConfigName": config})
+    answer = {
+        "ModelName": config,
+        "PrimaryContainer": {"ModelPackageName": PACKAGE},
+        "ExecutionRoleArn": "arn:aws:iam::123456789012:role/modelyard/models/default",
+        "CreationTime": datetime.now(UTC),
+        "ModelArn": f"arn:aws:sagemaker:us-east-1:123456789012:model/{config}",
+    }
+    sagemaker.add_response("describe_model", answer, {"ModelName": config})
+
+
+def no_endpoint(account: Account) -> None:
+    account.stub("sagemaker").add_client_error(
+        "describe_endpoint",
+        "ValidationException",
+        'Could not find endpoint "arn:aws:sagemaker:...:endpoint/churn-dev".',
+    )
+
+
+def no_schedule(account: Account) -> None:
+    account.stub("scheduler").add_client_error(
+        "get_schedule",
+        "ResourceNotFoundException",
+        expected_params={"Name": "churn-dev", "GroupName": "modelyard"},
+    )
+
+
+def test_an_endpoint_tells_the_version_behind_it(
+    pipeline: SimpleNamespace, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint_is(account, "Updating", PendingDeploymentSummary={"EndpointConfigName": "churn-dev-2"})
+    found = pipeline.endpoint.read(account, "churn-dev")
+    assert (found["status"], found["package_arn"], found["next_config"]) == ("Updating", PACKAGE, "churn-dev-2")
+    pipeline.terminal.print_endpoint(pipeline.terminal.console(), found)
+    assert capsys.readouterr().out.splitlines() == [
+        "Updating     churn-dev  version 3  churn-dev-1  AllTraffic 1 of 2 instances",
+        "  on its way: churn-dev-2",
+    ]
+    no_endpoint(account)
+    no_schedule(account)
+    found = pipeline.endpoint.read(account, "churn-dev")
+    assert (found["status"], found["package_arn"]) == ("none", None)
+    account.stub("sagemaker").add_client_error("describe_endpoint", "AccessDeniedException", "not authorized")
+    with pytest.raises(ClientError, match="not authorized"):
+        pipeline.endpoint.read(account, "churn-dev")
+
+
+def test_a_batch_stage_tells_its_schedule_and_version(
+    pipeline: SimpleNamespace, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_endpoint(account)
+    target = {"Arn": "arn:aws:lambda:us-east-1:123456789012:function:f", "RoleArn": "arn:aws:iam::123456789012:role/r"}
+    answer = {
+        "ScheduleExpression": "cron(0 6 ? * MON-FRI *)",
+        "ScheduleExpressionTimezone": "Europe/Berlin",
+        "Target": {**target, "Input": json.dumps({"package_arn": PACKAGE, "number": 4})},
+    }
+    account.stub("scheduler").add_response("get_schedule", answer, {"Name": "churn-dev", "GroupName": "modelyard"})
+    found = pipeline.endpoint.read(account, "churn-dev")
+    assert (found["status"], found["package_arn"]) == ("scheduled", PACKAGE)
+    pipeline.terminal.print_endpoint(pipeline.terminal.console(), found)
+    said = "scheduled    churn-dev  version 3  cron(0 6 ? * MON-FRI *) Europe/Berlin\n"
+    assert capsys.readouterr().out == said
+
+
+def test_an_endpoint_whose_model_was_deleted_serves_no_version(pipeline: SimpleNamespace, account: Account) -> None:
+    sagemaker = account.stub("sagemaker")
+    answer = {
+        "EndpointName": "churn-dev",
+        "EndpointArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/churn-dev",
+        "EndpointConfigName": "gone",
+        "EndpointStatus": "InService",
+        "CreationTime": datetime.now(UTC),
+        "LastModifiedTime": datetime.now(UTC),
+    }
+    sagemaker.add_response("describe_endpoint", answer)
+    sagemaker.add_client_error(
+        "describe_endpoint_config", "ValidationException", "Could not find endpoint configuration gone."
+    )
+    assert pipeline.endpoint.read(account, "churn-dev")["package_arn"] is None
+
+
+def test_an_approval_is_watched_until_its_own_deployment_has_ended(pipeline: SimpleNamespace, account: Account) -> None:
+    seen: list[str] = []
+    # what an earlier deployment left on the version says nothing of this one
+    before = {
+        "ModelPackageArn": PACKAGE,
+        "CustomerMetadataProperties": {"deployment.number": "1", "deployment.ended": "2026-11-20T00:00:00Z"},
+    }
+    version_is(account, number="1", status="succeeded", ended="2026-11-20T00:00:00Z")
+    no_endpoint(account)
+    no_schedule(account)
+    version_is(account, number="2", status="under-way")
+    endpoint_is(account, "Creating")
+    version_is(account, number="2", status="under-way")
+    endpoint_is(account, "Creating")
+    version_is(account, "Rejected", "the alarm went off", number="2", status="failed", ended="2026-11-21T08:00:00Z")
+    endpoint_is(account, "InService")
+    ended = pipeline.endpoint.watch_approved(
+        account, before, "churn-dev", lambda found: seen.append(found["status"]), lambda seconds: False
+    )
+    assert ended == {
+        "number": "2",
+        "status": "failed",
+        "ended": "2026-11-21T08:00:00Z",
+        "description": "the alarm went off",
+    }
+    assert seen == ["none", "Creating", "InService"]
+    version_is(account)
+    no_endpoint(account)
+    no_schedule(account)
+    assert pipeline.endpoint.watch_approved(account, before, "churn-dev", print, lambda seconds: True) is None
+
+
+def test_a_rejection_is_watched_until_the_endpoint_serves_another_version(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    endpoint_is(account, "InService")
+    endpoint_is(account, "Deleting")
+    no_endpoint(account)
+    no_schedule(account)
+    seen: list[str] = []
+    assert pipeline.endpoint.watch_rejected(
+        account, PACKAGE, "churn-dev", lambda found: seen.append(found["status"]), lambda seconds: False
+    )
+    assert seen == ["InService", "Deleting", "none"]
+
+
+PLAN = {
+    "endpoint": "churn-dev",
+    "package_arn": PACKAGE,
+    "version": 3,
+    "refused": None,
+    "calls": [
+        {
+            "service": "sagemaker",
+            "operation": "create_model",
+            "summary": "the version as a model",
+            "request": {"ModelName": "churn-dev-1", "Tags": []},
+        },
+        {"service": "x", "operation": "y", "summary": "of nothing named", "request": {}},
+        {"wait": "until the endpoint is InService"},
+    ],
+    "changes": ["instance_count: 1 -> 2"],
+    "warnings": ["no alarms"],
+    "hours": 1460.0,
+    "monthly": {"usd": 167.9, "why": "730 h x 2 x ml.m5.large at 0.115 USD an hour"},
+}
+
+
+def plan_answers(account: Account, payload: Any, **more: Any) -> None:
+    function = "arn:aws:lambda:us-east-1:123456789012:function:modelyard-plan"
+    parameter = {"Parameter": {"Name": "/modelyard/functions/plan", "Value": function}}
+    account.stub("ssm").add_response("get_parameter", parameter, {"Name": "/modelyard/functions/plan"})
+    request = {"project": "churn", "stage": "dev", "package_arn": PACKAGE, "stage_file": None}
+    body = StreamingBody(io.BytesIO(json.dumps(payload).encode()), None)
+    account.stub("lambda").add_response(
+        "invoke",
+        {"StatusCode": 200, "Payload": body, **more},
+        {"FunctionName": function, "Payload": json.dumps(request).encode()},
+    )
+
+
+def test_the_platforms_plan_is_asked_for_and_printed(
+    pipeline: SimpleNamespace, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_answers(account, PLAN)
+    found = pipeline.plan.ask(account, "churn", "dev", PACKAGE, None)
+    pipeline.terminal.print_plan(pipeline.terminal.console(), found)
+    assert capsys.readouterr().out.splitlines() == [
+        "churn-dev with version 3",
+        "   1  sagemaker create_model churn-dev-1: the version as a model",
+        "   2  x y: of nothing named",
+        "   3  wait: until the endpoint is InService",
+        "  change: instance_count: 1 -> 2",
+        "  warning: no alarms",
+        "  at most 1460 instance-hours a month",
+        "  cost a month: at most 167.90 USD (730 h x 2 x ml.m5.large at 0.115 USD an hour)",
+    ]
+    nothing = {**PLAN, "calls": [], "changes": [], "warnings": [], "hours": None, "version": None}
+    unknown = {**nothing, "monthly": {"usd": None, "why": "pay per use"}}
+    pipeline.terminal.print_plan(pipeline.terminal.console(), unknown)
+    assert capsys.readouterr().out.splitlines() == [
+        "churn-dev",
+        "  nothing has to be done",
+        "  cost a month: unknown (pay per use)",
+    ]
+    pipeline.terminal.print_plan(pipeline.terminal.console(), {**PLAN, "refused": "kind: no\nvpc: no"})
+    assert capsys.readouterr().out.splitlines()[1:] == ["  refused: kind: no", "  refused: vpc: no"]
+
+
+def test_a_plan_function_that_fails_is_said(pipeline: SimpleNamespace, account: Account) -> None:
+    plan_answers(account, {"errorMessage": "out of memory", "errorType": "X"}, FunctionError="Unhandled")
+    with pytest.raises(pipeline.errors.InputError, match="plan function failed: out of memory"):
+        pipeline.plan.ask(account, "churn", "dev", PACKAGE, None)
 
 
 def test_a_refusal_is_not_taken_for_a_group_that_is_there(pipeline: SimpleNamespace, account: Account) -> None:

@@ -323,6 +323,74 @@ def test_versions_of_the_branch_prod_need_a_stage(copy: Project) -> None:
     assert (empty.returncode, empty.stdout) == (0, "no version is registered in churn-prod yet\n")
 
 
+def test_a_version_is_approved_and_rejected_with_reasons(
+    copy: Project, trained: subprocess.CompletedProcess[str]
+) -> None:
+    approved = copy.pipeline("approve", "1", "--stage", "dev", "--reason", "better than before")
+    assert approved.returncode == 0, approved.stderr
+    assert re.fullmatch(r"Approved: arn:\S+:model-package/churn-dev/1\n", approved.stdout)
+    version = copy.versions()[-1]
+    assert (version["approval"], version["approval_description"]) == ("Approved", "better than before")
+    again = copy.pipeline("approve", "1")
+    assert (again.returncode, "is Approved already: nothing has to be done" in again.stderr) == (2, True)
+    rejected = copy.pipeline("reject", "1", "--reason", "too slow")
+    assert rejected.returncode == 0, rejected.stderr
+    assert copy.versions()[-1]["approval"] == "Rejected"
+    none = copy.pipeline("approve", "99")
+    assert (none.returncode, "churn-dev has no version 99" in none.stderr) == (2, True)
+    for reason in ("", "x" * 1025):
+        long = copy.pipeline("reject", "1", "--reason", reason)
+        assert (long.returncode, "characters: write 1 to 1024" in long.stderr) == (2, True)
+
+
+def test_without_the_platform_nothing_can_be_planned_or_watched(
+    copy: Project, trained: subprocess.CompletedProcess[str]
+) -> None:
+    for command in (["plan"], ["plan", "1"], ["approve", "1", "--watch"]):
+        done = copy.pipeline(*command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "the platform is not installed in this account and us-east-1" in done.stderr.replace(
+            "Modelyard's", "the"
+        )
+        assert "make install-platform" in done.stderr
+    assert copy.versions()[-1]["approval"] != "Approved"
+
+
+def test_an_endpoint_that_is_not_there_is_no_fault(copy: Project) -> None:
+    found = copy.pipeline("status")
+    assert (found.returncode, found.stdout) == (0, "there is no endpoint churn-dev, and no schedule\n")
+    assert json.loads(copy.pipeline("status", "--stage", "prod", "--json").stdout)["status"] == "none"
+
+
+def test_checking_says_what_may_not_be_meant(copy: Project) -> None:
+    copy.change("deployment/prod.yaml", "instance_count: 2", "instance_count: 1")
+    checked = copy.pipeline("check")
+    assert checked.returncode == 0
+    assert checked.stderr.startswith("warning: deployment/prod.yaml: prod can be on one instance")
+    copy.change("deployment/prod.yaml", "kind: real_time", "kind: multi_model")
+    refused = copy.pipeline("check")
+    assert (refused.returncode, "prod.yaml: kind: multi_model is not built yet" in refused.stderr) == (2, True)
+
+
+def test_automatic_approval_is_for_groups_that_are_made_with_it(copy: Project) -> None:
+    late = copy.pipeline("register-project", "--automatic-approval", "dev")
+    assert (late.returncode, "only a group that is made can be given that" in late.stderr) == (2, True)
+    none = copy.pipeline("register-project", "--automatic-approval", "champion")
+    assert (none.returncode, "--automatic-approval champion: this project has no such stage" in none.stderr) == (
+        2,
+        True,
+    )
+    copy.change("settings.yaml", 'project: "churn"', 'project: "automatic"')
+    made = copy.pipeline("register-project", "--automatic-approval", "feature", "--automatic-approval", "prod")
+    assert made.returncode == 0, made.stderr
+    assert made.stderr == "warning: whatever is registered for prod may now serve users, seen by nobody\n"
+    sagemaker = copy.aws.client("sagemaker")
+    for stage, allowed in (("feature", True), ("dev", False), ("prod", True)):
+        group = sagemaker.describe_model_package_group(ModelPackageGroupName=f"automatic-{stage}")
+        tags = sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"]
+        assert ({"Key": "modelyard:approval", "Value": "automatic"} in tags) is allowed
+
+
 def test_a_server_that_is_not_there_is_said(copy: Project) -> None:
     done = run(
         copy.repository,

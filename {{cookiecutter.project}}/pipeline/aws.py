@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -9,10 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.exceptions import ClientError
 
 from pipeline.errors import InputError
 from pipeline.settings import Settings
+from pipeline.stage_schema import StageFile
 
 
 def session(settings: Settings) -> boto3.Session:
@@ -22,6 +25,14 @@ def session(settings: Settings) -> boto3.Session:
 
 def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether SageMaker refused since what was named is not there; of most resources it says so in words alone."""
+    said = str(error).lower()
+    return error_code(error) in ("ValidationException", "ResourceNotFound") and (
+        "not exist" in said or "could not find" in said
+    )
 
 
 def resolve_role(aws: boto3.Session, role: str) -> str:
@@ -37,6 +48,19 @@ def resolve_role(aws: boto3.Session, role: str) -> str:
         raise InputError(
             f"settings.yaml: aws.role: there is no role {name!r} in this account: correct it, or have it created"
         ) from None
+
+
+def unknown_instance_type(stage_file: StageFile) -> str | None:
+    """A warning when boto3 knows no such instance type for what the stage file asks for; it may be newer than boto3."""
+    if stage_file.kind == "serverless":
+        return None
+    shape = "TransformInstanceType" if stage_file.kind == "batch" else "ProductionVariantInstanceType"
+    known = botocore.session.get_session().get_service_model("sagemaker").shape_for(shape).enum
+    if stage_file.instance_type in known:
+        return None
+    near = difflib.get_close_matches(stage_file.instance_type, known, n=1)
+    hint = f", did you mean {near[0]}?" if near else ""
+    return f"instance_type: boto3 knows no {stage_file.instance_type} for kind: {stage_file.kind}{hint}"
 
 
 def check_bucket(aws: boto3.Session, bucket: str) -> None:

@@ -8,15 +8,17 @@ import signal
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import boto3
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
 
-from pipeline import aws, execution, parameters, registry, sample_data, terminal
+from pipeline import aws, endpoint, execution, parameters, plan, registry, sample_data, stage_schema, terminal
 from pipeline.errors import InputError
 from pipeline.lineage import current_branch, read_lineage
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 OK, EXECUTION_FAILED, BAD_INPUT, EXECUTION_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
   0    done; with --watch or watch: the execution succeeded
-  1    the execution failed
+  1    the execution, or the deployment, failed
   2    bad input, or a call to AWS failed; an execution whose ARN was printed before goes on
   3    the execution was stopped
   130  interrupted (Ctrl-C); an execution that was started goes on
@@ -59,6 +61,13 @@ def check(options: argparse.Namespace) -> int:
     stages = ", ".join(sorted(stage_files.contents))
     print(f"settings.yaml is right ({settings.problem_type}, project {settings.project})")
     print(f"deployment/ is right (stages {stages})")
+    for text in stage_files.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    return OK
+
+
+def schema(options: argparse.Namespace) -> int:
+    print(json.dumps(stage_schema.json_schema(), indent=2))
     return OK
 
 
@@ -74,8 +83,13 @@ def definition(options: argparse.Namespace) -> int:
 def register_project(options: argparse.Namespace) -> int:
     settings, stage_files = load_settings(), load_stage_files()
     project_id = settings.aws.sagemaker_project_id or default_project_id(settings.project)
+    stages = sorted(stage_files.contents)
+    for stage in options.automatic_approval:
+        _known_stage(stage, stages, "--automatic-approval")
+        if stage in stage_schema.SERVING_STAGES:
+            print(f"warning: whatever is registered for {stage} may now serve users, seen by nobody", file=sys.stderr)
     made = registry.register_project(
-        aws.session(settings), settings.project, project_id, settings.description, sorted(stage_files.contents)
+        aws.session(settings), settings.project, project_id, settings.description, stages, options.automatic_approval
     )
     for name, new in made.items():
         print(f"model package group {name}: {'created' if new else 'was there'}")
@@ -140,6 +154,86 @@ def get_report(options: argparse.Namespace) -> int:
     return OK
 
 
+def approve(options: argparse.Namespace) -> int:
+    settings, stage, connection = _deciding(options)
+    group = group_name(settings.project, stage)
+    before = registry.describe_version(connection, group, options.version)
+    arn = registry.set_approval(connection, before, "Approved", options.reason)
+    print(f"Approved: {arn}")
+    if not options.watch:
+        return OK
+    out = terminal.console()
+    with _ctrl_c() as interrupt:
+        ended = endpoint.watch_approved(
+            connection, before, endpoint.endpoint_name(settings.project, stage), _printing(out), interrupt.wait
+        )
+    if ended is None:
+        print("no longer watching; the deployment goes on", file=sys.stderr)
+        return INTERRUPTED
+    out.print(f"deployment {ended['number']} {ended['status']}", markup=False)
+    if ended["status"] == "succeeded":
+        return OK
+    if ended["description"]:
+        out.print(ended["description"], style="red", markup=False)
+    return EXECUTION_FAILED
+
+
+def reject(options: argparse.Namespace) -> int:
+    settings, stage, connection = _deciding(options)
+    group = group_name(settings.project, stage)
+    before = registry.describe_version(connection, group, options.version)
+    arn = registry.set_approval(connection, before, "Rejected", options.reason)
+    print(f"Rejected: {arn}")
+    if not options.watch:
+        return OK
+    name = endpoint.endpoint_name(settings.project, stage)
+    with _ctrl_c() as interrupt:
+        gone = endpoint.watch_rejected(connection, arn, name, _printing(terminal.console()), interrupt.wait)
+    if not gone:
+        print("no longer watching; the endpoint goes on changing", file=sys.stderr)
+    return OK if gone else INTERRUPTED
+
+
+def _deciding(options: argparse.Namespace) -> tuple[Settings, str, boto3.Session]:
+    settings = load_settings()
+    stage = _stage(options)
+    connection = aws.session(settings)
+    if options.watch:
+        plan.function_arn(connection)  # without the platform nothing would ever happen
+    return settings, stage, connection
+
+
+def _printing(out: Console) -> Callable[[dict[str, Any]], None]:
+    return lambda found: terminal.print_endpoint(out, found)
+
+
+def show_plan(options: argparse.Namespace) -> int:
+    settings, stage_files = load_settings(), load_stage_files()
+    stage = _stage(options)
+    connection = aws.session(settings)
+    group = group_name(settings.project, stage)
+    if options.version is None:
+        found = plan.ask(connection, settings.project, stage, None, stage_files.contents[stage].decode("utf-8"))
+    else:
+        package = registry.describe_version(connection, group, options.version)
+        found = plan.ask(connection, settings.project, stage, package["ModelPackageArn"], None)
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        terminal.print_plan(terminal.console(), found)
+    return BAD_INPUT if found["refused"] else OK
+
+
+def status(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    found = endpoint.read(aws.session(settings), endpoint.endpoint_name(settings.project, _stage(options)))
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        terminal.print_endpoint(terminal.console(), found)
+    return OK
+
+
 def write_sample_data(options: argparse.Namespace) -> int:
     print(sample_data.write_sample(load_settings().problem_type))
     return OK
@@ -163,9 +257,12 @@ def _stage(options: argparse.Namespace) -> str:
     if not options.stage and branch == "prod":
         served = ", ".join(stage for stage in stages if stage not in ("dev", "feature"))
         raise InputError(f"for the branch prod, say with --stage which stage is meant ({served})")
-    stage = options.stage or stage_of(branch)
+    return _known_stage(options.stage or stage_of(branch), stages, "--stage")
+
+
+def _known_stage(stage: str, stages: list[str], option: str) -> str:
     if stage not in stages:
-        raise InputError(f"--stage {stage}: this project has no such stage (there are {', '.join(stages)})")
+        raise InputError(f"{option} {stage}: this project has no such stage (there are {', '.join(stages)})")
     return stage
 
 
@@ -173,6 +270,13 @@ def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _reason(text: str) -> str:
+    # SageMaker API reference, UpdateModelPackage: ApprovalDescription
+    if not 1 <= len(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{len(text)} characters: write 1 to 1024")
+    return text
 
 
 def _names(settings: Settings, branch: str | None) -> Names:
@@ -192,7 +296,7 @@ def _upsert(settings: Settings, names: Names) -> tuple[int | None, Commit]:
     connection = aws.session(settings)
     stage_files = load_stage_files()
     aws.check_bucket(connection, settings.aws.bucket)
-    registry.check_group(connection, names.group)
+    registry.group_arn(connection, names.group)  # raises where there is none
     role_arn = aws.resolve_role(connection, settings.aws.role)
     compiled, commit = _compile(settings, names, stage_files, role_arn)
 
@@ -288,7 +392,15 @@ def _parser() -> argparse.ArgumentParser:
     add("sample-data", write_sample_data, "write the sample data set of the problem type to data/")
     upload = add("upload-data", upload_data, "send a file or folder to data.uri (default: the sample data)")
     upload.add_argument("path", nargs="?", type=Path, help="a file, or a folder whose files are sent")
-    add("register-project", register_project, "make the project's model package groups, with tags")
+    registering = add("register-project", register_project, "make the project's model package groups, with tags")
+    registering.add_argument(
+        "--automatic-approval",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help="make this stage's group with the tag that allows approval: automatic; can be given several times",
+    )
+    add("schema", schema, "print the JSON Schema of the stage files (deployment/stage.schema.json)")
     add("definition", definition, "print the pipeline's definition; calls nobody when aws.role is an ARN", branch=True)
     add("upsert", upsert, "send the code, and create or update the branch's pipeline", branch=True)
     starting = add("start", start, "upsert, then start an execution", branch=True)
@@ -309,4 +421,25 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--stage", help="of this stage (default: the branch's)")
     listing.add_argument("--limit", type=_at_least_one, default=20, help="how many at most (default: 20)")
     listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    planning = add("plan", show_plan, "print what an approval would do: calls, changes, costs", branch=True)
+    planning.add_argument(
+        "version",
+        nargs="?",
+        type=_at_least_one,
+        help="with the stage file that it carries (default: the newest version, with deployment/ as it is here)",
+    )
+    planning.add_argument("--stage", help="of this stage (default: the branch's)")
+    planning.add_argument("--json", action="store_true", help="print JSON instead of text")
+    for name, function, text in (
+        ("approve", approve, "approve a version: the platform then deploys it to the stage's endpoint"),
+        ("reject", reject, "reject a version: what served before it comes back"),
+    ):
+        deciding = add(name, function, text, branch=True)
+        deciding.add_argument("version", type=_at_least_one)
+        deciding.add_argument("--stage", help="of this stage (default: the branch's)")
+        deciding.add_argument("--watch", action="store_true", help="watch the endpoint until it is so")
+        deciding.add_argument("--reason", type=_reason, help="why, at most 1024 characters; the registry keeps it")
+    showing = add("status", status, "show what the stage serves with", branch=True)
+    showing.add_argument("--stage", help="of this stage (default: the branch's)")
+    showing.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser

@@ -26,8 +26,9 @@ from pipeline.training import Training
 
 CONTENT_TYPES = ["text/csv", "application/json", "application/x-ndjson", "application/x-parquet"]
 RESPONSE_TYPES = ["application/json", "text/csv", "application/x-ndjson", "application/x-parquet"]
-# SageMaker API reference, CreateModelPackage: CustomerMetadataProperties
-MOST_PROPERTIES = 50
+# SageMaker API reference, CreateModelPackage: CustomerMetadataProperties, 50 of them. The platform adds five: who
+# approved and when, and the deployment's number, status and end.
+MOST_PROPERTIES = 50 - 5
 
 
 def register_step(
@@ -108,8 +109,8 @@ def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Ev
     }
     if len(found) > MOST_PROPERTIES:
         raise InputError(
-            f"settings.yaml: a model version carries at most {MOST_PROPERTIES} properties, and this one would carry "
-            f"{len(found)}: set {len(found) - MOST_PROPERTIES} fewer of train.hyperparameters"
+            f"settings.yaml: a model version can be registered with {MOST_PROPERTIES} properties, and this one would "
+            f"carry {len(found)}: set {len(found) - MOST_PROPERTIES} fewer of train.hyperparameters"
         )
     return found
 

@@ -7,10 +7,12 @@ Efron, Hastie, Johnstone and Tibshirani, "Least Angle Regression", Annals of Sta
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from pipeline.settings import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes most of a second, in which every other command is done
 
 SAMPLES = {
     "binary_classification": ("breast_cancer", "diagnosis"),

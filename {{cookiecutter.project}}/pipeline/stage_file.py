@@ -1,30 +1,21 @@
-"""deployment/<stage>.yaml: how each stage serves the model that was approved for it."""
+"""deployment/<stage>.yaml: how each stage serves the model that was approved for it. The fields: stage_schema.py."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field
-
+from pipeline import stage_schema
+from pipeline.aws import unknown_instance_type
 from pipeline.errors import InputError
-from pipeline.settings import ROOT, InstanceType, Section
-from pipeline.yaml_file import load_yaml
+from pipeline.settings import ROOT
+from pipeline.yaml_file import parse_yaml, read_bytes
 
 DEPLOYMENT = ROOT / "deployment"
 STAGES = ("feature", "dev", "prod", "champion", "challenger")
 # Whose version a new model is compared with: what users are served with, else what comes before it.
 SERVED_FIRST = ("prod", "champion", "dev")
-
-
-class StageFile(Section):
-    """kind: real_time, an endpoint that always runs. instance_count: how many instances serve it."""
-
-    kind: Literal["real_time"]
-    instance_type: InstanceType
-    instance_count: Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -36,6 +27,21 @@ class StageFiles:
     @property
     def sha256(self) -> dict[str, str]:
         return {stage: hashlib.sha256(content).hexdigest() for stage, content in self.contents.items()}
+
+    @property
+    def parsed(self) -> dict[str, stage_schema.StageFile]:
+        """By stage, with all defaults."""
+        return {stage: parse(content, stage) for stage, content in sorted(self.contents.items())}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may not be meant, one line each: file, and what would happen."""
+        return [
+            f"{DEPLOYMENT.name}/{stage}.yaml: {text}"
+            for stage, stage_file in self.parsed.items()
+            for text in (*stage_schema.warnings(stage_file, stage), unknown_instance_type(stage_file))
+            if text is not None
+        ]
 
     def prefix(self, project: str) -> str:
         """The S3 key prefix of these contents, with a slash at the end: other contents have another one."""
@@ -53,5 +59,16 @@ def load_stage_files(folder: Path = DEPLOYMENT) -> StageFiles:
             raise InputError(
                 f"{folder.name}/{path.name}: there is no stage {path.stem!r} (stages: {', '.join(STAGES)})"
             )
-        load_yaml(path, StageFile)
-    return StageFiles({path.stem: path.read_bytes() for path in paths})
+    contents = {path.stem: read_bytes(path) for path in paths}
+    for stage, content in contents.items():
+        parse(content, stage)
+    return StageFiles(contents)
+
+
+def parse(content: bytes, stage: str) -> stage_schema.StageFile:
+    """A stage file's content, checked, with all defaults. Raises InputError with one line per fault."""
+    name = f"{stage}.yaml"
+    try:
+        return stage_schema.parse(parse_yaml(name, content), stage)
+    except stage_schema.StageFileError as error:
+        raise InputError("\n".join(f"{name}: {fault}" for fault in error.faults)) from None

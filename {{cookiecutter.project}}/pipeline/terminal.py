@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipeline.execution import Step
 
-STYLES = {"Succeeded": "green", "Failed": "red", "Stopped": "yellow", "Executing": "cyan"}
+STYLES = {"Succeeded": "green", "InService": "green", "Failed": "red", "Stopped": "yellow", "Executing": "cyan"}
 
 
 def console() -> Console:
@@ -28,7 +28,10 @@ def print_step(out: Console, step: Step) -> None:
 
 
 def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
-    """Two lines a version: whose it is, and its metrics, the main one first. They stand below each other."""
+    """Two lines a version: whose it is, and its metrics, the main one first. They stand below each other.
+
+    A third one where it was deployed, with what happened when that failed.
+    """
     names = {name for version in found for name in version["metrics"] if name not in ("threshold", "tolerance")}
     width = max(len(version["branch"] or "") for version in found)
     for version in found:
@@ -44,7 +47,66 @@ def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
             markup=False,
         )
         out.print(f"      {shown}".rstrip(), markup=False)
+        deployment = version["deployment"]
+        if deployment["status"] is not None:
+            why = f": {version['approval_description']}" if deployment["status"] == "failed" else ""
+            out.print(f"      deployment {deployment['number']} {deployment['status']}{why}", markup=False)
 
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value or "-")
+
+
+def print_plan(out: Console, plan: dict[str, Any]) -> None:
+    """The steps in order, then what changes and what it may cost."""
+    version = "" if plan["version"] is None else f" with version {plan['version']}"
+    out.print(f"{plan['endpoint']}{version}", style="bold", markup=False)
+    if plan["refused"]:
+        for line in plan["refused"].splitlines():
+            out.print(f"  refused: {line}", style="red", markup=False)
+        return
+    if not plan["calls"]:
+        out.print("  nothing has to be done", markup=False)
+    for number, call in enumerate(plan["calls"], 1):
+        if "wait" in call:
+            out.print(f"{number:>4}  wait: {call['wait']}", markup=False)
+        else:
+            name = next((value for key, value in call["request"].items() if key.endswith(("Name", "ResourceId"))), "")
+            what = " ".join(part for part in (call["service"], call["operation"], name) if part)
+            out.print(f"{number:>4}  {what}: {call['summary']}", markup=False)
+    for line in plan["changes"]:
+        out.print(f"  change: {line}", markup=False)
+    for line in plan["warnings"]:
+        out.print(f"  warning: {line}", style="yellow", markup=False)
+    if plan["hours"] is not None:
+        out.print(f"  at most {plan['hours']:g} instance-hours a month", markup=False)
+    monthly = plan["monthly"]
+    cost = "unknown" if monthly["usd"] is None else f"at most {monthly['usd']:.2f} USD"
+    out.print(f"  cost a month: {cost} ({monthly['why']})", markup=False)
+
+
+def print_endpoint(out: Console, found: dict[str, Any]) -> None:
+    """InService  churn-dev  version 3  churn-dev-4  AllTraffic 2 of 2 instances"""
+    if found["status"] == "none":
+        out.print(f"there is no endpoint {found['endpoint']}, and no schedule", markup=False)
+        return
+    version = "no version" if found["package_arn"] is None else "version " + found["package_arn"].rpartition("/")[2]
+    if found["schedule"]:
+        out.print(f"scheduled    {found['endpoint']}  {version}  {found['schedule']}", style="green", markup=False)
+        return
+    variants = ", ".join(f"{one['name']} {_capacity(one)}" for one in found["variants"])
+    out.print(
+        f"{found['status']:<12} {found['endpoint']}  {version}  {found['config']}  {variants}".rstrip(),
+        style=STYLES.get(found["status"], ""),
+        markup=False,
+    )
+    if found["next_config"]:
+        out.print(f"  on its way: {found['next_config']}", markup=False)
+    if found["reason"]:
+        out.print(f"  {found['reason']}", style="red", markup=False)
+
+
+def _capacity(variant: dict[str, Any]) -> str:
+    if variant["max_concurrency"] is not None:
+        return f"serverless, {variant['max_concurrency']} requests at a time"
+    return f"{variant['instances']} of {variant['wanted_instances']} instances"

@@ -6,37 +6,35 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import InputError
+from pipeline.yaml_text import YamlError, fields
 
 
 def load_yaml(path: Path, model: type[Any]) -> Any:
     """A YAML file as a `model` (pydantic). Raises InputError with one line per fault: file, field, fault, remedy."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise InputError(f"{path.name} is missing: restore it (git checkout -- {path.name})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is not readable YAML: {' '.join(str(error).split())}: correct it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold fields (name: value), but is {type(content).__name__}: restore it")
+    content = parse_yaml(path.name, read_bytes(path))
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise InputError("\n".join(_fault(path, model, fault) for fault in error.errors())) from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as it is specified: a field that occurs twice is an error. PyYAML would silently take the later one."""
+def read_bytes(path: Path) -> bytes:
+    """Raises InputError when the file is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path.name} is missing: restore it (git checkout -- {path.name})") from None
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+
+def parse_yaml(name: str, content: bytes) -> dict[Any, Any]:
+    """The fields in a YAML file's content; `name` is for the message. Raises InputError."""
+    try:
+        return fields(content)
+    except YamlError as error:
+        raise InputError(f"{name} {error}") from None
 
 
 def fault_text(model: type[BaseModel], fault: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from pipeline import lineage, names, parameters, source, terminal
 from pipeline.errors import InputError
 from pipeline.settings import SETTINGS_FILE, Settings, load_settings
-from pipeline.stage_file import STAGES, load_stage_files
+from pipeline.stage_file import STAGES, StageFiles, load_stage_files
 
 
 def changed_settings(tmp_path: Path, old: str, new: str) -> Path:
@@ -105,9 +106,23 @@ def test_a_broken_stage_file_is_refused_by_field(tmp_path: Path) -> None:
     (tmp_path / "dev.yaml").write_text("kind: real_time\ninstance_type: m5.large\ninstance_count: 0\n")
     with pytest.raises(InputError, match=r"dev.yaml: instance_type: 'm5.large'(.|\n)*instance_count: 0 is not allowed"):
         load_stage_files(tmp_path)
+    (tmp_path / "dev.yaml").write_text("kind: real_time\ninstance_type: ml.m5.large\nrole: admin\n")
+    with pytest.raises(InputError, match=r"dev.yaml: role: a stage file cannot name a role"):
+        load_stage_files(tmp_path)
+    (tmp_path / "dev.yaml").write_text("kind: real_time\nkind: batch\n")
+    with pytest.raises(InputError, match=r"dev.yaml is not readable YAML: .*'kind' occurs twice"):
+        load_stage_files(tmp_path)
     (tmp_path / "dev.yaml").rename(tmp_path / "stage.yaml")
     with pytest.raises(InputError, match="no stage 'stage'"):
         load_stage_files(tmp_path)
+
+
+def test_what_may_not_be_meant_in_a_stage_file_is_warned_of() -> None:
+    assert load_stage_files().warnings == []
+    one = StageFiles({"prod": b"kind: real_time\ninstance_type: ml.m5.large\ninstance_count: 1\n"})
+    assert [text.split(":")[0] for text in one.warnings] == ["deployment/prod.yaml"]
+    misspelt = StageFiles({"dev": b"kind: real_time\ninstance_type: ml.m5.larg\n"})
+    assert re.search("knows no ml.m5.larg for kind: real_time, did you mean ml.m5.large", misspelt.warnings[0])
 
 
 @pytest.mark.parametrize(
@@ -164,10 +179,19 @@ def test_without_a_repository_nothing_can_be_registered(tmp_path: Path) -> None:
 
 def test_a_version_of_files_that_were_not_committed_is_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
     common = {"version": 1, "approval": "Approved", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
+    common["deployment"] = {"number": None, "status": None, "ended": None}
     clean = {**common, "commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
     terminal.print_versions(terminal.console(), [clean, {**clean, "tree": "b" * 40 + "-dirty"}])
     commits = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[::2]]
     assert commits == ["a" * 10, "a" * 10 + "-dirty"]
+
+
+def test_a_version_whose_deployment_failed_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    version = {"version": 1, "approval": "Rejected", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
+    version |= {"commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
+    version |= {"approval_description": "too slow", "deployment": {"number": "4", "status": "failed", "ended": "x"}}
+    terminal.print_versions(terminal.console(), [version])
+    assert capsys.readouterr().out.splitlines()[2] == "      deployment 4 failed: too slow"
 
 
 def test_a_remotes_credentials_stay_out_of_the_registry() -> None:

@@ -1,0 +1,139 @@
+"""What a stage serves with, read from what AWS says: its endpoint, or the schedule of its transform jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipeline import registry
+from pipeline.aws import error_code, is_missing
+
+NONE, SCHEDULED = "none", "scheduled"
+# States in which an endpoint stays unless somebody acts.
+SETTLED = ("InService", "OutOfService", "Failed", "UpdateRollbackFailed", NONE, SCHEDULED)
+# The platform's group of EventBridge schedules; a batch stage's is named as an endpoint would be.
+SCHEDULE_GROUP = "modelyard"
+PAUSE_SECONDS = 2
+
+
+def endpoint_name(project: str, stage: str) -> str:
+    """At most 32 + 1 + 10 of the 63 characters that an endpoint's name may have."""
+    return f"{project}-{stage}"
+
+
+def read(aws: boto3.Session, name: str) -> dict[str, Any]:
+    """endpoint; status (AWS's, or scheduled, or none); reason (of a failure); config; package_arn (the version that
+    serves); variants (name, instances or concurrency, wanted ones, share of the traffic); next_config (being rolled
+    out); schedule (of a batch stage).
+    """
+    sagemaker = aws.client("sagemaker")
+    try:
+        found = sagemaker.describe_endpoint(EndpointName=name)
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return _read_schedule(aws, name)
+    config = found.get("EndpointConfigName")
+    pending = (found.get("PendingDeploymentSummary") or {}).get("EndpointConfigName")
+    return {
+        "endpoint": name,
+        "status": found["EndpointStatus"],
+        "reason": found.get("FailureReason"),
+        "config": config,
+        "package_arn": _package_arn(sagemaker, config) if config else None,
+        "variants": [_variant(variant) for variant in found.get("ProductionVariants", [])],
+        "next_config": None if pending == config else pending,
+        "schedule": None,
+    }
+
+
+def _read_schedule(aws: boto3.Session, name: str) -> dict[str, Any]:
+    nothing: dict[str, Any] = dict.fromkeys(("reason", "config", "package_arn", "next_config", "schedule"))
+    nothing = {**nothing, "endpoint": name, "status": NONE, "variants": []}
+    try:
+        found = aws.client("scheduler").get_schedule(Name=name, GroupName=SCHEDULE_GROUP)
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        return nothing
+    package_arn = json.loads(found["Target"]["Input"])["package_arn"]
+    schedule = f"{found['ScheduleExpression']} {found['ScheduleExpressionTimezone']}"
+    return {**nothing, "status": SCHEDULED, "package_arn": package_arn, "schedule": schedule}
+
+
+def watch_approved(
+    aws: boto3.Session,
+    package: dict[str, Any],
+    name: str,
+    on_change: Callable[[dict[str, Any]], None],
+    wait: Callable[[float], bool],
+) -> dict[str, str | None] | None:
+    """Reports every change of the endpoint until the deployment that an approval caused has ended.
+
+    package: the version as it was before the approval. Returns the deployment's number, status and ended, and
+    description (what happened, when it failed); None when `wait` says to stop.
+    """
+    number_before = registry.deployment_of(package)["number"]
+    before: dict[str, Any] = {}
+    while True:
+        now = aws.client("sagemaker").describe_model_package(ModelPackageName=package["ModelPackageArn"])
+        deployment = registry.deployment_of(now)
+        before = _report(aws, name, before, on_change)
+        if deployment["ended"] and deployment["number"] != number_before:
+            return {**deployment, "description": now.get("ApprovalDescription")}
+        if wait(PAUSE_SECONDS):
+            return None
+
+
+def watch_rejected(
+    aws: boto3.Session,
+    package_arn: str,
+    name: str,
+    on_change: Callable[[dict[str, Any]], None],
+    wait: Callable[[float], bool],
+) -> bool:
+    """Reports every change of the endpoint until it serves another version, or is gone; False when `wait` stops it."""
+    before: dict[str, Any] = {}
+    while True:
+        before = _report(aws, name, before, on_change)
+        if before["status"] in SETTLED and before["package_arn"] != package_arn:
+            return True
+        if wait(PAUSE_SECONDS):
+            return False
+
+
+def _report(
+    aws: boto3.Session, name: str, before: dict[str, Any], on_change: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    found = read(aws, name)
+    if found != before:
+        on_change(found)
+    return found
+
+
+def _variant(variant: dict[str, Any]) -> dict[str, Any]:
+    serverless = variant.get("CurrentServerlessConfig")
+    return {
+        "name": variant["VariantName"],
+        "instances": variant.get("CurrentInstanceCount"),
+        "wanted_instances": variant.get("DesiredInstanceCount"),
+        "max_concurrency": serverless["MaxConcurrency"] if serverless else None,
+        "weight": variant.get("CurrentWeight"),
+    }
+
+
+def _package_arn(sagemaker: Any, config: str) -> str | None:
+    """The version behind an endpoint config; None when it serves a model that is none, or they were deleted."""
+    try:
+        variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+        model = sagemaker.describe_model(ModelName=variants[0]["ModelName"])
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return None
+    containers = [model.get("PrimaryContainer", {}), *model.get("Containers", [])]
+    return next((one["ModelPackageName"] for one in containers if "ModelPackageName" in one), None)
