@@ -60,7 +60,7 @@ def main() -> int:
             project, arguments.region, arguments.bucket, arguments.role, environment, Path(folder), console=console
         )
         try:
-            story.tell()
+            story.train()
         except ChapterFailed as error:
             failure = str(error)
         finally:

@@ -24,7 +24,7 @@ def told(aws: LocalAWS, role: str, tmp_path_factory: pytest.TempPathFactory, req
     """The demo's story, told to its end; the project is named by the module (PROJECT), so each has its own."""
     folder = tmp_path_factory.mktemp("story")
     story = Story(request.module.PROJECT, aws.server.region, BUCKET, role, aws.environment, folder)
-    story.tell()
+    story.train()
     return story
 
 

@@ -18,6 +18,7 @@ from tests.story.story import CHECKOUT, ChapterFailed, Story, fresh_folder
 BUCKET = "demo-artifacts"
 ROLE = "modelyard-pipeline"
 KEPT_MINUTES = 60
+CLOCK_SPEED = 60.0  # a minute of SageMaker's takes a second: creating instances, baking, alarms
 
 
 def prepare(aws: LocalAWS | control.Server, bucket: str = BUCKET, role: str = ROLE) -> str:
@@ -49,13 +50,14 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as ending:
             if keep:
-                server = control.start(0, idle_minutes=KEPT_MINUTES)
+                server = control.start(0, idle_minutes=KEPT_MINUTES, clock_speed=CLOCK_SPEED)
             else:
-                server = ending.enter_context(LocalAWS()).server
+                server = ending.enter_context(LocalAWS(clock_speed=CLOCK_SPEED)).server
             console.print(f"local_aws answers AWS calls on {server.endpoint} ({time.monotonic() - started:.1f} s).")
             role = prepare(server)
             story = Story("demo", server.region, BUCKET, role, server.environment, folder, console=console)
-            story.tell()
+            story.train()
+            story.deploy()
     except (ChapterFailed, control.StartError) as error:
         console.print(f"\n[bold red]The demo stopped:[/] {error}")
         return 1
@@ -79,6 +81,7 @@ def main() -> int:
     console.print("python -m pipeline start --watch --parameter max_depth=6   # Preprocess comes from the cache")
     console.print("python -m pipeline start --watch --parameter MinimumAuc=0.9999   # a gate that no model passes")
     console.print("python -m pipeline report --open   # and why it did not")
+    console.print("python -m pipeline approve 2 --watch   # the canary to its end; python -m pipeline status")
     console.print(f"python -m local_aws stop --port {server.port}   # in the checkout, at the end")
     return 0
 

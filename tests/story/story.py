@@ -1,12 +1,14 @@
 """The story that `make demo` tells on this machine and `make story-aws` in an AWS account: the same commands, typed by
-a data scientist, from cookiecutter to a registered model.
+an administrator and a data scientist, from cookiecutter to a model that serves, and back.
 
 The story knows nothing of local_aws: where it plays is decided by the environment variables it is given.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +17,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import boto3
+import pyarrow.csv
+import pyarrow.parquet
+import yaml
 from rich.console import Console
 
+from tests.story.traffic import Traffic, auc, predictions
+
 CHECKOUT = Path(__file__).resolve().parents[2]
+AUTHOR = ("-c", "user.name=Data Scientist", "-c", "user.email=data.scientist@example.com")
+CANARY = """rollout: {type: canary, size: 50%, bake_minutes: 30}
+alarms: {error_share: 0.05}
+"""
 
 
 class ChapterFailed(Exception):
@@ -51,8 +64,13 @@ class Story:
     def repository(self) -> Path:
         return self.folder / self.project
 
-    def tell(self) -> None:
-        """Everything in its order.
+    @property
+    def endpoint(self) -> str:
+        """Of stage dev, whose versions the story approves."""
+        return f"{self.project}-dev"
+
+    def train(self) -> None:
+        """From nothing to a registered model.
 
         Raises:
             ChapterFailed: at the first command that fails.
@@ -71,6 +89,132 @@ class Story:
             self.pipeline("versions")
         with self.chapter("How good it is stands on one page, which needs no network to be read"):
             self.pipeline("report")
+
+    def deploy(self) -> None:
+        """From the registered model to one that serves, and to a second one that is rolled out and rejected again.
+
+        Raises:
+            ChapterFailed: at the first command that fails, and when the endpoint does not answer as it should.
+        """
+        with self.chapter("An administrator installs the platform: functions, ledger, queue, roles"):
+            self.run(
+                *("python", "-m", "servicecatalog", "install", "--artifact-buckets", self.bucket, "--yes"),
+                folder=CHECKOUT,
+            )
+        with self.chapter("What an approval would do is planned, and what it would cost at most"):
+            self.pipeline("plan", "1")
+        with self.chapter("Version 1 is approved: the platform deploys it"):
+            self.pipeline("approve", "1", "--watch", "--reason", "good enough to begin with")
+        with self.chapter("The test set goes through the endpoint: it predicts as the evaluation said"):
+            self.check_endpoint()
+        with self.chapter("Version 2: flatter trees, two instances, and a canary that is watched"):
+            self.change_model()
+            self.pipeline("start", "--watch")
+        with self.chapter("It is approved while requests go on, and rejected in the canary: version 1 takes over"):
+            self.approve_and_reject()
+
+    def check_endpoint(self) -> None:
+        """Send the rows that Evaluate scored through the endpoint, as a client would: CSV in, JSON out."""
+        package = self.describe_version(1)
+        rows = self.test_rows(package)
+        labels = [label.as_py() for label in rows[self.target]]
+        body = as_csv(rows.drop_columns([self.target]))
+        answers = predictions(self.client("sagemaker-runtime"), self.endpoint, body)
+        positive = max(labels)  # a probability is of the second class, in the order of the labels
+        found = auc([label == positive for label in labels], [answer["probability"] for answer in answers])
+        evaluated = float(package["CustomerMetadataProperties"]["metric.auc"])
+        self.console.print(
+            f"{len(answers)} rows: AUC {found:.6f} through the endpoint, {evaluated:.6f} in the evaluation"
+        )
+        if abs(found - evaluated) > 1e-6:
+            raise ChapterFailed("the endpoint predicts otherwise than the evaluation did")
+
+    def change_model(self) -> None:
+        """What a data scientist edits for the second version."""
+        settings = self.repository / "settings.yaml"
+        settings.write_text(re.sub(r"max_depth: \d+", "max_depth: 2", settings.read_text(encoding="utf-8")))
+        stage_file = self.repository / "deployment" / "dev.yaml"
+        text = re.sub(r"instance_count: \d+", "instance_count: 2", stage_file.read_text(encoding="utf-8"))
+        stage_file.write_text(text + CANARY)
+        self.run("git", "--no-pager", "diff", "--unified=0")
+        self.run("git", *AUTHOR, "commit", "--quiet", "--all", "--message", "Flatter trees, and a canary")
+
+    def approve_and_reject(self) -> None:
+        """Approve version 2 under load, and reject it as soon as its canary answers."""
+        row = as_csv(self.test_rows(self.describe_version(1)).drop_columns([self.target]).slice(0, 1))
+        runtime, sagemaker = self.client("sagemaker-runtime"), self.client("sagemaker")
+        first = predictions(runtime, self.endpoint, row)
+        with Traffic(runtime, self.endpoint, row) as traffic:
+            self.pipeline("approve", "2", "--reason", "flatter trees")
+            self.wait_for(
+                "the canary of version 2 to answer",
+                lambda: any(a.answer not in (first, None) for a in traffic.answered),
+            )
+            self.pipeline("status")
+            self.pipeline("reject", "2", "--watch", "--reason", "second thoughts")
+            self.wait_for(
+                "version 1 alone to answer",
+                lambda: sagemaker.describe_endpoint(EndpointName=self.endpoint)["EndpointStatus"] == "InService",
+            )
+            since = time.monotonic()
+            self.wait_for("more requests", lambda: len(traffic.answers_since(since)) > 50)
+        by_second = sum(answer.answer not in (first, None) for answer in traffic.answered)
+        asked, failed = len(traffic.answered), len(traffic.failed)
+        self.console.print(f"{asked} requests meanwhile: {by_second} answered by version 2, {failed} failed")
+        if traffic.failed:
+            raise ChapterFailed(f"a request failed: {traffic.failed[0].error}")
+        if any(answer != first for answer in traffic.answers_since(since)):
+            raise ChapterFailed("version 2 still answers after it was rejected")
+
+    def wait_for(self, what: str, is_so: Any, seconds: float = 900) -> None:
+        until = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > until:
+                raise ChapterFailed(f"waited {seconds:g} s for {what}")
+            time.sleep(0.2)
+
+    @property
+    def target(self) -> str:
+        settings = yaml.safe_load((self.repository / "settings.yaml").read_text(encoding="utf-8"))
+        return str(settings["data"]["target"])
+
+    def describe_version(self, version: int) -> dict[str, Any]:
+        """A version of stage dev's group, as DescribeModelPackage answers."""
+        sagemaker = self.client("sagemaker")
+        for page in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=self.endpoint):
+            for summary in page["ModelPackageSummaryList"]:
+                if summary["ModelPackageVersion"] == version:
+                    found: dict[str, Any] = sagemaker.describe_model_package(
+                        ModelPackageName=summary["ModelPackageArn"]
+                    )
+                    return found
+        raise ChapterFailed(f"{self.endpoint} has no version {version}")
+
+    def test_rows(self, package: dict[str, Any]) -> pyarrow.Table:
+        """The raw rows that the version's Evaluate scored, from its execution's Preprocess."""
+        sagemaker, s3 = self.client("sagemaker"), self.client("s3")
+        execution = package["CustomerMetadataProperties"]["pipeline.execution"]
+        steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=execution)["PipelineExecutionSteps"]
+        job = next(step["Metadata"]["ProcessingJob"]["Arn"] for step in steps if step["StepName"] == "Preprocess")
+        described = sagemaker.describe_processing_job(ProcessingJobName=job.rpartition("/")[2])
+        outputs = {
+            one["OutputName"]: one["S3Output"]["S3Uri"] for one in described["ProcessingOutputConfig"]["Outputs"]
+        }
+        bucket, _, prefix = outputs["test"].removeprefix("s3://").partition("/")
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+        parts = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in listed]
+        return pyarrow.concat_tables([pyarrow.parquet.read_table(io.BytesIO(part)) for part in parts])
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of where the story plays."""
+        given = self.environment
+        return boto3.Session(
+            given.get("AWS_ACCESS_KEY_ID"), given.get("AWS_SECRET_ACCESS_KEY"), region_name=self.region
+        ).client(
+            service,
+            endpoint_url=given.get(f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}")
+            or given.get("AWS_ENDPOINT_URL"),
+        )
 
     @contextmanager
     def chapter(self, title: str) -> Iterator[None]:
@@ -109,6 +253,13 @@ class Story:
         result = subprocess.run(command, cwd=folder or self.repository, env=environment, check=False)
         if result.returncode != 0:
             raise ChapterFailed(f"`{_as_typed(command)}` ended with exit code {result.returncode}.")
+
+
+def as_csv(rows: pyarrow.Table) -> str:
+    """The rows as text/csv with a header, which is how columns are given by name."""
+    written = io.BytesIO()
+    pyarrow.csv.write_csv(rows, written)
+    return written.getvalue().decode()
 
 
 def _as_typed(command: Sequence[str]) -> str:

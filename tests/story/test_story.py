@@ -199,14 +199,14 @@ def test_the_story_holds_for_the_other_problem_types(aws, role, tmp_path, proble
     project = problem_type.split("_")[0]
     story = Story(project, aws.server.region, BUCKET, role, aws.environment, tmp_path, problem_type)
 
-    story.tell()
+    story.train()
 
     assert len(versions(aws, f"{project}-dev")) == 1
 
 
 def test_what_a_story_made_is_removed_without_a_trace_and_nothing_else_is(aws, role, tmp_path):
     story = Story("gone", aws.server.region, BUCKET, role, aws.environment, tmp_path)
-    story.tell()
+    story.train()
     aws.client("s3").put_object(Bucket=BUCKET, Key="gone-elsewhere/kept", Body=b"")
 
     removed = remove_project(aws, "gone", BUCKET)

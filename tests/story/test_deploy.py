@@ -1,0 +1,330 @@
+"""An approval deploys, a rejection takes away: end to end through the installed platform, real answers checked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from local_aws import LocalAWS
+from tests.story.platform import ARTIFACTS, CLOCK_SPEED, REAL_TIME, Project, install
+from tests.story.traffic import Traffic
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[LocalAWS]:
+    with LocalAWS(clock_speed=CLOCK_SPEED) as aws:
+        install(aws)
+        yield aws
+
+
+@pytest.fixture
+def project(platform: LocalAWS) -> Project:
+    return Project.create(platform)
+
+
+def test_an_approved_version_serves_a_newer_one_replaces_it_and_rejections_lead_back_to_nothing(project):
+    first, second = project.register("first"), project.register("second")
+
+    project.approve(first)
+    project.deployed(first)
+    project.serves("first")
+    with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
+        project.approve(second)
+        project.deployed(second)
+        project.serves("second")
+        project.reject(second)
+        project.serves("first")
+    project.reject(first)
+    project.gone()
+
+    assert traffic.failed == []
+    assert {answer.answer[0]["version"] for answer in traffic.answered} == {"first", "second"}
+    project.until(lambda: not any(project.resources().values()), "all to be swept", lambda: str(project.resources()))
+
+
+CANARY = REAL_TIME + "rollout: {type: canary, size: 50%, bake_minutes: 10}\nalarms: {error_share: 0.05}\n"
+LINEAR = REAL_TIME + "rollout: {type: linear, step: 50%, bake_minutes: 5}\nalarms: {error_share: 0.05}\n"
+
+
+@pytest.mark.parametrize("stage_file", [CANARY, LINEAR], ids=["canary", "linear"])
+def test_a_good_version_is_rolled_out_in_steps_without_a_failed_request(project, stage_file):
+    first, second = project.register("first"), project.register("second", stage_file)
+    project.approve(first)
+    project.deployed(first)
+
+    with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
+        project.approve(second)
+        project.deployed(second)
+
+    names = [answer.answer[0]["version"] for answer in traffic.answered if answer.error is None]
+    mixed = names[names.index("second") : len(names) - names[::-1].index("first")]
+    assert traffic.failed == []
+    assert 0.3 < mixed.count("second") / len(mixed) < 0.7
+    project.serves("second")
+
+
+@pytest.mark.parametrize("stage_file", [CANARY, LINEAR], ids=["canary", "linear"])
+def test_a_bad_version_fails_no_more_than_its_share_and_goes_back_by_itself(project, stage_file):
+    first, second = project.register("first"), project.register("second", stage_file, fails=True)
+    project.approve(first)
+    project.deployed(first)
+
+    with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
+        project.approve(second)
+        project.deployed(second, "failed")
+        project.serves("first")
+
+    failed = [answer for answer in traffic.answered if answer.error is not None]
+    during = [answer for answer in traffic.answered if failed[0].at <= answer.at <= failed[-1].at]
+    assert len(failed) <= 3 or len(failed) / len(during) < 0.7
+    assert "Received server error (500)" in str(failed[0].error)
+    assert project.package(second)["ModelApprovalStatus"] == "Rejected"
+    assert "rollback-errors" in project.package(second)["ApprovalDescription"]
+
+
+ONE = REAL_TIME.replace("instance_count: 2", "instance_count: 1")
+
+
+def test_a_version_that_is_rejected_in_its_canary_gives_way_at_once_without_a_failed_request(project):
+    slow = CANARY.replace("bake_minutes: 10", "bake_minutes: 60")
+    first, second = project.register("first"), project.register("second", slow)
+    project.approve(first)
+    project.deployed(first)
+
+    with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
+        project.approve(second)
+        project.until(lambda: project.ask() == "second", "the canary to answer", lambda: str(project.describe()))
+        project.reject(second)
+        project.serves("first")
+
+    assert traffic.failed == []
+    assert project.describe()["EndpointConfigName"] == f"{project.endpoint}-1"
+
+
+SERVERLESS = "kind: serverless\nmemory_mb: 2048\nmax_concurrency: 3\n"
+
+
+def test_a_serverless_version_is_approved_replaced_and_rejected(project):
+    first, second = project.register("first", SERVERLESS), project.register("second", SERVERLESS)
+    project.approve(first)
+    project.deployed(first)
+    project.serves("first")
+
+    project.approve(second)
+    project.deployed(second)
+    project.serves("second")
+    project.reject(second)
+    project.serves("first")
+
+    variant = project.describe()["ProductionVariants"][0]
+    assert variant["CurrentServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 3}
+
+
+def test_a_change_of_kind_is_refused_with_the_remedy_unless_the_stage_file_accepts_the_outage(project):
+    first, second = project.register("first"), project.register("second", SERVERLESS)
+    third = project.register("third", SERVERLESS + "replace: true\n")
+    project.approve(first)
+    project.deployed(first)
+
+    project.approve(second)
+    project.deployed(second, "failed")
+    assert "replace: true" in project.package(second)["ApprovalDescription"]
+    project.serves("first")
+    project.approve(third)
+    project.deployed(third)
+
+    project.serves("third")
+
+
+def test_batch_jobs_run_on_their_schedule_with_the_approved_version_and_never_with_a_rejected_one(platform, project):
+    s3, bucket = platform.client("s3"), ARTIFACTS
+    s3.put_object(Bucket=bucket, Key=f"{project.name}/in/rows.csv", Body=b"1\n2\n3\n")
+    stage_file = (
+        "kind: batch\ninstance_type: ml.m5.large\nschedule: rate(5 minutes)\n"
+        f"input: s3://{bucket}/{project.name}/in/\noutput: s3://{bucket}/{project.name}/out/\n"
+        "content_type: text/csv\n"
+    )
+    first = project.register("first", stage_file)
+
+    project.approve(first)
+    project.deployed(first)
+
+    def results() -> list[str]:
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"{project.name}/out/").get("Contents", [])
+        return [item["Key"] for item in listed]
+
+    project.until(lambda: len(results()) >= 2, "two runs", lambda: str(results()))
+    answer = json.loads(s3.get_object(Bucket=bucket, Key=results()[0])["Body"].read().splitlines()[0])
+    assert answer["predictions"][0] == {"version": "first", "value": 2.0}
+    project.reject(first)
+    schedules = platform.client("scheduler")
+    project.until(
+        lambda: not schedules.list_schedules(NamePrefix=project.endpoint)["Schedules"],
+        "the schedule to go",
+        lambda: str(schedules.list_schedules()),
+    )
+    project.until(lambda: not any(project.resources().values()), "all to be swept", lambda: str(project.resources()))
+
+
+def test_a_batch_stage_becomes_an_endpoint_and_goes_back_to_its_schedule(platform, project):
+    batch = (
+        "kind: batch\ninstance_type: ml.m5.large\nschedule: rate(1 day)\n"
+        f"input: s3://{ARTIFACTS}/{project.name}/in/\noutput: s3://{ARTIFACTS}/{project.name}/out/\n"
+    )
+    first, second = project.register("first", batch), project.register("second", SERVERLESS)
+    schedules = platform.client("scheduler")
+
+    def scheduled() -> int:
+        return len(schedules.list_schedules(NamePrefix=project.endpoint)["Schedules"])
+
+    project.approve(first)
+    project.deployed(first)
+    assert (scheduled(), project.describe()) == (1, None)
+    project.approve(second)
+    project.deployed(second)
+    project.serves("second")
+    assert scheduled() == 0
+    project.reject(second)
+    project.gone()
+
+    project.until(lambda: scheduled() == 1, "the schedule to come back", lambda: str(scheduled()))
+
+
+def test_what_scaling_has_set_outlives_an_update_and_another_instance_type(platform, project):
+    scaled = "scaling: {min: 1, max: 4, target: {invocations_per_instance: 1000}}\n"
+    first, second = project.register("first", ONE + scaled), project.register("second", ONE + scaled)
+    larger = project.register("third", ONE.replace("m5.large", "m5.xlarge") + scaled)
+    project.approve(first)
+    project.deployed(first)
+    assert project.resources()["targets"] == [f"endpoint/{project.endpoint}/variant/AllTraffic"]
+    project.sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName=project.endpoint,
+        DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}],
+    )
+    project.serves("first")
+
+    project.approve(second)
+    project.deployed(second)
+    assert project.describe()["ProductionVariants"][0]["DesiredInstanceCount"] == 2
+    project.approve(larger)
+    project.deployed(larger)
+
+    assert project.resources()["targets"] == [f"endpoint/{project.endpoint}/variant/AllTraffic"]
+    project.serves("third")
+
+
+@pytest.mark.parametrize(
+    "fault", [{"double": 1.0}, {"lose": 1.0}, {"delay_seconds": 120.0}, {"reorder": True}], ids=str
+)
+def test_doubled_lost_late_and_reordered_events_end_the_same_way(platform, project, fault):
+    versions = [project.register(name) for name in ("first", "second", "third")]
+    platform.configure("events", fault)
+    try:
+        for version in versions:
+            project.approve(version)
+        project.deployed(versions[-1])
+        project.serves("third")
+        project.reject(versions[-1])
+        project.serves("second")
+    finally:
+        platform.configure("events", {"double": 0.0, "lose": 0.0, "delay_seconds": 0.0, "reorder": False})
+
+
+def test_two_approvals_at_once_end_with_the_later_version(project):
+    first, second = project.register("first"), project.register("second")
+
+    threads = [threading.Thread(target=project.approve, args=(arn,)) for arn in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    approved = {arn: project.package(arn)["LastModifiedTime"] for arn in (first, second)}
+    assert len(approved) == 2
+    project.deployed(second)
+    project.serves("second")
+
+
+def test_a_stage_file_that_is_not_the_registered_one_is_refused(project):
+    first = project.register("first", **{f"deployment__sha256__{project.stage}": "0" * 64})
+
+    project.approve(first)
+    project.deployed(first, "failed")
+
+    assert "Find out who changed it" in project.package(first)["ApprovalDescription"]
+    assert project.describe() is None
+
+
+def test_a_first_version_that_does_not_load_is_rejected_and_leaves_nothing(project):
+    first = project.register("first", loads=False)
+
+    project.approve(first)
+    project.deployed(first, "failed")
+
+    assert project.package(first)["ModelApprovalStatus"] == "Rejected"
+    project.gone()
+    project.until(lambda: not any(project.resources().values()), "all to be swept", lambda: str(project.resources()))
+
+
+def test_an_operator_goes_back_to_a_version_that_is_still_approved_keeping_the_capacity(platform, project):
+    first = project.register("first", ONE)
+    second = project.register("second")
+    for version in (first, second):
+        project.approve(version)
+        project.deployed(version)
+    command = [sys.executable, "-m", "lifecycle_lambdas", "go-back", project.endpoint, "1", "--why", "a drill", "--yes"]
+    result = subprocess.run(command, env=os.environ | platform.environment, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    project.serves("first")
+    assert project.describe()["ProductionVariants"][0]["DesiredInstanceCount"] == 2
+
+
+def test_versions_are_approved_automatically_only_where_the_group_allows_it(platform):
+    open_stage = Project.create(platform, "dev", approval="automatic")
+    closed = Project.create(platform, "dev")
+    stage_file = REAL_TIME + "approval: automatic\n"
+
+    waits, goes = closed.register("waits", stage_file), open_stage.register("goes", stage_file)
+    open_stage.deployed(goes)
+
+    open_stage.serves("goes")
+    assert closed.package(waits)["ModelApprovalStatus"] == "PendingManualApproval"
+    assert closed.describe() is None
+
+
+@pytest.mark.slow  # what a killed function held is free after a minute
+def test_a_function_that_is_killed_again_and_again_ends_the_same_way(platform, project):
+    first, second = project.register("first"), project.register("second", CANARY)
+    project.approve(first)
+    project.deployed(first)
+
+    with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
+        project.approve(second)
+        killed = sum(kill_functions(platform.server.pid) for _ in range(6))
+        project.deployed(second)
+
+    assert killed >= 1
+    assert traffic.failed == []
+    project.serves("second")
+
+
+def kill_functions(server: int) -> int:
+    """Kill -9 the server's processes that run functions, after a moment; how many there were."""
+    time.sleep(0.15)
+    children = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    found = [line.split(None, 2) for line in children.splitlines()]
+    functions = [int(pid) for pid, parent, args in found if int(parent) == server and "/runtimes/" in args]
+    for pid in functions:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(functions)
