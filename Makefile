@@ -15,8 +15,8 @@ RUNTIMES := $(patsubst local_aws/runtimes/%/requirements.txt,$(ENVS)/runtimes/%,
 # What the platform's functions carry beside our own code.
 LAMBDA := $(ENVS)/lambda
 
-# make demo KEEP=1; make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1]
-export KEEP BUCKET ROLE REGION YES
+# make demo KEEP=1; make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1] [DEPLOY=1]
+export KEEP BUCKET ROLE REGION YES DEPLOY
 
 # make install-platform ARTIFACT_BUCKETS=my-artifacts [OPTIONS="--alert-email me@example.com"] [YES=1]
 # make uninstall-platform [OPTIONS=--force] [YES=1]
@@ -27,20 +27,20 @@ ANSWER   = $(if $(filter 1,$(YES)),--yes)
 .PHONY: help install demo story-aws install-platform uninstall-platform test test-all lint format bench lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed ## make the environments to run everything (1.7 GB; the only step that needs a network)
 
-demo: install ## generate a project and run its pipeline on this machine, no AWS account (KEEP=1: then play on)
+demo: install ## generate a project, train, approve, deploy and roll back on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo
 
-story-aws: install ## the demo's story against a real AWS account (AWS_ENDPOINT_URL unset; it costs a little money)
+story-aws: install ## the demo's story up to the registered model, in a real AWS account (AWS_ENDPOINT_URL unset; it costs a little money)
 	@$(MAIN)/bin/python -m tests.story.aws
 
-install-platform: install ## install the platform in an AWS account, or bring it up to date (see docs/install.md)
+install-platform: install ## install the platform in an AWS account, or bring it up to date (ARTIFACT_BUCKETS=...; docs/install.md)
 	@$(PLATFORM) install $(if $(ARTIFACT_BUCKETS),--artifact-buckets '$(ARTIFACT_BUCKETS)') $(ANSWER) $(OPTIONS)
 
-uninstall-platform: install ## remove the platform from an AWS account; its ledger stays
+uninstall-platform: install ## remove the platform from an AWS account; its ledger stays (docs/install.md)
 	@$(PLATFORM) uninstall $(ANSWER) $(OPTIONS)
 
 test: install ## the tests, without the slow ones (.ci/run runs this too)

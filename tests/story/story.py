@@ -29,8 +29,8 @@ from tests.story.traffic import Traffic, auc, predictions
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 AUTHOR = ("-c", "user.name=Data Scientist", "-c", "user.email=data.scientist@example.com")
-CANARY = """rollout: {type: canary, size: 50%, bake_minutes: 30}
-alarms: {error_share: 0.05}
+CANARY = """rollout: {{type: canary, size: 50%, bake_minutes: {minutes}}}
+alarms: {{error_share: 0.05}}
 """
 
 
@@ -48,6 +48,7 @@ class Story:
         environment: the AWS variables for every command (credentials, and AWS_ENDPOINT_URL where it is not AWS itself).
         folder: where the repository is generated; `folder/project` must not exist yet.
         problem_type: one of the template's.
+        bake_minutes: of the second version's canary, which is rejected in them.
     """
 
     project: str
@@ -57,6 +58,7 @@ class Story:
     environment: Mapping[str, str]
     folder: Path
     problem_type: str = "binary_classification"
+    bake_minutes: int = 30
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     timings: list[tuple[str, float]] = field(default_factory=list)
 
@@ -135,7 +137,7 @@ class Story:
         settings.write_text(re.sub(r"max_depth: \d+", "max_depth: 2", settings.read_text(encoding="utf-8")))
         stage_file = self.repository / "deployment" / "dev.yaml"
         text = re.sub(r"instance_count: \d+", "instance_count: 2", stage_file.read_text(encoding="utf-8"))
-        stage_file.write_text(text + CANARY)
+        stage_file.write_text(text + CANARY.format(minutes=self.bake_minutes))
         self.run("git", "--no-pager", "diff", "--unified=0")
         self.run("git", *AUTHOR, "commit", "--quiet", "--all", "--message", "Flatter trees, and a canary")
 

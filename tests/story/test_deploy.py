@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from local_aws import LocalAWS
+from tests.story.aws import remove_project
 from tests.story.platform import ARTIFACTS, CLOCK_SPEED, REAL_TIME, Project, install
 from tests.story.traffic import Traffic
 
@@ -328,3 +329,15 @@ def kill_functions(server: int) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return len(functions)
+
+
+def test_what_a_story_deployed_is_taken_away_before_its_project_is_removed(platform, project):
+    first = project.register("first")
+    project.approve(first)
+    project.deployed(first)
+
+    removed = remove_project(platform, project.name, ARTIFACTS)
+
+    assert f"endpoint {project.endpoint}" in removed
+    assert project.describe() is None
+    assert remove_project(platform, project.name, ARTIFACTS) == []

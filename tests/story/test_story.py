@@ -246,5 +246,6 @@ def test_the_demo_needs_no_network_ends_well_and_says_how_to_go_on():
     assert result.returncode == 0, result.stdout + result.stderr
     assert "execution Succeeded" in result.stdout
     assert "PendingManualApproval" in result.stdout
+    assert re.search(r"requests meanwhile: [1-9]\d* answered by version 2, 0 failed", result.stdout)
     assert "To go on in it yourself: make demo KEEP=1" in result.stdout
     assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()
