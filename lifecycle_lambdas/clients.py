@@ -10,6 +10,9 @@ from botocore.config import Config
 # A call that hangs must not take the function's whole time; what is refused for its rate comes again.
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "max_attempts": 4})
 
+# A plan says that a price is unknown; it does not wait for it.
+_PRICING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+
 
 class Clients:
     """Clients of one account and Region.
@@ -28,7 +31,8 @@ class Clients:
         if key not in self._made:
             if self._session is None:
                 self._session = boto3.Session()
-            self._made[key] = self._session.client(service, region_name=region, config=_CONFIG)
+            config = _PRICING if service == "pricing" else _CONFIG
+            self._made[key] = self._session.client(service, region_name=region, config=config)
         return self._made[key]
 
     @property

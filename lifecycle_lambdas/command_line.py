@@ -82,7 +82,7 @@ def look(options: argparse.Namespace) -> int:
             print(f"{at.endpoint}: {outcome.summary}")
             if not outcome.settled:
                 again.append(LookAt(at.endpoint))
-                pause = min(pause, outcome.look_again_in or LONGEST_PAUSE)
+                pause = min(pause, LONGEST_PAUSE if outcome.look_again_in is None else outcome.look_again_in)
         if not again or not options.wait:
             return NOT_SETTLED if again else OK
         looks = again

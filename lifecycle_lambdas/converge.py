@@ -7,6 +7,7 @@ So a look that was killed, or that comes twice or late, ends as if nothing had h
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,8 +32,9 @@ from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, package
 if TYPE_CHECKING:
     from lifecycle_lambdas.stage_schema import StageFile
 
-LEASE_SECONDS = 60.0
-RENEW_AFTER = 15.0
+# After so long what a function held that was killed is free; every write of one that lives renews it in time.
+LEASE_SECONDS = 30.0
+RENEW_AFTER = 10.0
 # The newest deployments are read, and older ones only by their number: the calls do not grow with the history.
 HISTORY = 20
 # Of how many of them it is made sure that people were told how they ended.
@@ -55,8 +57,9 @@ class Outcome:
 
     Args:
         busy: another one is looking after the endpoint: nothing was done.
-        settled: what should be is; else it goes on in `look_again_in` seconds, or when an event comes.
+        settled: what should be is; else it goes on when an event comes, or the schedule of every minute.
         summary: in words.
+        look_again_in: seconds that a person who waits for it should let pass; None: not known.
     """
 
     endpoint: str
@@ -449,9 +452,13 @@ class _Look:
         return Outcome(self.endpoint, summary=step.reason, look_again_in=step.look_again_in)
 
     def stuck(self, reason: str) -> Outcome:
-        """A person has to do something; it is tried again all the same, and told once for each reason."""
+        """A person has to do something; it is tried again all the same, and told once for each reason.
+
+        Another number is no other reason: a quota's refusal says what is used now.
+        """
         self.under_way()
-        about = f"{self.state.last_number}#{hashlib.sha256(reason.encode()).hexdigest()[:12]}"
+        digest = hashlib.sha256(re.sub(r"\d+", "", reason).encode()).hexdigest()[:12]
+        about = f"{self.state.last_number}#{digest}"
         remedy = "It is tried again every minute, and goes on by itself when that is put right."
         self.news.append(messages.of_endpoint("stuck", self.endpoint, about, reason, remedy))
         log("stuck", level="ERROR", endpoint=self.endpoint, reason=reason)

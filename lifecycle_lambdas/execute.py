@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ class Refused(Exception):
     """
 
     def __init__(self, call: AwsCall, code: str, message: str) -> None:
-        super().__init__(f"{call.operation} of {call.resource}: {code}: {message}")
+        shown = re.sub(r"(enum value set: )\[[^\]]*\]", r"\1[...]", message)  # hundreds of instance types, for one
+        super().__init__(f"{call.operation} of {call.resource}: {code}: {shown}")
         self.code = code
 
     @property

@@ -35,6 +35,7 @@ Status = Literal["under-way", "settled"]
 INDEX = "by-status"
 FIRST_PAGE = 10  # what should be is nearly always among the newest entries; the pages after it are longer
 NEXT_PAGE = 200
+CONFLICT_PAUSES = (0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 
 
 class LeaseLost(Exception):
@@ -70,7 +71,7 @@ class Ledger:
             "ExpressionAttributeNames": {"#item": "item"},
         }
         try:
-            self._dynamodb.transact_write_items(TransactItems=[{"Put": put}, {"Update": self._asking(entry.endpoint)}])
+            self._change("transact_write_items", TransactItems=[{"Put": put}, {"Update": self._asking(entry.endpoint)}])
         except ClientError as error:
             there, unknown = _failed_conditions(error, 2)
             if there:
@@ -85,7 +86,7 @@ class Ledger:
     def ask(self, endpoint: str) -> None:
         """Ask whoever has the endpoint's lease to look once more, and the schedule, should that one be gone."""
         try:
-            self._dynamodb.update_item(**self._asking(endpoint))
+            self._change("update_item", **self._asking(endpoint))
         except ClientError as error:
             if not _condition_failed(error):
                 raise  # what the ledger does not know is looked at by nobody
@@ -170,7 +171,8 @@ class Ledger:
         """
         now = time.time()
         try:
-            answer = self._dynamodb.update_item(
+            answer = self._change(
+                "update_item",
                 TableName=self._table,
                 Key=_key(endpoint, "LEASE"),
                 UpdateExpression="SET #owner = :owner, #until = :until, #fence = if_not_exists(#fence, :zero) + :one",
@@ -194,7 +196,8 @@ class Ledger:
     def set_lease_end(self, lease: Lease, until: float) -> None:
         """Raises LeaseLost when another one has taken it over."""
         try:
-            self._dynamodb.update_item(
+            self._change(
+                "update_item",
                 TableName=self._table,
                 Key=_key(lease.endpoint, "LEASE"),
                 UpdateExpression="SET #until = :until",
@@ -308,6 +311,17 @@ class Ledger:
                 return
             request |= {"ExclusiveStartKey": page["LastEvaluatedKey"], "Limit": after}
 
+    def _change(self, operation: str, **request: Any) -> Any:
+        """A write to an item that others write at the same moment: DynamoDB refuses one of two, and takes it soon."""
+        for pause in CONFLICT_PAUSES:
+            try:
+                return getattr(self._dynamodb, operation)(**request)
+            except ClientError as error:
+                if not _in_conflict(error):
+                    raise
+            time.sleep(pause)
+        return getattr(self._dynamodb, operation)(**request)
+
     def _write(self, endpoint: str, fence: int, *changes: dict[str, Any]) -> None:
         """The changes, all or none, and only while the lease still has this fencing number."""
         check = {
@@ -320,7 +334,7 @@ class Ledger:
             }
         }
         try:
-            self._dynamodb.transact_write_items(TransactItems=[check, *changes])
+            self._change("transact_write_items", TransactItems=[check, *changes])
         except ClientError as error:
             if not _failed_conditions(error, 1 + len(changes))[0]:
                 raise
@@ -369,6 +383,15 @@ def _lost(endpoint: str, fence: int) -> str:
 
 def _condition_failed(error: ClientError) -> bool:
     return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
+
+
+def _in_conflict(error: ClientError) -> bool:
+    """Whether another transaction was at one of the items (boto3 does not try that again)."""
+    reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons") or ()]
+    failed = "ConditionalCheckFailed" in reasons
+    return error.response["Error"]["Code"] == "TransactionConflictException" or (
+        "TransactionConflict" in reasons and not failed
+    )
 
 
 def _failed_conditions(error: ClientError, writes: int) -> list[bool]:

@@ -237,7 +237,8 @@ def _replace(declared: Declared | None, observed: Observed, now: datetime) -> St
         return Do(scaling.deregister(target), "what is scaled goes")
     return Do(
         hosting.delete_endpoint(observed.name),
-        f"replace: true: from {endpoint.kind} to {declared.kind}; nothing answers until it is made anew",
+        f"replace: true: from {endpoint.kind} to {declared.kind}; nothing answers "
+        + ("any more" if declared.kind == "batch" else "until it is made anew"),
     )
 
 

@@ -126,7 +126,9 @@ def changes(serving: Deployment | None, deployment: Deployment) -> list[str]:
         return []
     old = {"version": package_version(serving.package_arn), **dict(_flat(serving.stage_file))}
     new = {"version": package_version(deployment.package_arn), **dict(_flat(deployment.stage_file))}
-    names = [*new, *(name for name in old if name not in new)]
+    # of another kind, every setting of the old one would be "none"
+    gone = [name for name in old if name not in new] if old.get("kind") == new.get("kind") else []
+    names = [*new, *gone]
     return [
         f"{name}: {_word(old.get(name))} -> {_word(new.get(name))}" for name in names if old.get(name) != new.get(name)
     ]
@@ -175,4 +177,8 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _word(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

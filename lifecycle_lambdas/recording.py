@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -18,6 +18,7 @@ from lifecycle_lambdas.log import log
 from lifecycle_lambdas.messages import id_of_entry, of_entry
 from lifecycle_lambdas.records import Entry, State, package_version
 
+RECENT = 50  # entries in which the decision before is looked for: one page of the ledger
 AUTOMATIC_TAG = "modelyard:approval"
 ENOUGH = 10.0  # seconds that must be left to go on with what was missed
 AUTOMATIC_REASON = "Approved automatically: this stage's model package group and its stage file ask for it."
@@ -124,8 +125,19 @@ def record_change(context: Context, state: State, change: VersionChanged) -> Ent
 
     entry = approvals.entry_of_change(state.endpoint, change, package, ledger_knows)
     if entry is not None:
+        entry = _with_own_reason(context, entry)
         write(context, entry, package)
     return entry
+
+
+def _with_own_reason(context: Context, entry: Entry) -> Entry:
+    """Without the reason of the decision before: SageMaker keeps ApprovalDescription until somebody writes another."""
+    if not entry.why:
+        return entry
+    recent = islice(context.ledger.entries(entry.endpoint), RECENT)
+    before = next((one for one in recent if one.package_arn == entry.package_arn and one.at < entry.at), None)
+    repeated = before is not None and before.kind != entry.kind and before.why == entry.why
+    return replace(entry, why="") if repeated else entry
 
 
 def write(context: Context, entry: Entry, package: Package | None) -> bool:
@@ -169,7 +181,12 @@ def record_missed(context: Context, state: State) -> None:
     missed = [arn for arn in approved if not knows.get(arn, Known()).is_approved]
     # the newest version first: should the time not suffice, most probably what should serve is among those written
     missed.sort(key=package_version, reverse=True)
-    missed += [arn for arn, known in knows.items() if known.is_approved and arn not in approved]
+    # of the same second the registry decides, and it has
+    missed += [
+        arn
+        for arn, known in knows.items()
+        if known.is_approved and known.approved != known.rejected and arn not in approved
+    ]
     for done, arn in enumerate(missed):
         if context.remaining() < ENOUGH:
             raise TimeoutError(f"{state.endpoint}: {done} of {len(missed)} missed decisions are written; comes again")

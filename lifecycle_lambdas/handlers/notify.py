@@ -70,11 +70,16 @@ def handler(event: dict[str, Any], lambda_context: Any) -> None:
     webhook = _webhook(os.environ.get("WEBHOOK_SECRET_ARN", ""))
     if webhook is not None:
         for record in event["Records"]:
-            post(webhook, payload(record["Sns"]))
+            content = payload(record["Sns"])
+            if content:
+                post(webhook, content)
 
 
 def payload(notification: dict[str, Any]) -> dict[str, Any]:
-    """Slack's, from an SNS notification: our own message comes in that form already, an alarm is put into it."""
+    """Slack's, from an SNS notification: our own message comes in that form already, an alarm is put into it.
+
+    Empty for a new alarm that finds all well: deployments make some, and nobody is to be told of each.
+    """
     text = notification["Message"]
     try:
         message = json.loads(text)
@@ -83,6 +88,8 @@ def payload(notification: dict[str, Any]) -> dict[str, Any]:
     if isinstance(message, dict) and "blocks" in message:
         return message
     if isinstance(message, dict) and "AlarmName" in message:
+        if (message["OldStateValue"], message["NewStateValue"]) == ("INSUFFICIENT_DATA", "OK"):
+            return {}
         mark = ":rotating_light:" if message["NewStateValue"] == "ALARM" else ":information_source:"
         name, state, why = message["AlarmName"], message["NewStateValue"], message["NewStateReason"]
         return {"text": _escaped(f"{mark} {name} is {state}: {why}")}

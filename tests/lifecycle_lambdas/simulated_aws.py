@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from botocore import xform_name
@@ -31,13 +32,19 @@ class Client:
 
     def __init__(self, aws: SimulatedAWS, service: str) -> None:
         self._aws, self._service = aws, service
-        self._operations = {xform_name(name): name for name in service_model(service).operation_names}
+        self._operations = operations(service)
 
     def __getattr__(self, method: str) -> Callable[..., Answer]:
         return lambda **request: self._aws.call(self._service, self._operations[method], request)
 
     def get_paginator(self, method: str) -> Paginator:
         return Paginator(getattr(self, method))
+
+
+@cache
+def operations(service: str) -> dict[str, str]:
+    """AWS's names by boto3's."""
+    return {xform_name(name): name for name in service_model(service).operation_names}
 
 
 @dataclass

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +30,7 @@ from local_aws import LocalAWS
 from tests.lifecycle_lambdas import plans
 from tests.lifecycle_lambdas.conftest import LocalClients, make_group
 
+CHECKOUT = Path(__file__).parents[2]
 ROOT = "arn:aws:iam::123456789012:root"
 STAGE_FILE = {"kind": "real_time", "instance_type": "ml.m5.large", "instance_count": 1, "dashboard": False}
 Run = Callable[..., tuple[int, str, str]]
@@ -122,6 +127,15 @@ def test_the_operators_own_environment_says_where_aws_is(aws, parameters, endpoi
         monkeypatch.setenv(name, value)
     assert command_line.main(["show", endpoint]) == 0
     assert capsys.readouterr().out.startswith(endpoint)
+
+
+def test_in_a_terminal_it_says_in_words_what_it_did_and_logs_nothing(aws, parameters, endpoint):
+    command = [sys.executable, "-m", "lifecycle_lambdas", "park", endpoint, "--why", "audit", "--yes"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=os.environ | aws.environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"park is in the ledger of {endpoint}\n")
+    assert done.stderr == ""
 
 
 def test_an_endpoint_whose_events_were_all_lost_is_found_by_its_group(run, group, context, project):
@@ -385,6 +399,7 @@ def test_the_plan_is_printed(run, endpoint, version):
     lines = out.splitlines()
     assert (code, lines[0]) == (0, f"{endpoint}, version 1")
     assert "  sagemaker create_model: " in out
+    assert f"({endpoint}-1)" in out
     assert "instance-hours a month: at most 1460" in lines
     assert lines[-1].startswith("cost a month: unknown: ")
     assert json.loads(run("plan", endpoint, "--json")[1])["version"] == 1
@@ -399,6 +414,15 @@ def test_a_refused_plan_is_printed_with_every_fault(run, endpoint, version, tmp_
     assert "instance_typ" in out
     code, _, error = run("plan", endpoint, "--stage-file", str(tmp_path / "none.yaml"))
     assert (code, "none.yaml cannot be read" in error) == (2, True)
+
+
+def test_another_kind_is_told_without_all_that_it_has_no_more():
+    arn, now = "arn:aws:sagemaker:eu-central-1:123456789012:model-package/churn-dev/1", datetime.now(UTC)
+    was = {"kind": "real_time", "instance_type": "ml.m5.large", "rollout": {"finish_bake_minutes": 0.0}}
+    old = Deployment("churn-dev", 1, "ENTRY#", arn, was, "ab", "succeeded", now)
+    new = replace(old, stage_file={"kind": "serverless", "memory_mb": 2048, "share": 1.0})
+    kind, *others = planning.changes(old, new)
+    assert (kind, others) == ("kind: real_time -> serverless", ["memory_mb: none -> 2048", "share: none -> 1"])
 
 
 def test_known_prices_are_printed():

@@ -19,6 +19,7 @@ from lifecycle_lambdas import converge
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
+from lifecycle_lambdas.ledger import Lease
 from lifecycle_lambdas.records import Deployment, Entry, State
 from lifecycle_lambdas.settings import Settings
 from tests.lifecycle_lambdas.memory_ledger import MemoryLedger
@@ -409,7 +410,7 @@ def test_a_version_approved_again_after_its_failure_is_tried_again(stage: Stage)
     ("stage_file", "sha256", "reason"),
     [
         ("kind: real_time\n", None, "deployment/dev.yaml: instance_type: the field is missing"),
-        ("kind: [", None, "deployment/dev.yaml: while parsing"),
+        ("kind: [", None, "deployment/dev.yaml: it is not readable YAML: line 1: while parsing"),
         (yaml.safe_dump(STAGE_FILE), "0" * 64, "is not the file that was registered"),
     ],
 )
@@ -741,6 +742,48 @@ def test_a_fault_that_is_not_the_versions_rejects_nothing_and_is_told_once(stage
     stage.aws.missing.clear()
     stage.settle()
     assert stage.serves == first
+
+
+def test_a_quota_is_told_once_whatever_is_used_of_it_now_and_another_reason_again(stage: Stage) -> None:
+    stage.approve(stage.register())
+    used = itertools.count()
+
+    def refuse(operation: str, request: Any, when: str) -> None:
+        if operation == "CreateEndpoint":
+            said = f"The limit 'ml.m5.large' is 2 Instances, with current utilization of {next(used)} Instances."
+            raise refusal(operation, "ResourceLimitExceeded", said)
+
+    stage.aws.hook = refuse
+    for _ in range(3):
+        stage.look()
+    assert stage.told() == ["needs somebody"]
+    stage.aws.missing.add("CreateEndpoint")
+    for _ in range(3):
+        stage.look()
+    assert stage.told() == ["needs somebody"]
+
+
+def test_a_long_look_keeps_its_lease(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.deploy(stage.register(), stage.register())
+    stage.approve(stage.register())
+    monkeypatch.setattr(converge, "RENEW_AFTER", 0.0)
+    renewed: list[int] = []
+    real = stage.ledger.set_lease_end
+
+    def noted(lease: Lease, until: float) -> None:
+        renewed.append(len(stage.aws.calls)) if until else None
+        real(lease, until)
+
+    monkeypatch.setattr(stage.ledger, "set_lease_end", noted)
+    stage.settle()
+
+    changes = [
+        index
+        for index, call in enumerate(stage.aws.calls)
+        if call.startswith(("Create", "Update", "Delete")) and call != "UpdateModelPackage"
+    ]
+    calls_since = [index - max((at for at in renewed if at <= index), default=-1) for index in changes[-5:]]
+    assert calls_since == [0] * 5
 
 
 @pytest.mark.parametrize("operation", ["GetObject", "DescribeEndpoint", "ListTags", "UpdateModelPackage"])

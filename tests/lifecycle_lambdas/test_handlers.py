@@ -22,6 +22,7 @@ from lifecycle_lambdas import looking, recording
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
 from lifecycle_lambdas.handlers import deploy
+from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.records import Entry, State
 from tests.lifecycle_lambdas.conftest import IMAGE, LocalClients, make_group
 
@@ -173,6 +174,18 @@ def test_approved_rejected_and_approved_again(context, looks, register, sagemake
         deploy.handle(context, messages(decide(sagemaker, arn, approval)))
     assert {entry.kind for entry in entries(context, group)} == {"approve", "reject"}
     assert looks.endpoints == [group] * 3
+
+
+def test_a_decision_without_a_reason_does_not_take_the_one_before_it(
+    context, looks, register, sagemaker, endpoint, group
+):
+    """SageMaker keeps the description of an approval when the version is rejected without another one."""
+    arn = register()
+    decide(sagemaker, arn, "Approved", "better")
+    hour_ago = whole_seconds(datetime.now(UTC) - timedelta(hours=1))
+    context.ledger.append(Entry(group, "approve", hour_ago, arn, ROOT, "better", "event"))
+    deploy.handle(context, messages(decide(sagemaker, arn, "Rejected")))
+    assert [(entry.kind, entry.why) for entry in entries(context, group)] == [("reject", ""), ("approve", "better")]
 
 
 def test_a_version_registered_as_approved_is_an_approval(context, looks, register, sagemaker, group):
@@ -455,6 +468,17 @@ def test_rejections_and_deletions_whose_events_were_lost_are_found(context, look
     deploy.handle(context, messages(MISSED.format(endpoint)))
     found = {entry.package_arn: entry.why for entry in entries(context, endpoint) if entry.source == "found"}
     assert found == {rejected: "no", deleted: "the version was deleted"}
+
+
+def test_what_was_approved_and_rejected_in_one_second_is_not_missed_again_and_again(
+    context, looks, register, sagemaker, endpoint, calls
+):
+    arn, at = register("Rejected"), datetime(2026, 1, 1, tzinfo=UTC)
+    for kind in ("approve", "reject"):
+        context.ledger.append(Entry(endpoint, kind, at, arn, ROOT, "", "event"))
+    calls.clear()
+    assert deploy.handle(context, messages(MISSED.format(endpoint))) == []
+    assert "DescribeModelPackage" not in calls
 
 
 def test_a_lost_ledger_comes_back_from_the_stamps_in_its_order(context, looks, register, sagemaker, endpoint, dynamodb):

@@ -273,3 +273,49 @@ def test_a_table_that_is_not_there_is_an_error_of_every_call(dynamodb):
     ):
         with pytest.raises(ClientError, match=r"no-such-table|not found|non-existent"):
             call()
+
+
+class Contended:
+    """A DynamoDB client whose first writes meet another transaction."""
+
+    def __init__(self, dynamodb: Any, times: int) -> None:
+        self.dynamodb, self.times = dynamodb, times
+
+    def __getattr__(self, operation: str) -> Any:
+        if operation not in ("update_item", "transact_write_items"):
+            return getattr(self.dynamodb, operation)
+
+        def write(**request: Any) -> Any:
+            self.times -= 1
+            if self.times < 0:
+                return getattr(self.dynamodb, operation)(**request)
+            if operation == "update_item":
+                answer: Any = {"Error": {"Code": "TransactionConflictException", "Message": "ongoing"}}
+            else:
+                reasons = [{"Code": "None"}, {"Code": "TransactionConflict"}]
+                answer = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+            raise ClientError(answer, operation)
+
+        return write
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_write_that_meets_another_one_is_made_again(dynamodb, table, begun, times):
+    def contended() -> Ledger:
+        return Ledger(Contended(dynamodb, times), table)
+
+    assert contended().append(approval(1))
+    contended().ask(ENDPOINT)
+    lease = contended().lease(ENDPOINT, "one", 60)
+    assert lease is not None
+    started = contended().start_deployment(lease, deployment())
+    contended().record(lease, started)
+    assert contended().set_status(begun.state(ENDPOINT), "settled", lease.fence)
+    contended().set_lease_end(lease, 0)
+    assert begun.state(ENDPOINT) == replace(STATE, last_number=1, asked=2)
+
+
+def test_writes_that_always_meet_others_are_an_error(dynamodb, table, begun, monkeypatch):
+    monkeypatch.setattr("lifecycle_lambdas.ledger.CONFLICT_PAUSES", (0.0, 0.0))
+    with pytest.raises(ClientError, match="TransactionCanceled"):
+        Ledger(Contended(dynamodb, 3), table).append(approval(1))

@@ -312,7 +312,7 @@ def test_without_a_secret_there_is_nothing_to_do_and_that_is_said_once(monkeypat
     assert capsys.readouterr().err.count("no chat is told") == 1
 
 
-def test_the_function_posts_what_the_topic_was_told(aws, chat, monkeypatch):
+def test_the_function_posts_what_the_topic_was_told_but_no_alarm_that_is_new_and_finds_all_well(aws, chat, monkeypatch):
     secret = aws.client("secretsmanager").create_secret(Name=f"webhook-{id(chat)}", SecretString=chat.url)["ARN"]
     monkeypatch.setenv("WEBHOOK_SECRET_ARN", secret)
     for name, value in aws.environment.items():
@@ -320,7 +320,8 @@ def test_the_function_posts_what_the_topic_was_told(aws, chat, monkeypatch):
     notify._webhook.cache_clear()
     message = of_entry(entry("approve"), NEW, OLD)
     notification = {"Subject": message.subject, "Message": json.loads(message.body())["lambda"]}
-    notify.handler({"Records": [{"Sns": notification}]}, None)
+    quiet = {"Message": json.dumps(ALARM | {"OldStateValue": "INSUFFICIENT_DATA", "NewStateValue": "OK"})}
+    notify.handler({"Records": [{"Sns": notification}, {"Sns": quiet}]}, None)
     assert chat.bodies == [message.as_slack()]
 
 

@@ -361,6 +361,9 @@ def test_another_kind_is_refused_unless_the_stage_file_allows_the_outage() -> No
     assert step.reject
     assert "set replace: true in the stage file" in step.reason
     assert did(plan(declared(SERVERLESS, replace=True), observed(endpoint()), NOW)) == "delete_endpoint"
+    batch = plan(declared(BATCH, replace=True), observed(endpoint()), NOW)
+    assert isinstance(batch, Do)
+    assert batch.why.endswith("nothing answers any more")
 
 
 def test_a_canary_that_is_wanted_no_more_is_aborted_once() -> None:

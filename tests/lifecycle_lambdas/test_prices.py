@@ -12,6 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
 from lifecycle_lambdas import prices, stage_schema
+from lifecycle_lambdas.clients import Clients
 
 REGION = "eu-central-1"
 
@@ -141,3 +142,9 @@ def test_a_batch_stage_is_paid_by_the_run(stub: Stubber) -> None:
     found = ceiling(stub, kind="batch", instance_type="ml.c5.xlarge", instance_count=3, **batch)
     assert (found.hours, found.usd) == (None, None)
     assert found.why == "paid while a run lasts, which is not known before: 3 x ml.c5.xlarge at 0.2 USD an hour"
+
+
+def test_a_price_list_that_does_not_answer_holds_no_plan_up_for_long():
+    """Reads time out, twice at most; a call that a deployment needs is waited for longer."""
+    config = Clients()("pricing", "us-east-1").meta.config
+    assert config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout) <= 10
