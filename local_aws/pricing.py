@@ -14,4 +14,4 @@ class Pricing(JsonService):
         self.operations = {"GetProducts": self.get_products}
 
     def get_products(self, call: Call, request: Request) -> Response:
-        raise ServiceError("AccessDeniedException", "local_aws knows no prices: AWS's price list needs an AWS account.")
+        raise ServiceError("AccessDeniedException", "local_aws knows no prices")

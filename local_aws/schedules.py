@@ -139,9 +139,7 @@ class Schedules:
                     last = following
                 due = following
                 self._known[schedule.key] = (settings, anchor, due)
-                if (schedule.begin is None or last >= schedule.begin) and (
-                    schedule.end is None or last <= schedule.end
-                ):
+                if _within(last, schedule.begin, schedule.end):
                     self._fire(schedule, last)
             if due is not None:
                 left = min(left, due - now)

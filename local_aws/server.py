@@ -268,8 +268,8 @@ class _Activity:
         self.last_request = time.monotonic()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        # What the server asks itself, such as to publish metrics, is nobody's use of it; nor is what functions ask, some
-        # of which a schedule invokes each minute.
+        # What the server asks itself, such as to publish metrics, is nobody's use of it; nor is what functions ask:
+        # schedules invoke some of them each minute.
         agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
         if not any(own in agent for own in NOBODYS_USE):
             self.last_request = time.monotonic()

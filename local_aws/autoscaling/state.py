@@ -158,4 +158,5 @@ def _capacity(described: dict[str, Any], dimension: str) -> int | None:
 
 
 def now() -> float:
-    return round(time.time(), 3)
+    """Seconds since the epoch, in whole milliseconds, never in the future."""
+    return time.time_ns() // 10**6 / 1000

@@ -23,6 +23,8 @@ from local_aws.data_plane.tally import Tally
 
 # How long a serverless variant's container stays without requests. AWS does not say; a few minutes by experience.
 IDLE_SECONDS = 300.0
+# Real seconds in which local_aws.hosting says that a container has ended, if it has.
+KNOWN_AFTER = 0.25
 
 Finish = Callable[["Invocation"], None]
 
@@ -80,7 +82,7 @@ class Fleet:
 
     def __init__(self, described: dict[str, Any], say: Callable[..., None], changed: Callable[[Fleet], None]) -> None:
         self._say, self._changed = say, changed
-        self.state = "starting"  # or "up", "down" (to be up again soon), "broken", "asleep"
+        self.state = "starting"  # or "up", "lost" (up or down), "down" (to be up again soon), "broken", "asleep"
         self.idle: list[Worker] = []
         self.in_flight: set[Invocation] = set()
         self.waiting: deque[Invocation] = deque()
@@ -143,6 +145,17 @@ class Fleet:
         for invocation in waiting:
             invocation.setup = setup
             self._send(invocation)
+
+    def lost(self) -> None:
+        """The container hung up: most likely it is ending, and would yet take requests that it never answers."""
+        if self.state == "up":
+            self.state = "lost"
+            self._close_idle()
+            asyncio.get_running_loop().call_later(KNOWN_AFTER, self._up_after_all)
+
+    def _up_after_all(self) -> None:
+        if self.state == "lost":
+            self.up(0.0)
 
     def down(self) -> None:
         """The container has ended and is started again."""
@@ -299,4 +312,5 @@ class Worker(asyncio.Protocol):
         invocation, self._invocation = self._invocation, None
         if invocation is not None:
             invocation.worker = None
+            self._fleet.lost()
             self._fleet.finish(invocation, connection_lost(invocation.asked))

@@ -47,11 +47,13 @@ class ContainerSpec:
         image: its registry address.
         model_data_url: s3://.../model.tar.gz, or None.
         environment: as in CreateModel, a model package's own variables merged in.
+        network_isolation: the container gets no credentials and, where it has a namespace of its own, no network.
     """
 
     image: str
     model_data_url: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    network_isolation: bool = False
 
 
 class ContainerFailure(Exception):
@@ -233,7 +235,7 @@ class Container:
             ) from error
         try:
             unpack(archive, folder, LARGEST_MODEL)
-        except tarfile.TarError as error:
+        except (tarfile.TarError, OSError, ValueError) as error:  # the last two: names that no file can have
             raise ContainerFailure(
                 f'Failed to extract {what} archive for {self._name[0].lower()}{self._name[1:]} from URL: "{url}".'
                 f" Please ensure that the object located at the URL is a valid tar.gz archive. ({error})"
@@ -273,7 +275,8 @@ class Container:
             self._thread.start()
 
     def _run(self, process: JobProcess, argv: list[str], environment: dict[str, str]) -> None:
-        namespace = Namespace(self._ml, self._folder / "hosts") if self._opt_ml.namespace else None
+        hosts, network = self._folder / "hosts", not self._spec.network_isolation
+        namespace = Namespace(self._ml, hosts, network) if self._opt_ml.namespace else None
         try:
             self._ending = process.run(
                 argv, environment, self._folder / "work", namespace, FOREVER, on_output=self._log.write
@@ -301,7 +304,8 @@ class Container:
         wanted = {name: self._opt_ml.text(value, self._ml) for name, value in self._spec.environment.items()}
         if wanted.get("SAGEMAKER_SUBMIT_DIRECTORY", "").startswith("s3://"):
             wanted["SAGEMAKER_SUBMIT_DIRECTORY"] = self._path(CODE_FOLDER)
-        return own | self._loopback.environment(self._scope) | wanted
+        clients = {} if self._spec.network_isolation else self._loopback.environment(self._scope)
+        return own | clients | wanted
 
     def _path(self, path: str) -> str:
         """A path below /opt/ml as the program sees it."""

@@ -22,6 +22,9 @@ from local_aws.store import Scope
 
 LOG_GROUP = "/aws/sagemaker/Endpoints/"
 RESTART_WAITS = (0.0, 1.0, 5.0, 10.0, 30.0)  # AWS's seconds before the first, second ... restart in a row
+# Real seconds that the same takes, however fast the clock is, and that a container must have run for the row to begin
+# anew: what dies again and again must not take the machine from the others.
+SHORTEST_RESTART_WAIT, SHORTEST_RUN = 0.5, 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +158,7 @@ class Fleet:
             "provisioned_concurrency": serverless.get("ProvisionedConcurrency") if serverless else None,
             "socket": self.container.socket,
             "up": self._up,
-            "asleep": False,
+            "asleep": self._sleeps,
         }
 
     def wake(self) -> None:
@@ -230,14 +233,13 @@ class Fleet:
                     return
             else:
                 self._around.data_plane.tell("down", fleet=self.id)
-                if time.monotonic() - started > self._around.clock.seconds(60.0):
+                if time.monotonic() - started > max(self._around.clock.seconds(60.0), SHORTEST_RUN):
                     restarts = 0
                 wait = RESTART_WAITS[min(restarts, len(RESTART_WAITS) - 1)]
                 restarts += 1
                 self._log.line(f"[local_aws] the container has ended by itself and is started again in {wait:g} s")
-                if self._stopping.wait(self._around.clock.seconds(wait)):
+                if self._stopping.wait(max(self._around.clock.seconds(wait), min(wait, SHORTEST_RESTART_WAIT))):
                     return
-            started = time.monotonic()
             try:
                 self._start()
             except ContainerFailure as failure:
@@ -247,6 +249,7 @@ class Fleet:
                 self._around.data_plane.tell("broken", fleet=self.id)
                 with self._changed:
                     self._exited = True
+            started = time.monotonic()
 
     def _sleep_until_wanted(self) -> bool:
         """Without a process until a request comes; False when the fleet is to end."""

@@ -23,7 +23,7 @@ import time
 
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
 
 
@@ -77,6 +77,8 @@ def _start(job: dict) -> tuple[int, str | None]:
                 except OSError as error:
                     os.write(writing, f"no mount namespace for /opt/ml ({error.strerror})".encode())
                     os._exit(127)
+                if not job["network"]:
+                    _libc_call("unshare", CLONE_NEWNET)
             if LINUX:
                 _libc_call("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
                 if os.getppid() != launcher:

@@ -20,10 +20,15 @@ STOP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL; 120 on AWS
 
 @dataclass(frozen=True)
 class Namespace:
-    """What a program sees in a mount namespace of its own: this folder at /opt/ml, this file at /etc/hosts."""
+    """What a program sees in a mount namespace of its own: this folder at /opt/ml, this file at /etc/hosts.
+
+    Args:
+        network: whether it sees this machine's network, or none at all.
+    """
 
     opt_ml: Path
     hosts: Path
+    network: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ class JobProcess:
             on_output: is given what the program prints, as it comes, standard output and error in their order.
         """
         job = {"argv": argv, "environment": environment, "folder": str(folder), "seconds": seconds}
-        job |= {"opt_ml": str(namespace.opt_ml), "hosts": str(namespace.hosts)} if namespace else {"opt_ml": None}
+        job |= {"opt_ml": None}
+        if namespace:
+            job |= {"opt_ml": str(namespace.opt_ml), "hosts": str(namespace.hosts), "network": namespace.network}
         job |= {"grace": STOP_GRACE}
         self._command(json.dumps(job).encode() + b"\n")
         try:

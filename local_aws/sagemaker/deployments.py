@@ -37,6 +37,7 @@ class Variant:
         serverless, desired_serverless: ServerlessConfig in effect, and that a change leads to.
         resolved: when the image was resolved, in seconds since the epoch.
         startup_seconds: ContainerStartupHealthCheckTimeoutInSeconds, when it is given.
+        network_isolation: the model's EnableNetworkIsolation.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Variant:
     desired_serverless: dict[str, int] | None
     resolved: float
     startup_seconds: int | None = None
+    network_isolation: bool = False
 
     def settled(self) -> Self:
         """The variant once its change is done."""

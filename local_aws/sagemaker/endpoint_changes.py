@@ -125,8 +125,8 @@ class Live:
         self._start_serving(new, CREATING_SECONDS, IN_SERVICE)
 
     def serve_again(self, deployed: Deployed) -> None:
-        """After a restart: what was in service is served again, as soon as it can be."""
-        self._start_serving(deployed, 0, self.record.status)
+        """After a restart: what was in service is served again; requests wait until its containers answer."""
+        self._start_serving(deployed, 0, self.record.status, waiting=True)
 
     def update(self, old: Deployed, new: Deployed, config: Document | None) -> None:
         """From Updating to InService: with the new configuration, or after a roll-back with the old one."""
@@ -174,13 +174,16 @@ class Live:
 
     # Within
 
-    def _start_serving(self, new: Deployed, seconds: float, status: str) -> None:
+    def _start_serving(self, new: Deployed, seconds: float, status: str, waiting: bool = False) -> None:
         fleets = self._start_fleets(new)
+        if waiting:
+            self._send(variant_routes(new, fleets), new.data_capture, deploying=False)
         starting = _Starting(new, fleets)
         stage = Stage("Creating", seconds, {variant.name: Turned(0.0, 0) for variant in new.variants}, "Creating.")
         if "Pending" in self.record.document:
             self.record.stage(stage)
         if fault := self._pass(seconds, lambda: starting.failure, starting.done):
+            self._hosting.route(self.record.scope, self.record.name, None)
             self._stop_fleets(fleets.values())
             self.record.fail(fault)
             return
@@ -267,7 +270,9 @@ class Live:
                 endpoint=record.name,
                 config=deployed.config,
                 variant=variant.name,
-                container=ContainerSpec(variant.image, variant.model_data_url, variant.environment),
+                container=ContainerSpec(
+                    variant.image, variant.model_data_url, variant.environment, variant.network_isolation
+                ),
                 instance_type=variant.instance_type,
                 serverless=variant.serverless,
                 instances=variant.count,

@@ -308,6 +308,7 @@ class Endpoints:
                     desired_serverless=one.get("ServerlessConfig"),
                     resolved=now,
                     startup_seconds=one.get("ContainerStartupHealthCheckTimeoutInSeconds"),
+                    network_isolation=container.network_isolation,
                 )
             )
         return Deployed(config["EndpointConfigName"], tuple(variants), config.get("DataCaptureConfig"))

@@ -118,9 +118,10 @@ class Models:
         Raises:
             ServiceError: ValidationException: there is no such model.
         """
+        model = self.get(scope, name)
         return [
-            ContainerSpec(one["Image"], one.get("ModelDataUrl"), one["Environment"])
-            for one in self.get(scope, name)["Resolved"]
+            ContainerSpec(one["Image"], one.get("ModelDataUrl"), one["Environment"], model["EnableNetworkIsolation"])
+            for one in model["Resolved"]
         ]
 
     # Within

@@ -41,6 +41,7 @@ def values(text: str) -> list[float | None]:
 TABLES = [
     (3, "0 - X - X", "OK", "OK", "OK", "OK"),
     (3, "- - - - 0", "OK", "OK", "OK", "OK"),
+    (3, "0 - - - -", "OK", "OK", "OK", "OK"),
     (3, "- - - - -", "INSUFFICIENT_DATA", KEPT, "ALARM", "OK"),
     (3, "0 X X - X", "ALARM", "ALARM", "ALARM", "ALARM"),
     (3, "- - X - -", "ALARM", KEPT, "ALARM", "OK"),
@@ -48,6 +49,7 @@ TABLES = [
     (2, "0 0 X 0 X", "ALARM", "ALARM", "ALARM", "ALARM"),
     (2, "0 - X - -", "OK", "OK", "ALARM", "OK"),
     (2, "- - - - 0", "OK", "OK", "ALARM", "OK"),
+    (2, "- - - X -", "ALARM", KEPT, "ALARM", "OK"),
 ]
 
 

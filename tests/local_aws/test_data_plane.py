@@ -148,6 +148,32 @@ def test_a_container_that_hangs_up_is_a_model_error():
     run(test)
 
 
+def test_after_a_container_has_hung_up_requests_wait_until_it_is_known_whether_it_has_ended():
+    async def test(stand: Stand) -> None:
+        asked: list[bytes] = []
+
+        async def dying(body: bytes) -> bytes | None:
+            asked.append(body)
+            return None if body == b"die" else await echo(body)
+
+        await stand.serve(dying)
+        stand.fleet()
+        assert (await stand.ask(b"die"))[0] == 424
+        ended = asyncio.create_task(stand.ask(b"after an end"))
+        await asyncio.sleep(0.05)
+        assert asked == [b"die"]
+        stand.act("down", fleet="f")
+        await asyncio.sleep(0.4)
+        assert asked == [b"die"]
+        stand.act("up", fleet="f", setup=0.0)
+        assert (await ended)[2] == b"after an end"
+
+        assert (await stand.ask(b"die"))[0] == 424
+        assert (await stand.ask(b"nothing has ended"))[2] == b"nothing has ended"
+
+    run(test)
+
+
 def test_requests_wait_for_a_container_that_is_started_again():
     async def test(stand: Stand) -> None:
         stand.fleet()  # nobody listens at its socket: it has died, which nobody has said yet
@@ -282,7 +308,14 @@ def test_chunks_are_read_however_they_arrive(chunks: list[bytes], step: int):
 @pytest.mark.parametrize(
     "sent",
     [b"-6\r\nabc", b"+1\r\na\r\n", b"ffffffffff\r\n", b"1\r\nabc\r\n", b"1" * 70000, b"0\r\nA: b\r\n" * 10000],
-    ids=["a negative size", "a signed size", "a very large chunk", "a wrong size", "an endless size", "endless trailers"],
+    ids=[
+        "a negative size",
+        "a signed size",
+        "a very large chunk",
+        "a wrong size",
+        "an endless size",
+        "endless trailers",
+    ],
 )
 def test_what_is_no_chunk_is_refused(sent: bytes):
     with pytest.raises(http1.BadRequest):

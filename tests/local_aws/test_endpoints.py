@@ -87,6 +87,19 @@ def test_the_container_starts_while_the_endpoint_is_creating_not_after(stand):
     assert spec.container.model_data_url == "s3://bucket/churn-1.tar.gz"
 
 
+def test_network_isolation_and_the_time_to_start_are_the_container_s(stand):
+    stand.model("isolated", EnableNetworkIsolation=True)
+    variant = {"VariantName": "v", "ModelName": "isolated", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    patient = variant | {"ContainerStartupHealthCheckTimeoutInSeconds": 900}
+    stand.call("CreateEndpointConfig", EndpointConfigName="churn-1", ProductionVariants=[patient])
+    stand.call("CreateEndpoint", EndpointName="churn", EndpointConfigName="churn-1")
+
+    eventually(lambda: len(stand.hosting.fleets) == 1)
+    spec = stand.hosting.fleets[0].spec
+    assert spec.container.network_isolation
+    assert spec.startup_seconds == 900
+
+
 def test_an_endpoint_whose_container_does_not_run_has_failed_and_says_why(stand):
     stand.hosting.ready = False
     stand.config("churn-1")
@@ -668,6 +681,20 @@ def test_what_was_in_service_is_served_again_after_a_restart(tmp_path):
     eventually(lambda: again.hosting.routes.keys() == {"churn"})
     assert again.describe()["EndpointStatus"] == "InService"
     assert again.hosting.fleets[0].spec == stand.hosting.fleets[0].spec
+    again.close()
+
+
+def test_requests_wait_after_a_restart_for_a_container_and_are_refused_when_it_does_not_start(tmp_path):
+    stand = Stand(tmp_path / "state.sqlite")
+    stand.in_service()
+    stand.close()
+    again = Stand(tmp_path / "state.sqlite", FakeHosting(ready=False))
+    again.endpoints.resume()
+
+    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    again.hosting.fleets[0].fail("no model")
+    eventually(lambda: again.describe()["EndpointStatus"] == "Failed")
+    assert not again.hosting.routes
     again.close()
 
 

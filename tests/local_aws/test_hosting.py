@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import http.client
 import json
 import os
@@ -189,6 +190,32 @@ def test_the_model_s_program_finds_it_below_opt_ml_in_both_ways(bench, way):
             assert fleet.container.invoke(b"", "text/csv", "text/csv", {}, 5.0)[2] == b"found"
         finally:
             hosting.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a network of one's own takes Linux")
+def test_a_container_with_network_isolation_has_no_network_and_no_credentials(bench):
+    program = """
+        import os, socket
+
+        def model_fn(model_dir):
+            return None
+
+        def transform_fn(model, body, content_type, accept):
+            try:
+                socket.create_connection(("127.0.0.1", int(body)), 5).close()
+                reached = "network"
+            except OSError:
+                reached = "isolated"
+            return f"{reached} {sorted(name for name in os.environ if name.startswith('AWS_'))}", accept
+    """
+    url = bench.put("isolated.tar.gz", archive({"code/inference.py": program}))
+    open_, isolated = spec(url), dataclasses.replace(spec(url), network_isolation=True)
+    fleets = [bench.serve("open", container=open_), bench.serve("isolated", container=isolated)]
+
+    assert bench.ask("open", str(bench.port), ContentType="text/csv").startswith("network ['AWS_ACCESS_KEY_ID'")
+    assert bench.ask("isolated", str(bench.port), ContentType="text/csv") == "isolated []"
+    for fleet in fleets:
+        fleet.stop()
 
 
 def test_an_endpoint_is_its_account_s_and_its_region_s(bench, served):
@@ -445,6 +472,33 @@ def test_a_container_that_dies_fails_its_request_and_is_started_again(bench):
     fleet.stop()
 
 
+def test_a_container_that_dies_again_and_again_leaves_the_machine_to_the_others(bench, tmp_path):
+    program = """
+        import os
+        from pathlib import Path
+        starts = Path(os.environ["STARTS"])
+        with starts.open("a") as stream:
+            stream.write("x")
+        if starts.stat().st_size > 1:
+            os._exit(1)
+
+        def model_fn(model_dir):
+            return None
+
+        def transform_fn(model, body, content_type, accept):
+            return body, accept
+    """
+    starts = tmp_path / "starts"
+    url = bench.put("doomed.tar.gz", archive({"code/inference.py": program}))
+    fleet = bench.serve("doomed", container=spec(url, STARTS=str(starts)))
+
+    os.kill(fleet.container.pid, signal.SIGKILL)
+    assert bench.error("doomed")["Error"]["Code"] in ("ServiceUnavailable", "ModelError")
+    time.sleep(1)
+    fleet.stop()
+    assert 2 <= starts.stat().st_size <= 5
+
+
 def test_a_data_plane_that_dies_is_started_again_with_all_its_routes(bench, served):
     os.kill(bench.hosting._process.pid, signal.SIGKILL)
 
@@ -685,8 +739,13 @@ def test_model_data_that_is_not_there_is_named(bench):
     assert f'"s3://{BUCKET}/absent.tar.gz"' in reason
 
 
-def test_model_data_that_is_no_archive_is_refused(bench):
-    reason = failure(bench, "no-archive", spec(bench.put("text.tar.gz", b"hello")))
+@pytest.mark.parametrize(
+    "data",
+    [b"hello", b"", archive({"x": "y" * 9999})[:30], archive({"n" * 300: "x"}), archive({"../x": "x"})],
+    ids=["text", "nothing", "a part", "a name too long", "a way out"],
+)
+def test_model_data_that_is_no_archive_is_refused(bench, data):
+    reason = failure(bench, "no-archive", spec(bench.put("text.tar.gz", data)))
 
     assert reason.startswith("Failed to extract model data archive")
 

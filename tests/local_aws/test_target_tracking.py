@@ -17,7 +17,8 @@ QUIET = (2.0,) * 15  # a fifth of it
 
 
 def tracking(*minutes: float | None, **members: Any) -> Tracking:
-    return Tracking(**{"target": 10.0, "minutes": minutes} | members)
+    given: dict[str, Any] = {"target": 10.0, "minutes": minutes} | members
+    return Tracking(**given)
 
 
 @pytest.mark.parametrize(
