@@ -34,7 +34,7 @@ install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LA
 demo: install ## generate a project, train, approve, deploy and roll back on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo
 
-story-aws: install ## the demo's story up to the registered model, in a real AWS account (AWS_ENDPOINT_URL unset; it costs a little money)
+story-aws: install ## the demo's story in a real AWS account (AWS_ENDPOINT_URL unset; DEPLOY=1: deploying too; it costs a little money)
 	@$(MAIN)/bin/python -m tests.story.aws
 
 install-platform: install ## install the platform in an AWS account, or bring it up to date (ARTIFACT_BUCKETS=...; docs/install.md)

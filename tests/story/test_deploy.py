@@ -303,7 +303,7 @@ def test_versions_are_approved_automatically_only_where_the_group_allows_it(plat
     assert closed.describe() is None
 
 
-@pytest.mark.slow  # what a killed function held is free after a minute
+@pytest.mark.slow  # what a killed function held is free after half a minute
 def test_a_function_that_is_killed_again_and_again_ends_the_same_way(platform, project):
     first, second = project.register("first"), project.register("second", CANARY)
     project.approve(first)

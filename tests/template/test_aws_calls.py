@@ -555,7 +555,7 @@ def test_the_platforms_plan_is_asked_for_and_printed(
 
 def test_a_plan_function_that_fails_is_said(pipeline: SimpleNamespace, account: Account) -> None:
     plan_answers(account, {"errorMessage": "out of memory", "errorType": "X"}, FunctionError="Unhandled")
-    with pytest.raises(pipeline.errors.InputError, match="plan function failed: out of memory"):
+    with pytest.raises(pipeline.errors.InputError, match=r"plan function failed: out of memory \(X\).*/aws/lambda/"):
         pipeline.plan.ask(account, "churn", "dev", PACKAGE, None)
 
 

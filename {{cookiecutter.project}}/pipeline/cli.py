@@ -168,7 +168,7 @@ def approve(options: argparse.Namespace) -> int:
             connection, before, endpoint.endpoint_name(settings.project, stage), _printing(out), interrupt.wait
         )
     if ended is None:
-        print("no longer watching; the deployment goes on", file=sys.stderr)
+        print("no longer watching; the deployment goes on: python -m pipeline status", file=sys.stderr)
         return INTERRUPTED
     out.print(f"deployment {ended['number']} {ended['status']}", markup=False)
     if ended["status"] == "succeeded":
@@ -190,7 +190,7 @@ def reject(options: argparse.Namespace) -> int:
     with _ctrl_c() as interrupt:
         gone = endpoint.watch_rejected(connection, arn, name, _printing(terminal.console()), interrupt.wait)
     if not gone:
-        print("no longer watching; the endpoint goes on changing", file=sys.stderr)
+        print("no longer watching; the endpoint goes on changing: python -m pipeline status", file=sys.stderr)
     return OK if gone else INTERRUPTED
 
 

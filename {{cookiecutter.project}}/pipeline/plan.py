@@ -30,12 +30,13 @@ def ask(
     Raises InputError when the platform is not installed, or its function fails.
     """
     request = {"project": project, "stage": stage, "package_arn": package_arn, "stage_file": stage_file}
-    answer = aws.client("lambda").invoke(FunctionName=function_arn(aws), Payload=json.dumps(request).encode())
+    function = function_arn(aws)
+    answer = aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(request).encode())
     found = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise InputError(
-            f"the platform's plan function failed: {found.get('errorMessage', found)}: its log in CloudWatch says "
-            "more; show it to the administrator"
+            f"the platform's plan function failed: {found.get('errorMessage', found)} ({found.get('errorType')}); show "
+            f"the administrator its log: aws logs tail /aws/lambda/{function.rpartition(':')[2]}"
         )
     return dict(found)
 

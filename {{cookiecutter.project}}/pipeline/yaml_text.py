@@ -14,7 +14,7 @@ class YamlError(Exception):
 def fields(content: bytes) -> dict[Any, Any]:
     """The fields in YAML of UTF-8. Raises YamlError with the line and the fault."""
     try:
-        found = yaml.load(content.decode("utf-8"), _UniqueKeys)
+        found = _UniqueKeys(content.decode("utf-8")).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = "" if mark is None else f"line {mark.line + 1}: "
