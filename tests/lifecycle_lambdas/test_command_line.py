@@ -138,6 +138,17 @@ def test_in_a_terminal_it_says_in_words_what_it_did_and_logs_nothing(aws, parame
     assert done.stderr == ""
 
 
+def test_a_reader_who_has_had_enough_is_no_error(aws, parameters, endpoint):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "lifecycle_lambdas", "show", endpoint]
+    with os.fdopen(writing, "w") as output:
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=os.environ | aws.environment, stdout=output, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_an_endpoint_whose_events_were_all_lost_is_found_by_its_group(run, group, context, project):
     assert run("show", group)[0] == 0
     assert context.ledger.state(group) == State(group, project, "dev", group, "settled")
