@@ -29,7 +29,7 @@ ANSWER   = $(if $(filter 1,$(YES)),--yes)
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed ## make the environments to run everything (1.7 GB; the only step that needs a network)
+install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed ## make the environments to run everything (1.8 GB; the only step that needs a network)
 
 demo: install ## generate a project, train, approve, deploy and roll back on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo

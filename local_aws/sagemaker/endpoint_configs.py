@@ -120,10 +120,6 @@ class EndpointConfigs:
         return config is not None and config["EndpointConfigArn"] == arn
 
 
-def is_serverless(config: Document) -> bool:
-    return "ServerlessConfig" in config["ProductionVariants"][0]
-
-
 def check_endpoint_config(request: Request, model: Callable[[str], Document]) -> None:
     """What CreateEndpointConfig refuses beyond its model.
 

@@ -476,6 +476,27 @@ def test_an_approval_is_watched_until_its_own_deployment_has_ended(pipeline: Sim
     assert pipeline.endpoint.watch_approved(account, before, "churn-dev", print, lambda seconds: True) is None
 
 
+def test_an_approval_of_what_serves_already_is_not_watched_for_ever(
+    pipeline: SimpleNamespace, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.endpoint, "STEADY_LOOKS", 2)
+    found = {"status": "InService", "package_arn": PACKAGE, "next_config": None}
+    monkeypatch.setattr(pipeline.endpoint, "read", lambda aws, name: found)
+    stamps = {"deployment.number": "1", "deployment.status": "succeeded", "deployment.ended": "2026-11-20T00:00:00Z"}
+    for _ in range(3):
+        version_is(account, number="1", status="succeeded", ended="2026-11-20T00:00:00Z")
+    pauses: list[float] = []
+    ended = pipeline.endpoint.watch_approved(
+        account,
+        {"ModelPackageArn": PACKAGE, "CustomerMetadataProperties": stamps},
+        "churn-dev",
+        lambda found: None,
+        lambda seconds: pauses.append(seconds) or False,
+    )
+    assert (ended["number"], ended["status"]) == ("1", "succeeded")
+    assert len(pauses) == 2
+
+
 def test_a_rejection_is_watched_until_the_endpoint_serves_another_version(
     pipeline: SimpleNamespace, account: Account
 ) -> None:

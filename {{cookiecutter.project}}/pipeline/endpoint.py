@@ -18,6 +18,9 @@ SETTLED = ("InService", "OutOfService", "Failed", "UpdateRollbackFailed", NONE, 
 # The platform's group of EventBridge schedules; a batch stage's is named as an endpoint would be.
 SCHEDULE_GROUP = "modelyard"
 PAUSE_SECONDS = 2
+# An approval may find its version serving already: then nothing is deployed, and nothing is written on the version.
+# Otherwise the platform writes on it within seconds after the endpoint is there.
+STEADY_LOOKS = 30
 
 
 def endpoint_name(project: str, stage: str) -> str:
@@ -77,13 +80,15 @@ def watch_approved(
     package: the version as it was before the approval. Returns the deployment's number, status and ended, and
     description (what happened, when it failed); None when `wait` says to stop.
     """
-    number_before = registry.deployment_of(package)["number"]
+    ended_before = _end(registry.deployment_of(package))
     before: dict[str, Any] = {}
+    steady = 0
     while True:
         now = aws.client("sagemaker").describe_model_package(ModelPackageName=package["ModelPackageArn"])
         deployment = registry.deployment_of(now)
         before = _report(aws, name, before, on_change)
-        if deployment["ended"] and deployment["number"] != number_before:
+        steady = steady + 1 if _serves(before, package["ModelPackageArn"]) else 0
+        if deployment["ended"] and (_end(deployment) != ended_before or steady > STEADY_LOOKS):
             return {**deployment, "description": now.get("ApprovalDescription")}
         if wait(PAUSE_SECONDS):
             return None
@@ -104,6 +109,14 @@ def watch_rejected(
             return True
         if wait(PAUSE_SECONDS):
             return False
+
+
+def _end(deployment: dict[str, str | None]) -> tuple[str | None, str | None]:
+    return deployment["number"], deployment["ended"]
+
+
+def _serves(found: dict[str, Any], package_arn: str) -> bool:
+    return (found["status"], found["package_arn"], found["next_config"]) == ("InService", package_arn, None)
 
 
 def _report(
