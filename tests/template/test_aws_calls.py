@@ -486,12 +486,17 @@ def test_an_approval_of_what_serves_already_is_not_watched_for_ever(
     for _ in range(3):
         version_is(account, number="1", status="succeeded", ended="2026-11-20T00:00:00Z")
     pauses: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        pauses.append(seconds)
+        return False
+
     ended = pipeline.endpoint.watch_approved(
         account,
         {"ModelPackageArn": PACKAGE, "CustomerMetadataProperties": stamps},
         "churn-dev",
         lambda found: None,
-        lambda seconds: pauses.append(seconds) or False,
+        pause,
     )
     assert (ended["number"], ended["status"]) == ("1", "succeeded")
     assert len(pauses) == 2
