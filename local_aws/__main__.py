@@ -42,6 +42,11 @@ def main() -> int:
         help="how many of AWS's seconds pass in one second here: bakes, schedules, alarm periods (default %(default)g)",
     )
     start.add_argument(
+        "--enforce-iam",
+        action="store_true",
+        help="ask IAM before anything is done, as AWS does (default: everybody may do everything)",
+    )
+    start.add_argument(
         "--idle-minutes",
         type=float,
         default=IDLE_MINUTES,
@@ -75,6 +80,7 @@ def _start(arguments: argparse.Namespace) -> int:
         state=arguments.state,
         opt_ml=arguments.opt_ml,
         clock_speed=arguments.clock_speed,
+        enforce_iam=arguments.enforce_iam,
         idle_minutes=arguments.idle_minutes or None,
     )
     print(server.shell_commands)

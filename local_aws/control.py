@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -65,12 +66,21 @@ class Server:
         exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return "\n".join([*exports, f"unset {' '.join(MISLEADING_VARIABLES)}"])
 
-    def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+    def client(
+        self,
+        service: str,
+        account: str | None = None,
+        region: str | None = None,
+        credentials: Mapping[str, str] | None = None,
+    ) -> Any:
         """A boto3 client of this server.
 
         Args:
             service: boto3's name, such as "sagemaker".
             account, region: others than the server's defaults.
+            credentials: of a user or of a role's session, as the variables that AWS clients read
+                (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN); without them it is the account's root,
+                which may do everything.
         """
         import boto3
         from botocore.config import Config
@@ -79,8 +89,9 @@ class Server:
             service,
             endpoint_url=self.runtime_endpoint if service == "sagemaker-runtime" else self.endpoint,
             region_name=region or self.region,
-            aws_access_key_id=account or self.account,
-            aws_secret_access_key="local",
+            aws_access_key_id=(credentials or {}).get("AWS_ACCESS_KEY_ID") or account or self.account,
+            aws_secret_access_key=(credentials or {}).get("AWS_SECRET_ACCESS_KEY", "local"),
+            aws_session_token=(credentials or {}).get("AWS_SESSION_TOKEN"),
             config=Config(retries={"max_attempts": 1}, proxies={}),
         )
 
@@ -88,14 +99,25 @@ class Server:
         """Change one of the server's switches (local_aws.control_calls); answers its settings as they are then.
 
         Args:
-            name: "clock" or "events".
+            name: such as "clock" or "events".
             settings: such as {"advance": 3600} or {"double": 0.5}.
 
         Raises:
             ValueError: there is no such switch or setting.
         """
+        return self._control(name, json.dumps(settings).encode())
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings of one of the server's switches.
+
+        Raises:
+            ValueError: there is no such switch.
+        """
+        return self._control(name, None)
+
+    def _control(self, name: str, body: bytes | None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  # it is this server's address
-            f"{self.endpoint}{PREFIX}{name}", json.dumps(settings).encode(), {"Content-Type": "application/json"}
+            f"{self.endpoint}{PREFIX}{name}", body, {"Content-Type": "application/json"}
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
@@ -114,6 +136,7 @@ def launch(
     state: Path | None = None,
     opt_ml: str = "auto",
     clock_speed: float = 1.0,
+    enforce_iam: bool = False,
     idle_minutes: float | None = None,
     with_parent: bool = False,
 ) -> tuple[Server, subprocess.Popen[str]]:
@@ -126,6 +149,7 @@ def launch(
         state: a folder for what should survive a restart.
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
         clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
+        enforce_iam: ask IAM before anything is done; the account's root may do everything.
         idle_minutes: stop by itself after so long without a request or a job.
         with_parent: stop when this process ends, however it ends.
 
@@ -135,6 +159,7 @@ def launch(
     command = [sys.executable, "-m", "local_aws.server", f"--port={port}", f"--account={account}", f"--region={region}"]
     command += [f"--log={log}", f"--opt-ml={opt_ml}", f"--clock-speed={clock_speed}"]
     command += [f"--state={state.resolve()}"] if state else []
+    command += ["--enforce-iam"] if enforce_iam else []
     command += [f"--idle-minutes={idle_minutes}"] if idle_minutes else []
     command += ["--with-parent"] if with_parent else []
     checkout = str(Path(__file__).resolve().parent.parent)
@@ -189,6 +214,7 @@ class LocalAWS:
         state: a folder whose contents survive, to be given again; without it everything is gone at the end.
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
         clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
+        enforce_iam: ask IAM before anything is done; the account's root may do everything.
 
     Example:
         with LocalAWS() as aws:
@@ -204,9 +230,10 @@ class LocalAWS:
         state: Path | None = None,
         opt_ml: str = "auto",
         clock_speed: float = 1.0,
+        enforce_iam: bool = False,
     ) -> None:
         self._options: dict[str, Any] = {"port": port, "account": account, "region": region, "state": state}
-        self._options |= {"opt_ml": opt_ml, "clock_speed": clock_speed}
+        self._options |= {"opt_ml": opt_ml, "clock_speed": clock_speed, "enforce_iam": enforce_iam}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
@@ -247,9 +274,19 @@ class LocalAWS:
         self._process.kill()
         self._process.wait()
 
-    def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+    def client(
+        self,
+        service: str,
+        account: str | None = None,
+        region: str | None = None,
+        credentials: Mapping[str, str] | None = None,
+    ) -> Any:
         """A boto3 client of this server; see `Server.client`."""
-        return self.server.client(service, account, region)
+        return self.server.client(service, account, region, credentials)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings of one of the server's switches; see `Server.settings`."""
+        return self.server.settings(name)
 
     def configure(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Change one of the server's switches; see `Server.configure`."""

@@ -31,6 +31,9 @@ from local_aws.clock import Clock
 from local_aws.functions import Function, Functions
 from local_aws.invocations import AsynchronousInvocations, Invocation
 from local_aws.loopback import Loopback
+from local_aws.permissions import Decision, DecisionLog, Denied
+from local_aws.permissions.decisions import frozen_context
+from local_aws.permissions.permissions import Decide
 from local_aws.runtimes import RuntimeUnknown
 from local_aws.schedules import ExpressionError, Schedule, next_time, send_scheduled
 from local_aws.store import Scope
@@ -44,7 +47,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[tuple[int, dict[str, str], bytes]]]
 
 
-def configure(port: int, account: str, region: str, data: Path, state: Path | None) -> None:
+def configure(port: int, account: str, region: str, data: Path, state: Path | None, enforce_iam: bool = False) -> None:
     """Set MiniStack's environment variables; it reads them when it is imported, so call this first.
 
     Args:
@@ -52,8 +55,10 @@ def configure(port: int, account: str, region: str, data: Path, state: Path | No
         account, region: of callers that name none.
         data: a folder for the bodies of S3 objects (they are kept on disk, so that memory stays small).
         state: a folder for what should survive a restart, or None.
+        enforce_iam: whether MiniStack asks IAM before it answers, and verifies signatures.
     """
     os.environ.update(
+        AUTH="true" if enforce_iam else "false",
         GATEWAY_PORT=str(port),
         BIND_HOST="127.0.0.1",
         MINISTACK_HOST="127.0.0.1",
@@ -113,6 +118,128 @@ def caller_of(access_key: str) -> tuple[str, str] | None:
 
     identity = resolve_caller_identity(access_key)
     return (identity["userArn"], identity["userId"]) if identity else None
+
+
+# Permissions.
+
+# What describes one session rather than its role; no policy of a role can be about it.
+OF_ONE_SESSION = ("aws:userid", "aws:username", "aws:tokenissuetime", "aws:multifactorauthpresent")
+
+_because: contextvars.ContextVar[str] = contextvars.ContextVar("because", default="")
+_access_key: contextvars.ContextVar[str] = contextvars.ContextVar("access key", default="")
+
+
+def request_access_key() -> str:
+    """The access key that signed the request that is being answered (a context variable: valid in its tasks too).
+
+    Known to MiniStack's services while IAM is enforced; empty for what no request asked for.
+    """
+    return _access_key.get()
+
+
+def enforce_iam(log: DecisionLog) -> Decide:
+    """Keep every decision of IAM's, and ask it as MiniStack's own services do.
+
+    Returns:
+        What local_aws.permissions.Permissions asks.
+    """
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import request_scope as as_if_requested_from
+    from ministack.core.router import extract_access_key_id
+
+    enforce, evaluate = iam_evaluator.enforce, iam_evaluator.evaluate
+    # The context of the question, and the answer of the principal's own policies.
+    asked: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("asked", default=None)
+
+    def evaluate_and_keep(context: Any, policies: Any, *limits: Any) -> Any:
+        # Loopback counts as TLS, or every policy that demands TLS would refuse everything here.
+        context.secure_transport = True
+        result = evaluate(context, policies, *limits)
+        kept = asked.get()
+        if kept is not None and not kept:
+            kept.extend([context, result])
+        return result
+
+    def enforce_and_keep(
+        access_key: str,
+        action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        service_context: dict[str, Any] | None = None,
+    ) -> Any:
+        kept: list[Any] = []
+        token = asked.set(kept)
+        try:
+            refusal = enforce(access_key, action, service, region, resource_arn, service_context)
+        finally:
+            asked.reset(token)
+        if kept:
+            log.add(_decision(kept[0], service, refusal is None))
+        return refusal
+
+    def decide(
+        scope: Scope, access_key: str, action: str, resource: str, context: Mapping[str, Any], because: str
+    ) -> None:
+        contextvars.copy_context().run(_decide, scope, access_key, action, resource, context, because)
+
+    def _decide(
+        scope: Scope, access_key: str, action: str, resource: str, context: Mapping[str, Any], because: str
+    ) -> None:
+        iam_evaluator._signed_request.set(None)  # it is not the request that is asked about
+        iam_evaluator._anonymous.set(False)
+        _because.set(because)
+        service = action.partition(":")[0]
+        with as_if_requested_from(scope.account, scope.region):
+            refusal = enforce_and_keep(access_key, action, service, scope.region, resource, dict(context))
+        if refusal is None:
+            return
+        if isinstance(refusal, iam_evaluator.AuthError):
+            raise PermissionError(refusal.message)
+        found = frozen_context(context)
+        decision = Decision(refusal.principal_arn, action, resource, scope.region, found, False, because=because)
+        raise Denied(decision, refusal.principal_arn, refusal.decision == "Deny")
+
+    pin_request_caller = iam_evaluator.pin_request_caller
+
+    def pin_caller_and_key(headers: dict[str, str], query: dict[str, Any] | None = None) -> None:
+        pin_request_caller(headers, query)
+        _access_key.set(extract_access_key_id(headers, query or {}) or "")
+
+    iam_evaluator.enforce, iam_evaluator.evaluate = enforce_and_keep, evaluate_and_keep
+    iam_evaluator.pin_request_caller = pin_caller_and_key
+    return decide
+
+
+def _decision(context: Any, service: str, allowed: bool) -> Decision:
+    from ministack.core import iam_evaluator
+
+    policy = iam_evaluator._resource_policy(service, context.resource_arn) if allowed else None
+    by_resource = policy is not None and (
+        iam_evaluator.evaluate_resource_policy(policy[0], context, named_only=True).decision == "Allow"
+    )
+    keys = {key: value for key, value in context.principal_keys.items() if key not in OF_ONE_SESSION}
+    return Decision(
+        _role_of(context.principal_arn),
+        context.action,
+        context.resource_arn,
+        context.region,
+        frozen_context({**keys, **context.service_context}),
+        allowed,
+        by_resource,
+        _because.get(),
+    )
+
+
+def _role_of(principal: str) -> str:
+    """The role's ARN, with its path, for its session's; other principals are answered as they are."""
+    from ministack.services import iam
+
+    if ":assumed-role/" not in principal:
+        return principal
+    account, name = principal.split(":")[4], principal.split("/")[1]
+    role = iam._roles.get_scoped(account, None, name)
+    return str(role["Arn"]) if role else f"arn:aws:iam::{account}:role/{name}"
 
 
 def put_event(scope: Scope, entry: dict[str, Any]) -> None:

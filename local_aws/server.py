@@ -65,6 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--state", type=Path)
     parser.add_argument("--opt-ml", choices=("auto", "namespace", "rewrite"), default="auto")
     parser.add_argument("--clock-speed", type=float, default=1.0, help="AWS's seconds in one second here")
+    parser.add_argument("--enforce-iam", action="store_true", help="ask IAM before anything is done")
     parser.add_argument("--idle-minutes", type=float, help="stop after so long without a request or a job")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input is closed")
     return parser.parse_args()
@@ -138,7 +139,9 @@ async def _serve(
 ) -> None:
     port, runtime_port = listener.getsockname()[1], runtime_listener.getsockname()[1]
     data = state / "s3" if state else scratch / "s3"
-    ministack_host.configure(port, arguments.account, arguments.region, data, state / "ministack" if state else None)
+    ministack_host.configure(
+        port, arguments.account, arguments.region, data, state / "ministack" if state else None, arguments.enforce_iam
+    )
 
     # Imported now: MiniStack reads its environment when it is imported.
     from hypercorn.asyncio import serve
@@ -154,11 +157,14 @@ async def _serve(
     from local_aws.images import Images
     from local_aws.invocations import AsynchronousInvocations
     from local_aws.loopback import Loopback
+    from local_aws.permissions import DecisionLog, Permissions
     from local_aws.pricing import Pricing
     from local_aws.runtimes import Runtimes
     from local_aws.sagemaker.service import SageMaker
     from local_aws.schedules import Schedules
 
+    decisions = DecisionLog()
+    permissions = Permissions(arguments.enforce_iam, ministack_host.enforce_iam(decisions), decisions)
     store = _open_store(state / "local_aws.sqlite" if state else None)
     loopback = Loopback(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{runtime_port}")
     loop = asyncio.get_running_loop()
@@ -213,6 +219,7 @@ async def _serve(
     control_calls = ControlCalls(ministack_host.application())
     control_calls.add("clock", clock.settings, clock.configure)
     control_calls.add("events", events.settings, events.configure)
+    control_calls.add("permissions", permissions.settings, permissions.configure)
     control_calls.add("quotas", sagemaker.endpoints.quotas, sagemaker.endpoints.set_quotas)
     activity = _Activity(control_calls, lambda: _tell(ready, {"port": port, "runtime_port": runtime_port}))
     idle = None
