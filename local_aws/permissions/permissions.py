@@ -58,8 +58,8 @@ class Permissions:
             access_key: of a user, of a role's session (ministack_host.role_credentials), or the account's own.
             action: such as "iam:PassRole".
             resource: an ARN, "*" for actions that know no resources.
-            context: the request's condition keys, such as {"iam:PassedToService": "sagemaker.amazonaws.com"}; a value is
-                a string or a list of them. Tags of MiniStack's resources are looked up; those of ours are given as
+            context: the request's condition keys, such as {"iam:PassedToService": "sagemaker.amazonaws.com"}; a value
+                is a string or a list of them. Tags of MiniStack's resources are looked up; those of ours are given as
                 "aws:ResourceTag/<key>". What describes the caller is known.
             because: the action that this one is asked for, when the caller did not call it itself.
 

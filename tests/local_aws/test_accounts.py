@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 
-OWNER = {"account": "333333333333", "region": "us-east-1"}
+OWNER: dict[str, Any] = {"account": "333333333333", "region": "us-east-1"}
 OTHERS = [{"account": "444444444444", "region": "us-east-1"}, {"account": "333333333333", "region": "eu-central-1"}]
 SPECIFICATION = {"Containers": [{"Image": "image", "ModelDataUrl": "s3://models/model.tar.gz"}]}
 
