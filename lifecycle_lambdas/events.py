@@ -23,7 +23,7 @@ STAGES = ("feature", "dev", "prod", "champion", "challenger")
 _ALARM = re.compile(
     rf"(?P<endpoint>.+-(?:{'|'.join(STAGES)}))-(?:[1-9]\d*-(?:rollback-(?:errors|latency|custom)|abort)|errors|latency|custom)"
 )
-_GROUP_OF_ARN = re.compile(r":model-package/(?P<group>[^/]+)/\d+$")
+_GROUP_OF_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:\d{12}:model-package/(?P<group>[\w-]+)/\d+", re.ASCII)
 
 
 class BrokenEvent(ValueError):
@@ -75,7 +75,7 @@ def parse(body: str) -> Event | None:
     """
     try:
         event = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: nested too deeply
         raise BrokenEvent(f"a message that is not JSON ({error}): {body[:200]}") from error
     if not isinstance(event, dict):
         raise BrokenEvent(f"a message that is not a JSON object: {body[:200]}")
@@ -126,7 +126,7 @@ def _version_changed(event: dict[str, Any]) -> VersionChanged | None:
         return None  # a package without a group is deployed by nobody here
     arn = detail["ModelPackageArn"]
     package_version(arn)
-    found = _GROUP_OF_ARN.search(arn)
+    found = _GROUP_OF_ARN.fullmatch(arn)
     # names in ARNs of events are in lower case at times (the guide's sample of an endpoint's, for one)
     if found is None or found["group"].lower() != group.lower():
         raise ValueError(f"{arn} is not a version of its ModelPackageGroupName {group}")

@@ -6,6 +6,7 @@ written to a log: errors say what the chat answered, and no more.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import time
@@ -46,9 +47,8 @@ class Webhook:
     def url(self) -> str:
         """Raises NotPosted when the secret holds no web address."""
         if not self._url or time.monotonic() - self._read_at > URL_LIFETIME:
-            text = self._secrets.get_secret_value(SecretId=self._arn).get("SecretString", "").strip()
-            url = str(json.loads(text).get("url", "")) if text.startswith("{") else text
-            if urllib.parse.urlsplit(url).scheme not in ("https", "http"):
+            url = _web_address(self._secrets.get_secret_value(SecretId=self._arn).get("SecretString", ""))
+            if url is None:
                 raise NotPosted(f"the secret {self._arn} holds no web address: put the webhook's URL into it")
             self._url, self._read_at = url, time.monotonic()
         return self._url
@@ -56,6 +56,27 @@ class Webhook:
     def forget(self) -> None:
         """Read the secret again next time."""
         self._url = ""
+
+
+def _web_address(secret: str) -> str | None:
+    """The URL in a secret's text; None when there is none that could be called."""
+    text = secret.strip()
+    try:
+        url = json.loads(text).get("url") if text.startswith("{") else text
+        parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        return None
+    return url if parts and parts.scheme in ("https", "http") and parts.hostname else None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: what follows it is a GET without the message, whose answer would count as the chat's."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirects)
 
 
 @cache
@@ -105,7 +126,7 @@ def post(webhook: Webhook, content: dict[str, Any], sleep: Callable[[float], Non
             webhook.url(), body, {"Content-Type": "application/json; charset=utf-8"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            with _opener.open(request, timeout=TIMEOUT) as answer:
                 log("posted", status=answer.status, attempt=attempt)
                 return
         except urllib.error.HTTPError as error:
@@ -115,7 +136,8 @@ def post(webhook: Webhook, content: dict[str, Any], sleep: Callable[[float], Non
                 webhook.forget()
                 # from None: the cause would carry the URL
                 raise NotPosted(f"{problem}; is the webhook in the secret still the right one?") from None
-        except OSError as error:  # urllib.error.URLError, time-outs
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # URLError, time-outs; an answer that is no HTTP; a header that cannot be read
             problem = f"the chat could not be reached ({type(error).__name__})"
         log("not posted", level="WARNING", problem=problem, attempt=attempt)
         if attempt < TRIES:

@@ -1083,7 +1083,7 @@ def _kind_fault(content: dict[str, Any], kind: Any) -> str:
         return f"kind: the field is missing: add it ({known})"
     if kind in NOT_BUILT_YET:
         return f"kind: {kind} is not built yet: choose one of {known}"
-    return f"kind: {kind!r} is none: choose one of {known}{_nearest(str(kind), list(KINDS))}"
+    return f"kind: {_shown(kind)} is none: choose one of {known}{_nearest(str(kind), list(KINDS))}"
 
 
 def _fault_line(model: type[Section], kind: str, fault: Any) -> str:
@@ -1109,12 +1109,18 @@ def _fault_text(section: type[BaseModel], field: FieldInfo | None, kind: str, fa
         return str(fault["ctx"]["error"])
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = fault["input"].get("type") if isinstance(fault["input"], dict) else fault["input"]
-        return f"{given!r} is no type of rollout: choose one of {', '.join(ROLLOUTS)}"
+        return f"{_shown(given)} is no type of rollout: choose one of {', '.join(ROLLOUTS)}"
     reason = "" if field is None or not field.description else f": {field.description}"
     if fault["type"] == "string_pattern_mismatch" and reason:
-        return f"{fault['input']!r} is not allowed{reason}"
+        return f"{_shown(fault['input'])} is not allowed{reason}"
     message = re.sub(r"^(Input|String|Value|List|Dictionary) should", "must", fault["msg"])
-    return f"{fault['input']!r} is not allowed: it {message}{reason}"
+    return f"{_shown(fault['input'])} is not allowed: it {message}{reason}"
+
+
+def _shown(value: Any) -> str:
+    """The value as a message shows it, however long it is."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _nearest(name: str, known: list[str]) -> str:
