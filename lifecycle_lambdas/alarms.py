@@ -35,6 +35,11 @@ def rollback_alarms(declared: Declared) -> list[AwsCall]:
     ]
 
 
+def sees_one_deployment(call: AwsCall) -> bool:
+    """Whether the alarm that PutMetricAlarm's request makes sees the instances of one deployment alone."""
+    return any(dimension["Name"] == "EndpointConfigName" for dimension in call.request["Dimensions"])
+
+
 def abort_alarm(declared: Declared) -> AwsCall:
     """The alarm by which a deployment that is wanted no more is rolled back: nothing reports its metric.
 

@@ -171,16 +171,20 @@ def stamps(entry: Entry, package: Package) -> dict[str, Any] | None:
     What a failed deployment left on it goes: it is approved anew.
     """
     metadata = package.get("CustomerMetadataProperties", {})
-    at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
-    if package.get("ModelApprovalStatus") != "Approved" or metadata.get(AT, "") >= at:
+    written = approval_stamps(entry, package)
+    if package.get("ModelApprovalStatus") != "Approved" or not written:
         return None
-    request: dict[str, Any] = {
-        "ModelPackageArn": package["ModelPackageArn"],
-        "CustomerMetadataProperties": {BY: metadata_value(entry.by), AT: at},
-    }
+    request: dict[str, Any] = {"ModelPackageArn": package["ModelPackageArn"], "CustomerMetadataProperties": written}
     if metadata.get(STATUS) == "failed":
         request["CustomerMetadataPropertiesToRemove"] = [name for name in DEPLOYMENT_STAMPS if name in metadata]
     return request
+
+
+def approval_stamps(entry: Entry, package: Package) -> dict[str, str]:
+    """Who approved the version and when; empty where that stands on it, or where the entry is no approval."""
+    at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
+    stands = package.get("CustomerMetadataProperties", {}).get(AT, "") >= at
+    return {} if stands or entry.kind != "approve" else {BY: metadata_value(entry.by), AT: at}
 
 
 def was_failed_by_controller(package: Package) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import alarms, approvals, declared, execute, forecast, messages, observe, sweep
+from lifecycle_lambdas import alarms, approvals, declared, execute, forecast, messages, names, observe, sweep
 from lifecycle_lambdas.calls import REQUESTS, AwsCall
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.declared import AdministratorsFault, Declared, StageFileError
@@ -25,7 +25,7 @@ from lifecycle_lambdas.log import log
 from lifecycle_lambdas.messages import Message
 from lifecycle_lambdas.names import project_tags
 from lifecycle_lambdas.observe import Observed, not_allowed
-from lifecycle_lambdas.plan import Do, Done, GiveUp, Step, Wait, plan
+from lifecycle_lambdas.plan import LOOK_AGAIN, Do, Done, GiveUp, Step, Wait, plan
 from lifecycle_lambdas.recording import describe, group_arn, group_tags
 from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, package_version
 
@@ -117,7 +117,26 @@ def chosen(
     if serves_it and serving is not None and serving.status in ("succeeded", "superseded"):
         return serving
     mine = [deployment for deployment in history if deployment.entry_key == entry.key]
-    return mine[0] if mine and mine[0].status in ("under-way", "failed") else None
+    if mine and mine[0].status in ("under-way", "failed"):
+        return mine[0]
+    return going_on(entry, history)
+
+
+def going_on(entry: Entry, history: list[Deployment]) -> Deployment | None:
+    """The deployment under way that the entry asks for: its own, or that of the same decision made before. Pure.
+
+    Who approves twice, or whose approval AWS was asked for twice, does not begin anew.
+    """
+    return next(
+        (
+            one
+            for one in history
+            if one.status == "under-way"
+            and one.package_arn == entry.package_arn
+            and one.entry_key.rpartition("#")[2] == entry.kind
+        ),
+        None,
+    )
 
 
 def goes_back(entry: Entry, serving: Deployment | None) -> bool:
@@ -142,14 +161,19 @@ def applied(
 
 
 def requested(deployment: Deployment, observed: Observed) -> datetime | None:
-    """When SageMaker was asked for the deployment, were its answer never recorded: then what is there tells. Pure."""
+    """When SageMaker was asked for the deployment, were its answer never recorded: then what is there tells. Pure.
+
+    An endpoint that was changed since may have been changed by auto scaling. So what was rolled back is known by the
+    alarms that it was watched by; of an update without any nobody knows, and SageMaker is asked once more.
+    """
     if deployment.requested is not None or not deployment.attempts:
         return deployment.requested
     last, endpoint = deployment.attempts[-1], observed.endpoint
     if last.outcome or last.operation not in REQUESTS or endpoint is None:
         return None
     leads_here = deployment.name in (endpoint.config, endpoint.pending)
-    return last.at if leads_here or endpoint.modified >= last.at else None
+    watched = {names.alarm_number(deployment.endpoint, alarm) for alarm in endpoint.watched_by}
+    return last.at if leads_here or deployment.number in watched else None
 
 
 class _Look:
@@ -187,8 +211,8 @@ class _Look:
         history = list(self.ledger.deployments(self.endpoint, HISTORY))
         if entry is None or entry.package_arn is None:
             return self.take_away(history)
-        going_on = next((one for one in history if one.entry_key == entry.key and one.status == "under-way"), None)
-        observed = self.observe(None if going_on is None else going_on.number)
+        under_way = going_on(entry, history)
+        observed = self.observe(None if under_way is None else under_way.number)
         serving = self.deployment(observed.serving, history)
         deployment = chosen(entry, history, serving, observed)
         if deployment is not None and deployment.status == "failed":
@@ -201,7 +225,7 @@ class _Look:
             try:
                 deployment = self.start(entry, serving, observed)
             except StageFileError as error:
-                self.fail(self.start_nothing(entry, serving), entry, str(error))
+                self.reject(self.start_nothing(entry, serving, str(error)), entry)
                 return None
         elif deployment.status == "superseded":
             deployment = self.record(replace(deployment, status="under-way", ended=None, reason=""))
@@ -246,27 +270,33 @@ class _Look:
         stage_file = declared.read_stage_file(self.context, package, self.state.stage)
         stage_file = applied(stage_file, entry, serving, observed, self.state.stage)
         _, _, sha256 = declared.stage_file_place(package, self.state.stage)
-        return self.begin(entry, serving, stage_schema.dump(stage_file), sha256)
-
-    def start_nothing(self, entry: Entry, serving: Deployment | None) -> Deployment:
-        """A deployment that fails at once: its stage file cannot be used."""
-        return self.begin(entry, serving, {}, "")
-
-    def begin(self, entry: Entry, serving: Deployment | None, stage_file: dict[str, Any], sha256: str) -> Deployment:
-        deployment = self.ledger.start_deployment(
-            self.lease,
-            Deployment(
-                endpoint=self.endpoint,
-                number=0,
-                entry_key=entry.key,
-                package_arn=_arn(entry),
-                stage_file=stage_file,
-                stage_file_sha256=sha256,
-                status="under-way",
-                started=self.context.now(),
-                previous=None if serving is None else serving.number,
-            ),
+        return self.begin(
+            replace(
+                self.of(entry, serving), stage_file=stage_schema.dump(stage_file), stage_file_sha256=sha256
+            )
         )
+
+    def start_nothing(self, entry: Entry, serving: Deployment | None, reason: str) -> Deployment:
+        """A deployment that has failed already: its stage file cannot be used."""
+        failed = self.of(entry, serving)
+        return self.begin(replace(failed, status="failed", ended=failed.started, reason=reason))
+
+    def of(self, entry: Entry, serving: Deployment | None) -> Deployment:
+        """The entry's deployment before it has a number and a stage file."""
+        return Deployment(
+            endpoint=self.endpoint,
+            number=0,
+            entry_key=entry.key,
+            package_arn=_arn(entry),
+            stage_file={},
+            stage_file_sha256="",
+            status="under-way",
+            started=self.context.now(),
+            previous=None if serving is None else serving.number,
+        )
+
+    def begin(self, deployment: Deployment) -> Deployment:
+        deployment = self.ledger.start_deployment(self.lease, deployment)
         self.state = replace(self.state, status="under-way", last_number=deployment.number)
         log("a deployment begins", endpoint=self.endpoint, number=deployment.number, package=deployment.package_arn)
         return deployment
@@ -354,6 +384,8 @@ class _Look:
                 outcome = execute.execute(step.call, self.context.clients)
             except Refused as error:
                 deployment = _with_outcome(deployment, str(error)[:1000])
+                if refused == step.call and error.of_the_moment:
+                    return self.record(deployment), Wait(str(error), LOOK_AGAIN), observed
                 if refused == step.call:
                     return self.record(deployment), GiveUp(f"AWS refused {error}", error.of_the_request), observed
                 # perhaps somebody else changed something meanwhile: then the plan is another one now
@@ -428,7 +460,7 @@ class _Look:
         version = f"version {package_version(deployment.package_arn)} serves (deployment {deployment.number})"
         if self.state.status == "settled":
             return Outcome(self.endpoint, settled=True, summary=version)
-        self.stamp(deployment)
+        self.stamp(deployment, entry)
         self.tell_ended(deployment, entry)
         self.sweep(observed, deployment, wanted)
         return self.settled(version, history)
@@ -481,19 +513,21 @@ class _Look:
         what = f"Deployment {deployment.number} to {self.endpoint} failed: {deployment.reason}"
         # the description takes no line breaks (UpdateModelPackage, ApprovalDescription: ".*", 1024 at most)
         self.update_version(
-            deployment, ModelApprovalStatus="Rejected", ApprovalDescription=" ".join(what.split())[:1024]
+            deployment, entry, ModelApprovalStatus="Rejected", ApprovalDescription=" ".join(what.split())[:1024]
         )
         self.tell_ended(deployment, entry)
 
-    def stamp(self, deployment: Deployment) -> None:
+    def stamp(self, deployment: Deployment, entry: Entry) -> None:
         """Write the deployment on its version, unless it stands there."""
         package = self.package(deployment.package_arn)
         metadata = {} if package is None else package.get("CustomerMetadataProperties", {})
         if package is not None and not _stamps(deployment).items() <= metadata.items():
-            self.update_version(deployment)
+            self.update_version(deployment, entry)
 
-    def update_version(self, deployment: Deployment, **changes: str) -> None:
-        stamps = _stamps(deployment)
+    def update_version(self, deployment: Deployment, entry: Entry, **changes: str) -> None:
+        package = self.package(deployment.package_arn)
+        # who was to write on it who approved it may have been killed before
+        stamps = _stamps(deployment) | ({} if package is None else approvals.approval_stamps(entry, package))
         client = self.context.client("sagemaker")
         arn = deployment.package_arn
         self.packages.pop(arn, None)
@@ -518,7 +552,7 @@ class _Look:
         kind, remedy = _KINDS[deployment.status]
         if self.ledger.was_told(self.endpoint, messages.of_deployment(kind, deployment, approved_by="").id):
             return
-        by = entry.by if entry is not None and entry.key == deployment.entry_key else ""
+        by = entry.by if entry is not None and entry.package_arn == deployment.package_arn else ""
         before = self.deployment(deployment.previous, [])
         self.news.append(
             messages.of_deployment(

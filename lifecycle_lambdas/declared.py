@@ -168,7 +168,7 @@ def read_stage_file(context: Context, package: dict[str, Any], stage: str) -> St
             raise AdministratorsFault(
                 f"s3://{bucket}/{key} may not be read ({error.response['Error']['Code']}: "
                 f"{error.response['Error'].get('Message')}): name the bucket in the platform's parameter "
-                "ArtifactBuckets, and its key in ProjectKmsKeyArns"
+                "ArtifactBuckets, and its key, which must be enabled, in ProjectKmsKeyArns"
             ) from error
         if error.response["Error"]["Code"] not in ("NoSuchKey", "NoSuchBucket"):
             raise

@@ -18,6 +18,8 @@ Outcome = Literal["done", "was there", "was gone"]
 _REQUESTS_FAULT = ("ValidationException", "ValidationError", "InvalidParameterValue", "InvalidParameterCombination")
 # What passes by itself: whoever looks again does it again.
 _PASSING = ("Throttling", "ThrottlingException", "TooManyRequestsException", "ConcurrentUpdateException")
+# How SageMaker says that somebody else, such as auto scaling, is changing the endpoint at this moment.
+_CHANGING = ("in-progress", "in progress")
 # How the services say that something of the name exists.
 _EXISTS = ("already exist", "already been created", "cannot create already existing")
 
@@ -40,6 +42,17 @@ class Refused(Exception):
         """Whether it is the request's fault, and not that of permissions, quotas or of a role that is not right."""
         return self.code in _REQUESTS_FAULT and "assume" not in str(self)
 
+    @property
+    def of_the_moment(self) -> bool:
+        """Whether something else is under way, after which the same request is taken."""
+        return self.code in _REQUESTS_FAULT and any(part in str(self).lower() for part in _CHANGING)
+
+
+def passing(error: ClientError) -> bool:
+    """Whether AWS cannot do it now: too many calls, or a fault of its own."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return error.response["Error"]["Code"] in _PASSING or status >= 500
+
 
 def execute(call: AwsCall, clients: Callable[[str], Any]) -> Outcome:
     """Do it.
@@ -60,7 +73,7 @@ def execute(call: AwsCall, clients: Callable[[str], Any]) -> Outcome:
             return "was there"
         if call.operation.startswith(("delete_", "deregister_")) and not_there(error):
             return "was gone"
-        if code in _PASSING or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+        if passing(error):
             raise
         raise Refused(call, code, message) from error
     return "done"

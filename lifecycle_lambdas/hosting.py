@@ -7,6 +7,7 @@ guardrails" and its "Exclusions".
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from lifecycle_lambdas import alarms, names
@@ -83,8 +84,8 @@ def create_endpoint(declared: Declared) -> AwsCall:
     )
 
 
-def update_endpoint(declared: Declared, endpoint: Endpoint) -> AwsCall:
-    """The update to this deployment.
+def update_endpoint(declared: Declared, endpoint: Endpoint, raised: Collection[str] = ()) -> AwsCall:
+    """The update to this deployment; `raised`: the alarms in ALARM, see watching().
 
     Weights, and the count where scaling sets it, are what the endpoint runs with, not what its config says: they are
     retained, or an update would undo what auto scaling did. Without scaling the declared count is meant.
@@ -96,12 +97,12 @@ def update_endpoint(declared: Declared, endpoint: Endpoint) -> AwsCall:
     }
     if declared.kind == "real_time" and declared.stage_file.scaling is None:
         request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": "DesiredInstanceCount"}]
-    if (config := deployment_config(declared, endpoint)) is not None:
+    if (config := deployment_config(declared, endpoint, raised)) is not None:
         request["DeploymentConfig"] = config
     return AwsCall("sagemaker", "update_endpoint", request)
 
 
-def deployment_config(declared: Declared, endpoint: Endpoint) -> dict[str, Any] | None:
+def deployment_config(declared: Declared, endpoint: Endpoint, raised: Collection[str]) -> dict[str, Any] | None:
     """How traffic moves, and what rolls back; None: all at once, as SageMaker does by itself.
 
     Serverless endpoints have no guardrails, and an endpoint whose variants are other ones (somebody else made it)
@@ -110,7 +111,7 @@ def deployment_config(declared: Declared, endpoint: Endpoint) -> dict[str, Any] 
     if declared.kind != "real_time" or not same_variants(endpoint):
         return None
     rollout, routing = declared.stage_file.rollout, traffic(declared, endpoint)
-    watched = [call.request["AlarmName"] for call in watching(declared, endpoint)]
+    watched = [call.request["AlarmName"] for call in watching(declared, endpoint, raised)]
     if routing["Type"] == "ALL_AT_ONCE" and not watched and rollout.termination_wait_seconds == 0:
         return None
     found: dict[str, Any] = {
@@ -125,11 +126,17 @@ def deployment_config(declared: Declared, endpoint: Endpoint) -> dict[str, Any] 
     return found
 
 
-def watching(declared: Declared, endpoint: Endpoint) -> list[AwsCall]:
-    """The alarms that the update of this endpoint is to be watched by."""
+def watching(declared: Declared, endpoint: Endpoint, raised: Collection[str]) -> list[AwsCall]:
+    """The alarms that the update of this endpoint is to be watched by.
+
+    Args:
+        raised: the alarms in ALARM. A custom metric need not be of the new instances alone: while its standing alarm
+            is raised, it would roll back at once the very version that is to put it right, and is left out.
+    """
     if declared.kind != "real_time" or not same_variants(endpoint):
         return []
-    calls = alarms.rollback_alarms(declared)
+    at_fault = names.standing_alarm(declared.endpoint, "custom") in raised
+    calls = [call for call in alarms.rollback_alarms(declared) if alarms.sees_one_deployment(call) or not at_fault]
     # all at once there is no moment at which a person could stop half of it
     if traffic(declared, endpoint)["Type"] != "ALL_AT_ONCE":
         calls.append(alarms.abort_alarm(declared))

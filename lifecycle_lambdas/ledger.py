@@ -83,6 +83,13 @@ class Ledger:
             raise
         return True
 
+    def entry(self, entry: Entry) -> Entry:
+        """The entry of this key as it was written. Raises LookupError when there is none."""
+        item = self._get(entry.endpoint, entry.key)
+        if item is None:
+            raise LookupError(f"the ledger {self._table} has no entry {entry.key} of {entry.endpoint}")
+        return _entry(item)
+
     def ask(self, endpoint: str) -> None:
         """Ask whoever has the endpoint's lease to look once more, and the schedule, should that one be gone."""
         try:

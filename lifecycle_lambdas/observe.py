@@ -57,6 +57,7 @@ class Endpoint:
         config: EndpointConfigName: what serves; during an update the old one.
         pending: what an update under way leads to; None when there is none.
         modified: LastModifiedTime.
+        watched_by: the alarms of the deployment that SageMaker was asked for last, wherever it ended.
     """
 
     status: str
@@ -65,6 +66,7 @@ class Endpoint:
     modified: datetime
     variants: tuple[Variant, ...] = ()
     failure: str = ""
+    watched_by: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str | None:
@@ -223,7 +225,13 @@ def _endpoint(answer: dict[str, Any], configs: dict[str, tuple[Variant, ...]]) -
         # while it is created SageMaker lists none: what it will have is in its config
         variants=tuple(variants) or tuple(declared.values()),
         failure=answer.get("FailureReason", ""),
+        watched_by=tuple(alarm["AlarmName"] for alarm in _rollback(answer).get("Alarms", ())),
     )
+
+
+def _rollback(answer: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = answer.get("LastDeploymentConfig", {}).get("AutoRollbackConfiguration", {})
+    return found
 
 
 def _alarms(cloudwatch: Any, endpoint: str, number: int | None, seen: Endpoint | None) -> dict[str, Alarm]:
@@ -295,8 +303,12 @@ def not_there(error: ClientError) -> bool:
 
 
 def not_allowed(error: ClientError) -> bool:
-    """Whether AWS says that the caller lacks a permission."""
-    return error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+    """Whether AWS says that the caller lacks a permission, or that a key of KMS is disabled or about to be deleted.
+
+    Each service has its own code for keys, such as S3's KMS.DisabledException (unlike DynamoDB's and SNS's own).
+    """
+    code = error.response["Error"]["Code"]
+    return code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation") or "KMS" in code
 
 
 _NOT_THERE = ("could not find", "does not exist", "cannot find", "not found")

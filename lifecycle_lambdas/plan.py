@@ -186,13 +186,13 @@ def _update(declared: Declared | None, observed: Observed, now: datetime) -> Ste
         return Do(hosting.create_model(declared), "the version as a model")
     if declared.name not in observed.configs:
         return Do(hosting.create_config(declared), "how the model is served")
-    for call in hosting.watching(declared, endpoint):
+    for call in hosting.watching(declared, endpoint, observed.raised):
         if call.request["AlarmName"] not in observed.alarms:
             return Do(call, "what the update is watched by")
     for target in observed.targets:
         if _changes_under(declared, endpoint):
             return Do(scaling.deregister(target), "the instances that it scales are replaced by others")
-    return Do(hosting.update_endpoint(declared, endpoint), _way(declared, endpoint))
+    return Do(hosting.update_endpoint(declared, endpoint, observed.raised), _way(declared, endpoint))
 
 
 def _finish(declared: Declared | None, observed: Observed, now: datetime) -> Step:

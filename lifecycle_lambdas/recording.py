@@ -13,6 +13,7 @@ from lifecycle_lambdas import approvals, names
 from lifecycle_lambdas.approvals import Known, Package
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import STAGES, VersionChanged
+from lifecycle_lambdas.execute import passing
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.log import log
 from lifecycle_lambdas.messages import id_of_entry, of_entry
@@ -125,8 +126,7 @@ def record_change(context: Context, state: State, change: VersionChanged) -> Ent
 
     entry = approvals.entry_of_change(state.endpoint, change, package, ledger_knows)
     if entry is not None:
-        entry = _with_own_reason(context, entry)
-        write(context, entry, package)
+        entry = write(context, _with_own_reason(context, entry), package)
     return entry
 
 
@@ -140,9 +140,18 @@ def _with_own_reason(context: Context, entry: Entry) -> Entry:
     return replace(entry, why="") if repeated else entry
 
 
-def write(context: Context, entry: Entry, package: Package | None) -> bool:
-    """Add the entry to the ledger and stamp an approved version with it; False when the entry was there."""
+def write(context: Context, entry: Entry, package: Package | None) -> Entry:
+    """Add the entry to the ledger and stamp an approved version with it.
+
+    Returns:
+        The entry as the ledger has it: when it was there, of who decided it may say more than the version does now.
+
+    Raises:
+        ClientError: AWS cannot do it now; the entry may be written, and the same again does no harm.
+    """
     new = context.ledger.append(entry)
+    if not new:
+        entry = context.ledger.entry(entry)
     log(
         "entry" if new else "entry was there",
         endpoint=entry.endpoint,
@@ -156,6 +165,8 @@ def write(context: Context, entry: Entry, package: Package | None) -> bool:
         try:
             context.client("sagemaker").update_model_package(**request)
         except ClientError as error:
+            if passing(error):
+                raise
             # What counts is the ledger. An approval is not to be lost because the version has no room for a stamp.
             log(
                 "the version could not be stamped with who approved it",
@@ -163,7 +174,7 @@ def write(context: Context, entry: Entry, package: Package | None) -> bool:
                 package=entry.package_arn,
                 error=str(error),
             )
-    return new
+    return entry
 
 
 def record_missed(context: Context, state: State) -> None:

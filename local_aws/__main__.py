@@ -1,8 +1,10 @@
-"""python -m local_aws start | status | stop"""
+"""python -m local_aws start | status | stop | permissions"""
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from local_aws import control
 
 IDLE_MINUTES = 240.0
+PIPED_WIDTH = 160  # characters a line where no terminal says how many there are
 
 
 def main() -> int:
@@ -56,9 +59,30 @@ def main() -> int:
     stop = commands.add_parser("stop", help="stop a server, and keep its state when it has a state folder")
     for command in (status, stop):
         command.add_argument("--port", type=int, help="the server on this port only")
+    permissions = commands.add_parser(
+        "permissions",
+        help="what each user and role was allowed and denied, and what it is granted and never uses",
+        description="Of a server with --enforce-iam: what each user's and role's policies grant, used and never used, "
+        "and what was denied.",
+    )
+    permissions.add_argument("--port", type=int, help="the server on this port (default: the one that runs)")
+    permissions.add_argument("--role", metavar="NAME", help="of this role or user alone; * stands for any characters")
+    permissions.add_argument(
+        "--compact", action="store_true", help="a few lines for each: by service, without resources"
+    )
+    permissions.add_argument("--json", type=Path, metavar="FILE", help="write it all to this file as well")
+    permissions.add_argument(
+        "--fail-on",
+        type=_fail_on,
+        default=(),
+        metavar="unused,denied",
+        help="exit code 1 when a granted action was never used, when something was denied (default: neither)",
+    )
+    permissions.add_argument("--clear", action="store_true", help="forget the decisions so far, and count from now on")
     arguments = parser.parse_args()
+    run = {"start": _start, "status": _status, "stop": _stop, "permissions": _permissions}[arguments.command]
     try:
-        return {"start": _start, "status": _status, "stop": _stop}[arguments.command](arguments)
+        return run(arguments)
     except control.StartError as error:
         print(error, file=sys.stderr)
         return 1
@@ -105,15 +129,61 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _stop(arguments: argparse.Namespace) -> int:
     servers = _chosen(arguments)
+    if not servers:
+        print("No local_aws runs." if arguments.port is None else f"No local_aws runs on port {arguments.port}.")
+        return 0
+    server = _the_only_one(servers, arguments.port)
+    control.stop(server)
+    print(f"Stopped {server.endpoint}.")
+    return 0
+
+
+def _fail_on(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    if not set(chosen) <= {"unused", "denied"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: write unused, denied, or unused,denied")
+    return chosen
+
+
+def _permissions(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from local_aws import ministack_host
+    from local_aws.permissions import report
+    from local_aws.permissions.identities import read_identities
+
+    server = _the_only_one(_chosen(arguments), arguments.port)
+    settings = server.settings("permissions")
+    if not settings["enforced"]:
+        raise control.StartError(f"{server.endpoint} enforces no IAM: start one with --enforce-iam.")
+    if arguments.clear:
+        server.configure("permissions", {"clear": True})
+        print(f"{server.endpoint} has forgotten {len(settings['decisions'])} decisions.")
+        return 0
+    identities, decisions = read_identities(server.client("iam")), report.counted(settings)
+    reports = [
+        one
+        for one in report.report(identities, decisions, ministack_host.policies_allow)
+        if fnmatch.fnmatchcase(one.name, arguments.role or "*")
+    ]
+    if arguments.role and not reports:
+        raise control.StartError(f"--role {arguments.role}: there is no such user or role in account {server.account}.")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    (report.render_compact if arguments.compact else report.render)(reports, console)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([one.as_json() for one in reports], indent=1) + "\n")
+    unused = any(not use.count for one in reports for use in one.actions)
+    denied = any(one.denied for one in reports)
+    return int(("unused" in arguments.fail_on and unused) or ("denied" in arguments.fail_on and denied))
+
+
+def _the_only_one(servers: list[control.Server], port: int | None) -> control.Server:
+    if not servers:
+        raise control.StartError("No local_aws runs." if port is None else f"No local_aws runs on port {port}.")
     if len(servers) > 1:
         ports = ", ".join(str(server.port) for server in servers)
         raise control.StartError(f"Several run (ports {ports}); say which one with --port.")
-    for server in servers:
-        control.stop(server)
-        print(f"Stopped {server.endpoint}.")
-    if not servers:
-        print("No local_aws runs." if arguments.port is None else f"No local_aws runs on port {arguments.port}.")
-    return 0
+    return servers[0]
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ class CloudWatch(Protocol):
 
     def set_state(self, scope: Scope, alarm: dict[str, Any], state: State, reason: str) -> None: ...
 
-    def publish(self, scope: Scope, topic: str, subject: str, message: str) -> None: ...
+    def publish(self, scope: Scope, alarm: str, topic: str, subject: str, message: str) -> None: ...
 
 
 class Alarms:
@@ -244,7 +244,8 @@ class Alarms:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         minute = self._clock.seconds(EVERY)
@@ -304,7 +305,8 @@ class Alarms:
         message = json.dumps(_message(scope, alarm, before, state, reason, now, region))
         for action in alarm.get(actions) or []:
             if action.split(":")[2] == "sns":
-                self._cloudwatch.publish(scope, action, f'{state}: "{alarm["AlarmName"]}" in {region}'[:100], message)
+                subject = f'{state}: "{alarm["AlarmName"]}" in {region}'[:100]
+                self._cloudwatch.publish(scope, alarm["AlarmArn"], action, subject, message)
 
 
 def _uses(expression: str, others: list[dict[str, Any]], own: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import MutableMapping
 from typing import Any
 
 
@@ -17,22 +18,29 @@ class Clock:
 
     Args:
         speed: how many of AWS's seconds pass in one second here; 60 makes a minute of baking take a second.
+        kept: remembers, each second, what time it was, so that after a restart the time of schedules does not go back.
 
     Raises:
         ValueError: the speed is not a positive number.
     """
 
-    def __init__(self, speed: float = 1.0) -> None:
+    def __init__(self, speed: float = 1.0, kept: MutableMapping[str, float] | None = None) -> None:
         if not 0 < speed < float("inf"):
             raise ValueError(f"clock speed {speed}: it is a positive number; 1 is real time, 60 a minute in a second")
         self.speed = speed
         self._started = time.time()
+        self._kept = {} if kept is None else kept
+        self._ahead = max(0.0, self._kept.get("now", 0.0) - self._started)
         self._moved = 0.0
         self._changed = threading.Condition()
 
     def now(self) -> float:
         """The time that schedules go by, in seconds since the epoch."""
-        return self._started + (time.time() - self._started) * self.speed + self._moved
+        real = time.time()
+        now = self._started + self._ahead + (real - self._started) * self.speed + self._moved
+        if now > real + 1 and abs(now - self._kept.get("now", 0.0)) > self.speed:
+            self._kept["now"] = now
+        return now
 
     def seconds(self, aws_seconds: float) -> float:
         """How long AWS's seconds take here."""
@@ -75,4 +83,5 @@ class Clock:
             raise ValueError(f"advance {aws_seconds}: the clock can only be moved forward")
         with self._changed:
             self._moved += aws_seconds
+            self._kept["now"] = self.now()
             self._changed.notify_all()

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -133,6 +134,7 @@ def launch(
     region: str = DEFAULT_REGION,
     *,
     log: Path,
+    runtime_port: int = 0,
     state: Path | None = None,
     opt_ml: str = "auto",
     clock_speed: float = 1.0,
@@ -146,6 +148,7 @@ def launch(
         port: on loopback; 0 takes a free one.
         account, region: of clients that name none.
         log: the file for what the server prints.
+        runtime_port: InvokeEndpoint's; 0 takes a free one.
         state: a folder for what should survive a restart.
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
         clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
@@ -157,7 +160,8 @@ def launch(
         StartError: with the reason: the port is taken, the state folder is in use, ...
     """
     command = [sys.executable, "-m", "local_aws.server", f"--port={port}", f"--account={account}", f"--region={region}"]
-    command += [f"--log={log}", f"--opt-ml={opt_ml}", f"--clock-speed={clock_speed}"]
+    command += [f"--log={log}", f"--runtime-port={runtime_port}"]
+    command += [f"--opt-ml={opt_ml}", f"--clock-speed={clock_speed}"]
     command += [f"--state={state.resolve()}"] if state else []
     command += ["--enforce-iam"] if enforce_iam else []
     command += [f"--idle-minutes={idle_minutes}"] if idle_minutes else []
@@ -245,15 +249,17 @@ class LocalAWS:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+        self._cleanup.close()
+
+    def _stop(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._cleanup.close()
 
     @property
     def endpoint(self) -> str:
@@ -274,6 +280,30 @@ class LocalAWS:
         self._process.kill()
         self._process.wait()
 
+    def restart(self, kill: bool = False) -> None:
+        """End the server and start it again, at the same addresses and with the same state: clients go on.
+
+        Args:
+            kill: end it as a crash would (SIGKILL), instead of letting it end by itself (SIGTERM).
+
+        Raises:
+            ValueError: it has no state folder, so that nothing would be there any more.
+            StartError: it did not start again, with the reason.
+        """
+        if self.server.state is None:
+            raise ValueError(
+                "This server keeps nothing over a restart. Give it a state folder: LocalAWS(state=Path(...))."
+            )
+        if kill:
+            self.kill()
+        self._stop()
+        ports = {"port": self.server.port, "runtime_port": self.server.runtime_port}
+        # The process that answers InvokeEndpoint outlives a server that was killed by a moment.
+        for port in ports.values():
+            _wait_until_free(port)
+        options = self._options | ports
+        self.server, self._process = launch(**options, log=self._folder / "log", with_parent=True)
+
     def client(
         self,
         service: str,
@@ -291,6 +321,18 @@ class LocalAWS:
     def configure(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Change one of the server's switches; see `Server.configure`."""
         return self.server.configure(name, settings)
+
+
+def _wait_until_free(port: int) -> None:
+    """Return once a server can listen on the port, or after STOP_TIMEOUT: starting one then says what is wrong."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return
+        time.sleep(0.01)
 
 
 def records_folder() -> Path:

@@ -15,19 +15,65 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
-from local_aws.store import Scope
+from local_aws.store import Scope, Store
 
 HELD_FOR_REORDERING = 1.0  # seconds that an event waits for one to change places with
 
 logger = logging.getLogger(__name__)
 
-# What hands an entry of PutEvents (Source, DetailType, Resources, Detail) to EventBridge's default bus.
+# What hands an entry of PutEvents (Source, DetailType, Resources, Detail) to EventBridge's default bus, and returns
+# when what came of it is kept.
 Put = Callable[[Scope, dict[str, Any]], None]
+
+
+class Outbox(Protocol):
+    """Where events are kept until they are delivered, also over the end of the server."""
+
+    def keep(self, key: str, scope: Scope, entry: dict[str, Any]) -> None: ...
+
+    def forget(self, key: str, scope: Scope) -> None: ...
+
+    def left(self) -> list[tuple[str, Scope, dict[str, Any]]]:
+        """Those that are kept: key, scope, entry."""
+        ...
+
+
+class StoreOutbox:
+    """An outbox in the store: an event that is emitted while the store's lock is held is kept together with the change
+    that it tells."""
+
+    def __init__(self, store: Store) -> None:
+        self._table = store.table("events")
+
+    def keep(self, key: str, scope: Scope, entry: dict[str, Any]) -> None:
+        self._table.put(scope, key, entry)
+
+    def forget(self, key: str, scope: Scope) -> None:
+        self._table.delete(scope, key)
+
+    def left(self) -> list[tuple[str, Scope, dict[str, Any]]]:
+        return sorted((key, scope, entry) for scope, key, entry in self._table.items())
+
+
+class DictionaryOutbox:
+    """An outbox in a dictionary, for what is told by those who keep their state in such ones (Durability)."""
+
+    def __init__(self, kept: MutableMapping[str, Any]) -> None:
+        self._kept = kept
+
+    def keep(self, key: str, scope: Scope, entry: dict[str, Any]) -> None:
+        self._kept[key] = [*scope, entry]
+
+    def forget(self, key: str, scope: Scope) -> None:
+        del self._kept[key]
+
+    def left(self) -> list[tuple[str, Scope, dict[str, Any]]]:
+        return [(key, Scope(account, region), entry) for key, (account, region, entry) in self._kept.items()]
 
 
 @dataclass(frozen=True)
@@ -71,16 +117,19 @@ class Events:
 
     Args:
         put: hands an event to EventBridge.
+        outboxes: by an event's source, where it is kept until then; those of other sources are lost with the server.
+        waits: nothing is sent before `resume`, while EventBridge does not know its rules yet.
     """
 
-    def __init__(self, put: Put) -> None:
-        self._put = put
+    def __init__(self, put: Put, outboxes: Mapping[str, Outbox] | None = None, waits: bool = False) -> None:
+        self._put, self._outboxes, self._waits = put, outboxes or {}, waits
         self._faults = Faults()
         self._random = random.Random(0)  # the same faults in the same order at every start  # noqa: S311
         self._serverless = itertools.cycle((True, False))
         self._number = itertools.count()
-        self._waiting: list[tuple[float, int, Scope, dict[str, Any]]] = []  # a heap by due time
-        self._held: tuple[float, int, Scope, dict[str, Any]] | None = None
+        # A heap by due time: that, a number, scope, entry, key in the outbox.
+        self._waiting: list[tuple[float, int, Scope, dict[str, Any], str]] = []
+        self._held: tuple[float, int, Scope, dict[str, Any], str] | None = None
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._deliver, daemon=True, name="events")
@@ -115,13 +164,34 @@ class Events:
                 logger.info("Lost on request: %s %s", detail_type, resources)
                 return
             copies = 2 if self._random.random() < self._faults.double else 1
+        # Not with the condition held: who emits may hold the outbox's lock, and who delivers may wait for it.
+        key = f"{time.time_ns():020d}-{next(self._number)}"
+        if outbox := self._outboxes.get(source):
+            outbox.keep(key, scope, entry)
+        with self._changed:
             for _ in range(copies):
-                self._send_later(scope, entry)
+                self._send_later(scope, entry, key)
             self._changed.notify()
 
-    def _send_later(self, scope: Scope, entry: dict[str, Any]) -> None:
+    def resume(self) -> None:
+        """Begin to send; first what the last server had not sent when it ended."""
+        left = sorted(
+            (key, scope, entry)
+            for source, outbox in self._outboxes.items()
+            for key, scope, entry in outbox.left()
+            if entry["Source"] == source
+        )
+        with self._changed:
+            known = {item[4] for item in self._waiting}
+            for key, scope, entry in left:
+                if key not in known:  # else it was emitted since the start
+                    heapq.heappush(self._waiting, (0.0, next(self._number) - len(left), scope, entry, key))
+            self._waits = False
+            self._changed.notify()
+
+    def _send_later(self, scope: Scope, entry: dict[str, Any], key: str) -> None:
         due = time.monotonic() + self._faults.delay_seconds
-        item = (due, next(self._number), scope, entry)
+        item = (due, next(self._number), scope, entry, key)
         if not self._faults.reorder:
             heapq.heappush(self._waiting, item)
         elif self._held is None or self._held not in self._waiting:  # one that waited long enough has gone alone
@@ -165,15 +235,25 @@ class Events:
 
     def _deliver(self) -> None:
         while (item := self._next()) is not None:
-            scope, entry = item
+            scope, entry, key = item
             try:
                 self._put(scope, entry)
             except Exception:
                 logger.exception("EventBridge did not take %s", entry)
+            if (outbox := self._outboxes.get(entry["Source"])) and not self._is_waiting(key):
+                outbox.forget(key, scope)
 
-    def _next(self) -> tuple[Scope, dict[str, Any]] | None:
+    def _is_waiting(self, key: str) -> bool:
+        """Whether it is to be sent a second time."""
+        with self._changed:
+            return any(item[4] == key for item in self._waiting)
+
+    def _next(self) -> tuple[Scope, dict[str, Any], str] | None:
         with self._changed:
             while not self._stopped:
+                if self._waits:
+                    self._changed.wait()
+                    continue
                 left = self._waiting[0][0] - time.monotonic() if self._waiting else None
                 if left is not None and left <= 0:
                     return heapq.heappop(self._waiting)[2:]

@@ -7,8 +7,9 @@ import json
 import logging
 import uuid
 
-from local_aws.calls import Call, Operation, ServiceError
+from local_aws.calls import Call, Operation, Request, ServiceError
 from local_aws.ministack_host import caller_of, request_scope
+from local_aws.permissions.authorization import Authorization
 from local_aws.request_checks import check_request, service_model, without_nulls
 
 logger = logging.getLogger(__name__)
@@ -21,10 +22,14 @@ class JsonService:
         service: botocore's name for it, which is also the prefix of its IAM actions, such as "sagemaker".
         title: what messages call it, such as "SageMaker".
         target_prefix: of its X-Amz-Target headers, with the dot, such as "SageMaker.".
+        authorization: who may do what; without it everybody may do everything.
     """
 
-    def __init__(self, service: str, title: str, target_prefix: str) -> None:
+    def __init__(
+        self, service: str, title: str, target_prefix: str, authorization: Authorization | None = None
+    ) -> None:
         self.service, self.title, self.target_prefix = service, title, target_prefix
+        self._authorization = authorization
         self.operations: dict[str, Operation] = {}
 
     def answer(self, operation_name: str, call: Call, body: bytes) -> dict:
@@ -49,7 +54,19 @@ class JsonService:
         except (ValueError, RecursionError) as error:  # the latter: nested too deeply
             raise ServiceError("SerializationException", f"The request body is not JSON: {error}") from error
         check_request(model.operation_model(operation_name), request)
-        return operation(call, without_nulls(request))
+        request = without_nulls(request)
+        # Before the operation looks for anything: who may not see a resource is not told whether it is there.
+        self.authorize(call, operation_name, request)
+        return operation(call, request)
+
+    def authorize(self, call: Call, operation_name: str, request: Request) -> None:
+        """Ask IAM whether the caller may do this.
+
+        Raises:
+            ServiceError: AccessDeniedException and its like, when IAM is enforced.
+        """
+        if self._authorization is not None:
+            self._authorization.check(call.scope, call.access_key, self.service, operation_name, request)
 
     async def handle(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict

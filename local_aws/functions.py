@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local_aws.processes import Process
 from local_aws.runtimes import BOOTSTRAP, Runtimes, RuntimeUnknown
 from local_aws.runtimes.bootstrap import END_OF_LOG
 from local_aws.store import Scope
@@ -35,6 +36,7 @@ INIT_SECONDS = 10.0  # how long AWS lets a handler's module be imported
 IDLE_SECONDS = 300.0  # how long a process is kept without an invocation
 MEMORY_LOOKS = 0.05  # seconds between two looks at how much memory a process has taken
 LARGEST_ANSWER = 6_291_556  # bytes
+LARGEST_UNZIPPED = 262_144_000  # bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 logger = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class ExecutionEnvironment:
 
     def __init__(self, function: Function, interpreter: Path, folder: Path, environment: dict[str, str]) -> None:
         self.function = function
+        self.access_key = environment.get("AWS_ACCESS_KEY_ID", "")
         self.idle_since = time.monotonic()
         self._folder = folder
         self._started = time.monotonic()
@@ -163,6 +166,10 @@ class ExecutionEnvironment:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def most_memory(self) -> int:
@@ -233,7 +240,7 @@ class ExecutionEnvironment:
         if code == 0:
             return "Runtime exited without providing a reason"
         if code < 0:
-            return f"Runtime exited with error: signal: {signal.strsignal(-code)}"
+            return f"Runtime exited with error: signal: {(signal.strsignal(-code) or str(-code)).lower()}"
         return f"Runtime exited with error: exit status {code}"
 
     def _look_at_memory(self) -> None:
@@ -319,6 +326,25 @@ class Functions:
         for environment in gone:
             environment.close()
 
+    def runs(self, access_key: str) -> bool:
+        """Whether a process that runs has this access key: every process has a session of its own."""
+        return any(each.access_key == access_key for each in self._alive())
+
+    def kill(self, access_key: str) -> None:
+        """End the process that has this access key, as a crash would: its invocation has failed then."""
+        for each in self._alive():
+            if each.access_key == access_key:
+                each.stop()
+
+    def processes(self) -> list[Process]:
+        """Those that run or are kept."""
+        return [Process("function", each.function.name, each.pid) for each in self._alive()]
+
+    def _alive(self) -> list[ExecutionEnvironment]:
+        with self._lock:
+            every = [*self._busy, *(each for kept in self._idle.values() for each in kept)]
+        return [each for each in every if each.alive]
+
     def stop(self) -> None:
         """End every process."""
         self._stopping.set()
@@ -374,6 +400,8 @@ class Functions:
                 shutil.rmtree(partial, ignore_errors=True)
                 try:
                     with zipfile.ZipFile(io.BytesIO(code)) as archive:
+                        if sum(member.file_size for member in archive.infolist()) >= LARGEST_UNZIPPED:
+                            raise zipfile.BadZipFile(f"Unzipped size must be smaller than {LARGEST_UNZIPPED} bytes")
                         archive.extractall(partial)
                 except (OSError, EOFError, RuntimeError, zlib.error) as error:  # damaged, encrypted, names that clash
                     raise zipfile.BadZipFile(f"The function's archive cannot be extracted: {error}") from error

@@ -7,12 +7,13 @@ https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -36,6 +37,10 @@ logger = logging.getLogger(__name__)
 NextCron = Callable[[str, datetime], datetime | None]
 
 
+# What a schedule's times depend on, when its counting began, and its next time.
+Times = tuple[tuple[Any, ...], float, float | None]
+
+
 class ExpressionError(ValueError):
     """A schedule expression or time zone that AWS would refuse."""
 
@@ -47,7 +52,8 @@ class Schedule:
     Args:
         key: apart from every other schedule's.
         begin, end: the clock's seconds since the epoch between which it fires, None for no bound.
-        fire: is called with the time that it fires for, in seconds since the epoch.
+        fire: is called with the time that it fires for, in seconds since the epoch, and with what it calls in turn
+            when that is delivered.
     """
 
     key: tuple[str, ...]
@@ -55,7 +61,7 @@ class Schedule:
     timezone: str
     begin: float | None
     end: float | None
-    fire: Callable[[float], None]
+    fire: Callable[[float, Callable[[], None]], None]
 
 
 class Source(Protocol):
@@ -99,13 +105,23 @@ def next_time(expression: str, timezone: str, anchor: float, after: float, next_
 
 
 class Schedules:
-    """Fires schedules at their times."""
+    """Fires schedules at their times.
 
-    def __init__(self, source: Source, clock: Clock) -> None:
+    Args:
+        source: the schedules.
+        clock: the time that they go by.
+        kept: remembers up to where each was delivered: what was due when the server ended, and what has become due
+            until it started again, fires then, once for each schedule.
+    """
+
+    def __init__(self, source: Source, clock: Clock, kept: MutableMapping[str, Any] | None = None) -> None:
         self._source = source
         self._clock = clock
-        # Of each schedule that is known: what its times depend on, when its counting began, and its next time.
-        self._known: dict[tuple[str, ...], tuple[tuple[Any, ...], float, float | None]] = {}
+        self._kept = {} if kept is None else kept
+        self._known: dict[tuple[str, ...], Times] = {
+            tuple(json.loads(key)): (tuple(settings), anchor, due)
+            for key, (settings, anchor, due) in self._kept.items()
+        }
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="schedules")
 
@@ -114,7 +130,8 @@ class Schedules:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         wait = 0.0
@@ -128,7 +145,12 @@ class Schedules:
     def _look(self, now: float) -> float:
         """Fire what is due; returns the clock's seconds until the next is."""
         schedules = self._source.schedules()
-        self._known = {each.key: self._times(each, now) for each in schedules}
+        before, self._known = self._known, {each.key: self._times(each, now) for each in schedules}
+        for schedule in schedules:
+            if before.get(schedule.key) != self._known[schedule.key]:
+                self._keep(schedule.key, self._known[schedule.key])
+        for key in before.keys() - self._known.keys():
+            self._kept.pop(json.dumps(key), None)
         left = float("inf")
         for schedule in schedules:
             settings, anchor, due = self._known[schedule.key]
@@ -141,11 +163,16 @@ class Schedules:
                 self._known[schedule.key] = (settings, anchor, due)
                 if _within(last, schedule.begin, schedule.end):
                     self._fire(schedule, last)
+                else:
+                    self._keep(schedule.key, self._known[schedule.key])
             if due is not None:
                 left = min(left, due - now)
         return max(0.0, left)
 
-    def _times(self, schedule: Schedule, now: float) -> tuple[tuple[Any, ...], float, float | None]:
+    def _keep(self, key: tuple[str, ...], times: Times) -> None:
+        self._kept[json.dumps(key)] = times
+
+    def _times(self, schedule: Schedule, now: float) -> Times:
         settings = (schedule.expression, schedule.timezone, schedule.begin, schedule.end)
         known = self._known.get(schedule.key)
         if known is not None and known[0] == settings:
@@ -162,9 +189,14 @@ class Schedules:
 
     def _fire(self, schedule: Schedule, at: float) -> None:
         try:
-            schedule.fire(at)
+            schedule.fire(at, functools.partial(self._delivered, schedule.key, self._known[schedule.key]))
         except Exception:
             logger.exception("Schedule %s failed", schedule.key)
+
+    def _delivered(self, key: tuple[str, ...], times: Times) -> None:
+        known = self._known.get(key)
+        if known is not None and known[:2] == times[:2]:  # it is still there, and the same
+            self._keep(key, times)
 
 
 def _within(at: float, begin: float | None, end: float | None) -> bool:
@@ -172,7 +204,7 @@ def _within(at: float, begin: float | None, end: float | None) -> bool:
 
 
 def send_scheduled(loopback: Loopback, scope: Scope, arn: str, target: dict[str, Any], at: float) -> None:
-    """Send what a schedule of EventBridge Scheduler sends, and when its target refuses it, tell its dead-letter queue.
+    """Send what a schedule sends, as its role; what the target refuses goes to its dead-letter queue.
 
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
 
@@ -202,7 +234,10 @@ def send_scheduled(loopback: Loopback, scope: Scope, arn: str, target: dict[str,
     except ValueError:
         body = text
     try:
-        send(loopback, scope, target["Arn"], body, {})
+        if target["Arn"].split(":")[2] == "sagemaker":
+            _start_pipeline(loopback, scope, target)
+        else:
+            send(loopback, scope, target["Arn"], body, {}, target["RoleArn"])
     except (ClientError, BotoCoreError, ValueError) as error:
         logger.warning("Schedule %s could not send to %s: %s", arn, target["Arn"], error)
         letters = (target.get("DeadLetterConfig") or {}).get("Arn")
@@ -217,4 +252,14 @@ def send_scheduled(loopback: Loopback, scope: Scope, arn: str, target: dict[str,
                 "ERROR_MESSAGE": str(error)[:1024],
                 "RETRY_ATTEMPTS": "0",
             }
-            send(loopback, scope, letters, body, attributes)
+            try:
+                send(loopback, scope, letters, body, attributes, target["RoleArn"])
+            except (ClientError, BotoCoreError) as lost:
+                logger.warning("What schedule %s could not send is lost: %s", arn, lost)
+
+
+def _start_pipeline(loopback: Loopback, scope: Scope, target: dict[str, Any]) -> None:
+    """https://docs.aws.amazon.com/scheduler/latest/APIReference/API_SageMakerPipelineParameters.html"""
+    parameters = (target.get("SageMakerPipelineParameters") or {}).get("PipelineParameterList") or []
+    client = loopback.client("sagemaker", scope, target["RoleArn"])
+    client.start_pipeline_execution(PipelineName=target["Arn"].rpartition("/")[2], PipelineParameters=parameters)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from local_aws import ministack_host
+from local_aws.durability import Durability, SavedAnswers
 from local_aws.environment import OWN_USER_AGENT
 from local_aws.scratch import scratch_folder
 from local_aws.store import Scope, Store
@@ -46,7 +47,7 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as cleanup:
             listener = cleanup.enter_context(_listen(arguments.port))
-            runtime_listener = cleanup.enter_context(_listen(0))
+            runtime_listener = cleanup.enter_context(_listen(arguments.runtime_port))
             state = _lock_state(arguments.state, cleanup) if arguments.state else None
             scratch = cleanup.enter_context(scratch_folder("scratch"))
             asyncio.run(_serve(arguments, listener, runtime_listener, state, scratch, ready))
@@ -59,6 +60,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local_aws.server", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--runtime-port", type=int, default=0, help="InvokeEndpoint's; 0 takes a free one")
     parser.add_argument("--account", required=True)
     parser.add_argument("--region", required=True)
     parser.add_argument("--log", type=Path, required=True)
@@ -149,30 +151,54 @@ async def _serve(
 
     from local_aws.alarms import Alarms
     from local_aws.autoscaling.service import AutoScaling
+    from local_aws.body_limit import BodyLimit
     from local_aws.clock import Clock
     from local_aws.control_calls import ControlCalls
-    from local_aws.events import Events
+    from local_aws.events import DictionaryOutbox, Events, StoreOutbox
+    from local_aws.faults import Faults
     from local_aws.functions import Functions
     from local_aws.hosting import Hosting
     from local_aws.images import Images
     from local_aws.invocations import AsynchronousInvocations
     from local_aws.loopback import Loopback
     from local_aws.permissions import DecisionLog, Permissions
+    from local_aws.permissions.authorization import Authorization
+    from local_aws.permissions.invocation import permits
     from local_aws.pricing import Pricing
+    from local_aws.processes import Processes
+    from local_aws.recorder import Recorder
     from local_aws.runtimes import Runtimes
     from local_aws.sagemaker.service import SageMaker
     from local_aws.schedules import Schedules
+    from local_aws.watched_calls import WatchedCalls
 
     decisions = DecisionLog()
     permissions = Permissions(arguments.enforce_iam, ministack_host.enforce_iam(decisions), decisions)
+    if arguments.enforce_iam:
+        ministack_host.correct_questions()
     store = _open_store(state / "local_aws.sqlite" if state else None)
-    loopback = Loopback(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{runtime_port}")
+    authorization = Authorization(permissions, store, ministack_host.kms_key_arn)
+    loopback = Loopback(
+        f"http://127.0.0.1:{port}",
+        f"http://127.0.0.1:{runtime_port}",
+        permissions,
+        ministack_host.role_credentials,
+    )
     loop = asyncio.get_running_loop()
     # Operations run in these threads, and some of them call others through the server itself (a scalable target's
     # endpoint is described): with the few threads that asyncio has by default they could wait for each other for ever.
     loop.set_default_executor(ThreadPoolExecutor(64, thread_name_prefix="operation"))
-    clock = Clock(arguments.clock_speed)
-    events = Events(lambda scope, entry: _call_soon(loop, ministack_host.put_event, scope, entry))
+    durability = Durability(state / "ministack.sqlite") if state else None
+    if durability is not None:
+        ministack_host.keep_state(durability, data)
+    kept = durability.dictionary if durability is not None else _dictionary
+    clock = Clock(arguments.clock_speed, kept("local_aws/clock"))
+    outboxes = {"aws.sagemaker": StoreOutbox(store), "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events"))}
+
+    def put_event(scope: Scope, entry: dict[str, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(_put_event(durability, scope, entry), loop).result()
+
+    events = Events(put_event, outboxes, waits=True)
     try:
         hosting = Hosting(
             loopback,
@@ -182,6 +208,7 @@ async def _serve(
             clock,
             ministack_host.account_of,
             runtime_listener,
+            permits(authorization, ministack_host.credential_of) if arguments.enforce_iam else None,
         )
         sagemaker = SageMaker(
             store,
@@ -192,36 +219,68 @@ async def _serve(
             clock=clock,
             events=events,
             hosting=hosting,
+            authorization=authorization,
         )
     except RuntimeError as error:  # jobs cannot have /opt/ml in the way that was asked for
         raise CannotStart(str(error)) from error
     sagemaker.resume()
-    autoscaling = AutoScaling(store, loopback, clock)
-    for service in (sagemaker, autoscaling, Pricing()):
+    autoscaling = AutoScaling(store, loopback, clock, authorization)
+    for service in (sagemaker, autoscaling, Pricing(authorization)):
         ministack_host.mount(service.service, service.target_prefix, service.handle)
 
     functions = Functions(Runtimes(), scratch / "functions", loopback.environment, ministack_host.role_credentials)
-    asynchronous = AsynchronousInvocations(loopback, clock)
-    ministack_host.run_functions(functions, asynchronous)
+    asynchronous = AsynchronousInvocations(loopback, clock, kept("local_aws/invocations"))
+    find_invocation = ministack_host.run_functions(functions, asynchronous)
     ministack_host.keep_queue_times(clock, loop)
-    cloudwatch = ministack_host.AlarmsOfMiniStack(loop, clock)
+    ministack_host.join_in_conditions()
+    ministack_host.authorize_stacks(permissions)
+    forwarded = ministack_host.Forwarded(permissions, loop)
+    forwarded.take_over()
+    cloudwatch = ministack_host.AlarmsOfMiniStack(loop, clock, forwarded)
     alarms = Alarms(cloudwatch, clock, events)
     cloudwatch.tell_changes(alarms.tell)
-    schedule_source = ministack_host.SchedulesOfMiniStack(loopback, loop)
+    schedule_source = ministack_host.SchedulesOfMiniStack(loopback, loop, forwarded)
     schedule_source.take_over()
-    schedules = Schedules(schedule_source, clock)
+    schedules = Schedules(schedule_source, clock, kept("local_aws/schedules"))
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     if arguments.with_parent:
         threading.Thread(target=_wait_for_parent, args=(loop, stopping), daemon=True, name="parent").start()
-    control_calls = ControlCalls(ministack_host.application())
+    application = ministack_host.application()
+    if durability is not None:
+        application = SavedAnswers(application, durability)
+    faults, recorder = Faults(), Recorder()
+    processes = Processes(functions.processes, hosting.processes, sagemaker.jobs.processes)
+    watched = WatchedCalls(
+        application,
+        faults,
+        recorder,
+        caller_of=ministack_host.caller_of,
+        account_of=ministack_host.account_of,
+        runs_function=functions.runs,
+        kill_function=functions.kill,
+    )
+    control_calls = ControlCalls(watched)
     control_calls.add("clock", clock.settings, clock.configure)
     control_calls.add("events", events.settings, events.configure)
     control_calls.add("permissions", permissions.settings, permissions.configure)
+    control_calls.add("faults", faults.settings, faults.configure)
+    control_calls.add("recorder", recorder.settings, recorder.configure)
+    control_calls.add("processes", processes.settings, processes.configure)
     control_calls.add("quotas", sagemaker.endpoints.quotas, sagemaker.endpoints.set_quotas)
-    activity = _Activity(control_calls, lambda: _tell(ready, {"port": port, "runtime_port": runtime_port}))
+
+    def on_ready() -> None:
+        # Not before MiniStack has loaded its rules, functions and schedules.
+        events.resume()
+        asynchronous.resume(find_invocation)
+        alarms.start()
+        schedules.start()
+        _tell(ready, {"port": port, "runtime_port": runtime_port})
+
+    activity = _Activity(BodyLimit(control_calls), on_ready)
+    sweep = asyncio.create_task(durability.sweep()) if durability is not None else None
     idle = None
     if arguments.idle_minutes:
         idle = asyncio.create_task(_stop_when_idle(activity, sagemaker, hosting, arguments.idle_minutes * 60, stopping))
@@ -233,8 +292,6 @@ async def _serve(
     config.accesslog = None
     threading.Thread(target=_warm, args=(loopback, arguments), daemon=True, name="warm-up").start()
     autoscaling.start()
-    alarms.start()
-    schedules.start()
 
     async def stopped() -> None:
         await stopping.wait()
@@ -257,13 +314,26 @@ async def _serve(
         await asyncio.to_thread(hosting.stop)
         await asyncio.to_thread(sagemaker.stop)
         await asyncio.to_thread(events.stop)
+        if durability is not None and sweep is not None:
+            sweep.cancel()
+            durability.write_everything()
+            durability.close()
         store.close()
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:
-    """Let the event loop call the function; once it has ended, nobody is there to be told anything."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *arguments)
+def _dictionary(_name: str) -> dict[str, Any]:
+    """What nothing is remembered in beyond the server's end."""
+    return {}
+
+
+async def _put_event(durability: Durability | None, scope: Scope, entry: dict[str, Any]) -> None:
+    """Give EventBridge an event; what came of it is then kept."""
+    if durability is None:
+        ministack_host.put_event(scope, entry)
+        return
+    with durability.recorded() as touched:
+        ministack_host.put_event(scope, entry)
+        await durability.saved(touched)
 
 
 class _Activity:

@@ -62,15 +62,48 @@ class Table:
         self._documents.setdefault(scope, {})[key] = document
 
 
+class Transaction:
+    """A lock that one thread may take several times; what is written while it is held is written together.
+
+    Should the block fail, what it had put is written all the same: the documents in memory have changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._connection: sqlite3.Connection | None = None
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Before a write, with the lock held."""
+        if self._connection is None:
+            connection.execute("BEGIN")
+            self._connection = connection
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._depth -= 1
+            if self._depth == 0 and self._connection is not None:
+                connection, self._connection = self._connection, None
+                connection.execute("COMMIT")
+        finally:
+            self._lock.release()
+
+
 class Store:
     """All tables, and the file behind them.
+
+    What is put while `lock` is held is written in one transaction: a killed process leaves all of it or nothing.
 
     Args:
         path: the SQLite file, or None to keep everything in memory only.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.lock = threading.RLock()
+        self.lock = Transaction()
         self._tables: dict[str, Table] = {}
         self._connection: sqlite3.Connection | None = None
         if path is None:
@@ -93,6 +126,7 @@ class Store:
 
     def write(self, kind: str, scope: Scope, key: str, document: Document) -> None:
         if self._connection is not None:
+            self.lock.begin(self._connection)
             # An upsert keeps the row's id, and so the order of creation.
             self._connection.execute(
                 "INSERT INTO documents VALUES (?, ?, ?, ?, ?)"
@@ -102,6 +136,7 @@ class Store:
 
     def erase(self, kind: str, scope: Scope, key: str) -> None:
         if self._connection is not None:
+            self.lock.begin(self._connection)
             self._connection.execute(
                 "DELETE FROM documents WHERE kind = ? AND account = ? AND region = ? AND key = ?",
                 (kind, scope.account, scope.region, key),

@@ -12,10 +12,18 @@ echo "ruff, mypy: what is not generated"
 echo "ruff: hooks (Jinja stands in their strings only)"
 "$LINT/ruff" check --isolated --line-length 120 --select E,F,W,I hooks/*.py
 
-echo "cfn-lint, parliament: CloudFormation templates and the IAM policies in them"
-"$LINT/cfn-lint" servicecatalog/*.yaml
-for template in servicecatalog/*.yaml; do
-  "$LINT/python" -W ignore::UserWarning -m tests.lint_policies "$template"
+echo "cfn-lint, checkov, parliament: CloudFormation templates and the IAM policies in them"
+templates=$(grep -l AWSTemplateFormatVersion servicecatalog/*.yaml)
+policies=$(find servicecatalog -name "*-policy*.json")
+# shellcheck disable=SC2086  # they are several words
+{
+  "$LINT/cfn-lint" $templates
+  "$LINT/checkov" --skip-download --framework cloudformation --quiet --compact --config-file servicecatalog/checkov.yaml \
+    $(printf -- "--file %s " $templates)
+  "$PYTHON" -m tests.lint_resources $templates $policies
+}
+for file in $templates $policies; do
+  "$LINT/python" -W ignore::UserWarning -m tests.lint_policies "$file"
 done
 
 echo "CI files against their schemas"

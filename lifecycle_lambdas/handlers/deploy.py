@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lifecycle_lambdas import events, looking
 from lifecycle_lambdas.clients import Clients
@@ -35,7 +35,11 @@ def _clients() -> Clients:
 
 def handler(event: dict[str, Any], lambda_context: Any) -> dict[str, Any]:
     seconds = lambda_context.get_remaining_time_in_millis() / 1000
-    context = Context.of(Settings.from_environment(), _clients(), lambda_context.aws_request_id, seconds)
+    return respond(Context.of(Settings.from_environment(), _clients(), lambda_context.aws_request_id, seconds), event)
+
+
+def respond(context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    """The function's answer to a batch of the queue's messages."""
     failed = handle(context, event["Records"])
     _soon_again(context, [record for record in event["Records"] if record["messageId"] in failed])
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
@@ -130,7 +134,7 @@ def _soon_again(context: Context, records: list[dict[str, Any]]) -> None:
                 ReceiptHandle=record["receiptHandle"],
                 VisibilityTimeout=min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY),
             )
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             # it comes again all the same, only later
             _log_failure("a failed message's visibility could not be shortened", error, message_id=record["messageId"])
 

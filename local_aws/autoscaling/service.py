@@ -19,6 +19,7 @@ from local_aws.calls import Call, Request, Response, ServiceError, page, validat
 from local_aws.clock import Clock
 from local_aws.front_door import JsonService
 from local_aws.loopback import Loopback
+from local_aws.permissions.authorization import Authorization
 from local_aws.store import Document, Scope, Store
 
 NOT_SUSPENDED = {
@@ -35,10 +36,15 @@ class AutoScaling(JsonService):
         store: where everything is kept.
         loopback: clients for SageMaker and CloudWatch.
         clock: how fast AWS's time passes.
+        authorization: who may do what; without it everybody may do everything.
     """
 
-    def __init__(self, store: Store, loopback: Loopback, clock: Clock) -> None:
-        super().__init__("application-autoscaling", "Application Auto Scaling", "AnyScaleFrontendService.")
+    def __init__(
+        self, store: Store, loopback: Loopback, clock: Clock, authorization: Authorization | None = None
+    ) -> None:
+        super().__init__(
+            "application-autoscaling", "Application Auto Scaling", "AnyScaleFrontendService.", authorization
+        )
         self._state = State(store, loopback)
         self._loopback = loopback
         self._tracker = Tracker(self._state, loopback, clock)
@@ -86,6 +92,7 @@ class AutoScaling(JsonService):
             before = self._state.targets.get(call.scope, variant.key)
             document = _target(call, variant, request, before)
             self._state.targets.put(call.scope, variant.key, document)
+            self._state.link_role(call.scope)
         self._tracker.wake()
         return {"ScalableTargetARN": document["answer"]["ScalableTargetARN"]}
 

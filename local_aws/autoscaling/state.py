@@ -94,7 +94,14 @@ class State:
         self.targets = store.table("scalable-target")  # beside "answer": "tags" and "bounds_changed"
         self.policies = store.table("scaling-policy")
         self.activities = store.table("scaling-activity")  # beside "answer": "target" (its key), "before", "after"
+        self._linked_roles = store.table("service-linked-role")
         self.loopback = loopback
+
+    def link_role(self, scope: Scope) -> None:
+        """The account's first scalable target makes its service-linked role (local_aws.permissions asks for it)."""
+        account = Scope(scope.account, "")
+        if self._linked_roles.get(account, "sagemaker") is None:
+            self._linked_roles.put(account, "sagemaker", {})
 
     def target(self, scope: Scope, variant: Variant) -> Document:
         """A scalable target.

@@ -11,6 +11,7 @@ import socket
 from typing import Any
 
 from local_aws.data_plane.listener import Client
+from local_aws.data_plane.permits import Permits
 from local_aws.data_plane.plane import Plane
 
 MINUTE = 60.0  # AWS's seconds between two publications of metrics
@@ -23,12 +24,13 @@ class Control(asyncio.Protocol):
 
     Args:
         clock_speed: how many of AWS's seconds pass in one here.
+        enforce_iam: whether the server is asked who may invoke what.
         told: is set once everything that there is was told: clients wait until then.
         ended: is set when nothing more will come.
     """
 
-    def __init__(self, clock_speed: float, told: asyncio.Event, ended: asyncio.Event) -> None:
-        self.plane = Plane(self.say, clock_speed)
+    def __init__(self, clock_speed: float, enforce_iam: bool, told: asyncio.Event, ended: asyncio.Event) -> None:
+        self.plane = Plane(self.say, clock_speed, permits=Permits(self.say) if enforce_iam else None)
         self._told, self._ended = told, ended
         self._received = b""
 
@@ -52,14 +54,14 @@ class Control(asyncio.Protocol):
         self._told.set()
 
 
-async def serve(listener: socket.socket, control: socket.socket, clock_speed: float) -> None:
+async def serve(listener: socket.socket, control: socket.socket, clock_speed: float, enforce_iam: bool) -> None:
     """Answer requests until the control connection ends."""
     loop = asyncio.get_running_loop()
     told, ended = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C in a terminal is the server's to act on
-    _, control_protocol = await loop.create_connection(lambda: Control(clock_speed, told, ended), sock=control)
-    plane = control_protocol.plane
+    _, protocol = await loop.create_connection(lambda: Control(clock_speed, enforce_iam, told, ended), sock=control)
+    plane = protocol.plane
     await told.wait()
     # One backlog of connections is as good as another: the listener is the server's and listens already.
     server = await loop.create_server(lambda: Client(plane), sock=listener, backlog=1024)
@@ -84,12 +86,13 @@ def main() -> None:
     parser.add_argument("--listen", type=int, required=True, help="file descriptor of the listening socket")
     parser.add_argument("--control", type=int, required=True, help="file descriptor of the socket to local_aws.hosting")
     parser.add_argument("--clock-speed", type=float, required=True)
+    parser.add_argument("--enforce-iam", action="store_true", help="ask IAM before an endpoint is invoked")
     arguments = parser.parse_args()
     # A descriptor for each client and each request under way.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536) if most > 0 else 65536, most))
     listener, control = socket.socket(fileno=arguments.listen), socket.socket(fileno=arguments.control)
-    asyncio.run(serve(listener, control, arguments.clock_speed))
+    asyncio.run(serve(listener, control, arguments.clock_speed, arguments.enforce_iam))
 
 
 if __name__ == "__main__":

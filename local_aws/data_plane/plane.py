@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import time
@@ -14,6 +15,7 @@ from local_aws.data_plane.capture import Capture
 from local_aws.data_plane.fleet import IDLE_SECONDS, Fleet, Invocation
 from local_aws.data_plane.http1 import Head
 from local_aws.data_plane.invocations import Asked, Refusal
+from local_aws.data_plane.permits import Permits
 from local_aws.data_plane.tally import Tally
 
 # Statuses in which an endpoint has nothing that could answer.
@@ -71,11 +73,17 @@ class Plane:
         clock_speed: how many of AWS's seconds pass in one here.
         model_timeout: how long a container has for an answer, in seconds of this machine: computing is not made
             faster by the clock.
+        permits: who may invoke what; without them everybody may invoke everything.
     """
 
     def __init__(
-        self, say: Callable[..., None], clock_speed: float, model_timeout: float = invocations.MODEL_TIMEOUT
+        self,
+        say: Callable[..., None],
+        clock_speed: float,
+        model_timeout: float = invocations.MODEL_TIMEOUT,
+        permits: Permits | None = None,
     ) -> None:
+        self._permits = permits
         self._say, self._model_timeout = say, model_timeout
         self._idle_seconds = IDLE_SECONDS / clock_speed
         self._fleets: dict[str, Fleet] = {}
@@ -105,6 +113,10 @@ class Plane:
             _refuse(respond, refusal)
             return
         try:
+            if self._permits is not None:
+                again = functools.partial(self.handle, head, body, received, respond)
+                if not self._permits.check(head, body, asked.endpoint, again):
+                    return
             self._invoke(asked, body, received, respond)
         except Refusal as refusal:
             _refuse(respond, refusal)
@@ -215,6 +227,10 @@ class Plane:
         do, number = message["do"], message.get("number")
         if do == "account":
             self._know_account(message["access_key"], message["account"])
+            return
+        if do == "permit":
+            if self._permits is not None:
+                self._permits.know(message)
             return
         if do == "drain":
             fleet = self._fleets.get(message["fleet"])

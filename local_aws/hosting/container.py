@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -24,6 +24,7 @@ from local_aws.jobs.opt_ml import OptMl
 from local_aws.jobs.process import Ending, JobProcess, Namespace
 from local_aws.jobs.staging import CHUNK, S3Location, s3_location, unpack
 from local_aws.loopback import Loopback
+from local_aws.permissions.containers import ContainerDenied, ask_for_container
 from local_aws.store import Scope
 
 ML = "/opt/ml"
@@ -37,6 +38,7 @@ HEALTH_CHECK_TIMEOUT = 180.0
 LARGEST_MODEL = 20 * 1024**3  # bytes
 LONGEST_SOCKET_PATH = 100  # bytes; sun_path has 108 on Linux, 104 on macOS
 FOREVER = 10.0**9  # seconds
+UTILIZATION = "/aws/sagemaker/Endpoints"  # the namespace of what endpoints' containers use
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,16 @@ class ContainerSpec:
         model_data_url: s3://.../model.tar.gz, or None.
         environment: as in CreateModel, a model package's own variables merged in.
         network_isolation: the container gets no credentials and, where it has a namespace of its own, no network.
+        role: ARN of the model's execution role, as which everything is done for the container and by it.
+        vpc: the model's VpcConfig.
     """
 
     image: str
     model_data_url: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     network_isolation: bool = False
+    role: str | None = None
+    vpc: dict[str, Any] | None = None
 
 
 class ContainerFailure(Exception):
@@ -76,7 +82,7 @@ class Container:
 
     Args:
         spec: what it holds.
-        scope: whose it is: S3 is read, and the program's AWS clients call, as this account in this Region.
+        scope: whose it is: S3 is read, and the program's AWS clients call, in this account and Region.
         loopback: clients for S3.
         images: the environments that stand for images.
         folder: its own; made here, removed by `remove`.
@@ -85,6 +91,7 @@ class Container:
         name: what messages call it.
         memory_mb: how much memory its program may have, of a serverless endpoint's.
         startup_seconds: how long its process has until GET /ping is answered.
+        metrics: the namespace of what it uses.
         on_exit: is called, from a thread, when the process has ended without `stop`.
     """
 
@@ -101,11 +108,13 @@ class Container:
         name: str = "The primary container",
         memory_mb: int | None = None,
         startup_seconds: float = HEALTH_CHECK_TIMEOUT,
+        metrics: str = UTILIZATION,
         on_exit: Callable[[Ending], None] = lambda ending: None,
     ) -> None:
         self._spec, self._scope, self._loopback, self._images = spec, scope, loopback, images
         self._folder, self._opt_ml, self._log, self._name = folder, opt_ml, log, name
         self._memory_mb, self._startup_seconds, self._on_exit = memory_mb, startup_seconds, on_exit
+        self._metrics = metrics
         self._ml = folder / "ml"
         self.socket = str(folder / "socket")
         self._lock = threading.Lock()
@@ -123,7 +132,8 @@ class Container:
         May be called again after the process has ended: the model is then there already.
 
         Raises:
-            ContainerFailure: the image is unknown, the model data cannot be had, or /ping is not answered well.
+            ContainerFailure: the image is unknown, the model's role may not pull it or fetch the model data, which may
+                also not be there, or /ping is not answered well.
         """
         try:
             image = self._images.find(self._spec.image)
@@ -135,6 +145,11 @@ class Container:
                 " Set TMPDIR to a shorter path before starting local_aws."
             )
         if not self._staged:
+            spec = self._spec
+            try:
+                ask_for_container(self._loopback, self._scope, spec.role, spec.image, self._metrics, spec.vpc)
+            except ContainerDenied as denied:
+                raise ContainerFailure(str(denied)) from denied
             self._stage(image)
             self._staged = True
         for left in (self.socket, self._pid_file):  # by the process before
@@ -231,7 +246,8 @@ class Container:
                 reason = f"{fault.get('Code')}: {fault.get('Message')}"
             raise ContainerFailure(
                 f'Failed to download {what} for {self._name[0].lower()}{self._name[1:]} from URL: "{url}".'
-                f" Please ensure that there is an object located at the URL. ({reason})"
+                " Please ensure that there is an object located at the URL and that the role passed to CreateModel has"
+                f" permissions to download the object. ({reason})"
             ) from error
         try:
             unpack(archive, folder, LARGEST_MODEL)
@@ -244,7 +260,8 @@ class Container:
             archive.unlink(missing_ok=True)
 
     def _download(self, source: S3Location, target: Path) -> None:
-        answer = self._loopback.client("s3", self._scope).get_object(Bucket=source.bucket, Key=source.key)
+        s3 = self._loopback.client("s3", self._scope, self._spec.role)
+        answer = s3.get_object(Bucket=source.bucket, Key=source.key)
         with contextlib.closing(answer["Body"]) as body, target.open("wb") as stream:
             for chunk in body.iter_chunks(CHUNK):
                 stream.write(chunk)
@@ -304,7 +321,7 @@ class Container:
         wanted = {name: self._opt_ml.text(value, self._ml) for name, value in self._spec.environment.items()}
         if wanted.get("SAGEMAKER_SUBMIT_DIRECTORY", "").startswith("s3://"):
             wanted["SAGEMAKER_SUBMIT_DIRECTORY"] = self._path(CODE_FOLDER)
-        clients = {} if self._spec.network_isolation else self._loopback.environment(self._scope)
+        clients = {} if self._spec.network_isolation else self._loopback.environment(self._scope, self._spec.role)
         return own | clients | wanted
 
     def _path(self, path: str) -> str:

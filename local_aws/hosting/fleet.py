@@ -92,11 +92,13 @@ class Fleet:
         self._ready, self._stopping = threading.Event(), threading.Event()
         self._changed = threading.Condition()
         self._exited = self._asleep = self._wanted = False
-        self._log = JobLog(surroundings.loopback.client("logs", spec.scope), spec.log_group, self._log_stream())
+        loopback = surroundings.loopback
+        logs = loopback.client("logs", spec.scope, spec.container.role)
+        self._log = JobLog(logs, spec.log_group, self._log_stream(), as_agent=loopback.enforced)
         self.container = Container(
             spec.container,
             spec.scope,
-            surroundings.loopback,
+            loopback,
             surroundings.images,
             surroundings.work / self.id,
             surroundings.opt_ml,

@@ -23,6 +23,7 @@ from local_aws.hosting.publisher import Publisher
 from local_aws.images import Images
 from local_aws.jobs.opt_ml import choose
 from local_aws.loopback import Loopback
+from local_aws.processes import Process
 from local_aws.store import Scope
 
 FLUSH_TIMEOUT = 5.0  # seconds, when the server ends
@@ -73,6 +74,8 @@ class Hosting:
         clock: metrics are published each of its minutes.
         account_of: the account that an access key belongs to, of keys that are none themselves.
         listener: the data plane's socket, which listens already; closed by whoever made it.
+        permit: (access key, Region, endpoint) -> what its data plane is answered about who may invoke what
+            (local_aws.permissions.invocation); without it everybody may invoke everything.
     """
 
     def __init__(
@@ -84,7 +87,9 @@ class Hosting:
         clock: Clock,
         account_of: Callable[[str], str],
         listener: socket.socket,
+        permit: Callable[[str, str, str], dict[str, Any]] | None = None,
     ) -> None:
+        self._permit = permit
         self._loopback, self._images, self._work, self._opt_ml_setting = loopback, images, work.absolute(), opt_ml
         self._clock, self._account_of = clock, account_of
         self._publisher = Publisher(loopback, clock)
@@ -94,6 +99,8 @@ class Hosting:
         self._lock, self._sending = threading.RLock(), threading.Lock()
         self._fleets: dict[str, Fleet] = {}
         self._routes: dict[tuple[Scope, str], EndpointRoutes] = {}
+        # Of each variant's latest model: what it captured may come when its fleet has gone.
+        self._roles: dict[tuple[Scope, str, str], str | None] = {}
         self._numbers = itertools.count(1)
         self._answers: dict[int, threading.Event] = {}
         self._stopped = False
@@ -111,6 +118,7 @@ class Hosting:
         with self._lock:
             fleet = Fleet(spec, self._around)
             self._fleets[fleet.id] = fleet
+            self._roles[spec.scope, spec.endpoint, spec.variant] = spec.container.role
         self._publisher.watch(fleet)
         return fleet
 
@@ -141,6 +149,13 @@ class Hosting:
         answered = not sent or done.wait(timeout)
         self._answers.pop(number, None)
         return answered
+
+    def processes(self) -> list[Process]:
+        """Those of the endpoints' containers, and the data plane's."""
+        # Without the lock, which may be held by who waits for the data plane: the event loop asks.
+        fleets = list(self._fleets.values())
+        found = [(fleet.spec.endpoint, pid) for fleet in fleets if (pid := fleet.container.pid) is not None]
+        return [Process("data-plane", "data-plane", self._process.pid), *(Process("endpoint", *each) for each in found)]
 
     def flush(self) -> None:
         """Publish the metrics and captured data that there are; call it while CloudWatch and S3 still answer."""
@@ -189,6 +204,7 @@ class Hosting:
                     f"--listen={self._listener.fileno()}",
                     f"--control={theirs.fileno()}",
                     f"--clock-speed={self._clock.speed}",
+                    *(["--enforce-iam"] if self._permit is not None else []),
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(self._listener.fileno(), theirs.fileno()),
@@ -262,7 +278,12 @@ class Hosting:
             self.last_request = time.monotonic()
             self._publisher.metrics(message)
         elif kind == "capture":
-            self._publisher.capture(message)
+            variant = (Scope(*message["scope"]), message["endpoint"], message["variant"])
+            self._publisher.capture(message, self._roles.get(variant))
+        elif kind == "permit":
+            asked = {name: message[name] for name in ("access_key", "region", "endpoint")}
+            answer = self._permit(*asked.values()) if self._permit is not None else {}
+            self._send({"do": "permit", **asked, **answer})
         elif kind == "account":
             key = message["access_key"]
             self._send({"do": "account", "access_key": key, "account": self._account_of(key)})

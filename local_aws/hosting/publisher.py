@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local_aws.clock import Clock
+from local_aws.hosting.container import UTILIZATION
 from local_aws.jobs.staging import s3_location
 from local_aws.loopback import Loopback
 from local_aws.store import Scope
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from local_aws.hosting.fleet import Fleet
 
 INVOCATIONS = "AWS/SageMaker"
-UTILIZATION = "/aws/sagemaker/Endpoints"
 MINUTE = 60.0  # AWS's seconds
 SHORTEST_MINUTE = 0.5  # seconds between two looks at what containers use, however fast the clock is
 MOST_IN_A_CALL = 500  # PutMetricData: 1000, and 1 MB
@@ -63,9 +63,13 @@ class Publisher:
         data = [{**datum, "Timestamp": at} for datum in message["data"]]
         self._work.put(lambda: self._put_metrics(scope, INVOCATIONS, data))
 
-    def capture(self, message: dict[str, Any]) -> None:
-        """Write captured records: {"scope", "to": s3://..., "endpoint", "variant", "kms_key", "at", "records"}."""
-        self._work.put(lambda: self._put_capture(message))
+    def capture(self, message: dict[str, Any], role: str | None) -> None:
+        """Write captured records: {"scope", "to": s3://..., "endpoint", "variant", "kms_key", "at", "records"}.
+
+        Args:
+            role: the execution role of the variant's model, which writes them; without the right to they are lost.
+        """
+        self._work.put(lambda: self._put_capture(message, role))
 
     def flush(self) -> None:
         """Return when everything given so far is published."""
@@ -98,14 +102,14 @@ class Publisher:
         for start in range(0, len(data), MOST_IN_A_CALL):
             client.put_metric_data(Namespace=namespace, MetricData=data[start : start + MOST_IN_A_CALL])
 
-    def _put_capture(self, message: dict[str, Any]) -> None:
+    def _put_capture(self, message: dict[str, Any], role: str | None) -> None:
         target, at = s3_location(message["to"]), datetime.fromtimestamp(message["at"], UTC)
         name = f"{at:%M-%S}-{at.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
         target = target / message["endpoint"] / message["variant"] / f"{at:%Y/%m/%d/%H}" / name
         key = message["kms_key"]
         options = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
         body = "".join(record + "\n" for record in message["records"]).encode()
-        client = self._loopback.client("s3", Scope(*message["scope"]))
+        client = self._loopback.client("s3", Scope(*message["scope"]), role)
         client.put_object(Bucket=target.bucket, Key=target.key, Body=body, **options)
 
     def _put_utilization(self) -> None:

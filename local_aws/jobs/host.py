@@ -46,6 +46,7 @@ class Host:
         opt_ml: how it gets /opt/ml.
         folder: its own; made here.
         s3: a client for the job's data.
+        service_s3: a client of the service's own, which looks whether the outputs' buckets are there.
         transfers: the threads for it.
         log: where its output goes.
         environment: variables that point AWS clients at this server.
@@ -60,6 +61,7 @@ class Host:
         opt_ml: OptMl,
         folder: Path,
         s3: Any,
+        service_s3: Any,
         transfers: Transfers,
         log: JobLog,
         environment: dict[str, str],
@@ -67,11 +69,16 @@ class Host:
         stop_wanted: threading.Event,
     ) -> None:
         self._plan, self._image, self._opt_ml, self._folder = plan, image, opt_ml, folder
-        self._s3, self._transfers, self._log = s3, transfers, log
+        self._s3, self._service_s3, self._transfers, self._log = s3, service_s3, transfers, log
         self._environment, self._addresses, self._stop_wanted = environment, addresses, stop_wanted
         self._ml = folder / "ml"
         self._ml.mkdir(parents=True)
         self._process = JobProcess()
+
+    @property
+    def pid(self) -> int | None:
+        """Its program's process, while it runs."""
+        return self._process.pid
 
     def stop(self) -> None:
         """SIGTERM to its program, SIGKILL a little later. Safe from any thread, at any time."""
@@ -173,7 +180,7 @@ class Host:
 
     def _check_bucket(self, bucket: str) -> None:
         # Not HeadBucket: its answer has no body, and so no error code.
-        self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        self._service_s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
 
     def _start_fetching(self, item: Input, objects: list[S3Object]) -> list[Future[None]]:
         if not objects and not item.may_be_empty:

@@ -51,11 +51,14 @@ class JobLog:
         client: of CloudWatch Logs.
         group, stream: their names; both are made when the first line comes.
         metrics: is shown every line.
+        as_agent: makes every call that AWS's log agent makes, where IAM may refuse any of them.
     """
 
-    def __init__(self, client: Any, group: str, stream: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, client: Any, group: str, stream: str, metrics: Metrics | None = None, *, as_agent: bool = False
+    ) -> None:
         self._client, self._group, self._stream = client, group, stream
-        self._metrics = metrics or Metrics()
+        self._metrics, self._as_agent = metrics or Metrics(), as_agent
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._events: list[tuple[int, str]] = []
         self._rest = b""
@@ -130,12 +133,16 @@ class JobLog:
                     logStreamName=self._stream,
                     logEvents=[{"timestamp": at, "message": message} for at, message in batch],
                 )
-        except (ClientError, BotoCoreError):
+        except (ClientError, BotoCoreError) as error:
             # As on AWS, where a role without logs:PutLogEvents loses the log and not the job.
-            logger.exception("The log of %s lost %d lines.", self._stream, len(events))
+            logger.warning("The log of %s lost %d lines: %s", self._stream, len(events), error)
 
     def _make_stream(self) -> None:
         names = {"logGroupName": self._group, "logStreamName": self._stream}
+        if self._as_agent:
+            with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
+                self._client.create_log_group(logGroupName=self._group)
+            self._client.describe_log_streams(logGroupName=self._group, logStreamNamePrefix=self._stream, limit=1)
         try:
             self._client.create_log_stream(**names)
         except self._client.exceptions.ResourceNotFoundException:

@@ -72,6 +72,7 @@ class JobProcess:
         finally:
             os.close(writing)
         self._status = reading
+        self.pid: int | None = None  # the program's, while it runs
 
     def run(
         self,
@@ -155,6 +156,7 @@ class JobProcess:
                 if descriptor == self._status:
                     status += data
                     launcher_gone = not data
+                    self.pid = _running(status)
                 elif data:
                     on_output(data)
                 else:
@@ -174,6 +176,12 @@ class JobProcess:
                     os.killpg(lines[0]["pid"], signal.SIGKILL)
             return Ending(error="the process that watched the program was killed from outside")
         return Ending(**lines[-1])
+
+
+def _running(status: bytes) -> int | None:
+    """The program's process, by what the launcher has said so far: {"pid": ...}, then how it ended."""
+    lines = status.splitlines() if status.endswith(b"\n") else []
+    return json.loads(lines[0]).get("pid") if len(lines) == 1 else None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

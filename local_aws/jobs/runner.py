@@ -53,6 +53,8 @@ class Run:
         opt_ml: how it gets /opt/ml.
         work: where its folder is made.
         s3: a client for the job's data.
+        service_s3: a client of the service's own, which looks whether the outputs' buckets are there.
+        pull: is called before anything else: the image, as the job's role; raises JobFailure.
         transfers: the threads for it.
         logs: where the output of each host goes.
         environment: variables that point AWS clients at this server.
@@ -66,13 +68,16 @@ class Run:
         opt_ml: OptMl,
         work: Path,
         s3: Any,
+        service_s3: Any,
+        pull: Callable[[], None],
         transfers: Transfers,
         logs: list[JobLog],
         environment: dict[str, str],
         on_phase: Callable[[str], None],
     ) -> None:
         self._plans, self._image, self._opt_ml, self._logs = plans, image, opt_ml, logs
-        self._s3, self._transfers, self._environment, self._on_phase = s3, transfers, environment, on_phase
+        self._s3, self._service_s3, self._pull = s3, service_s3, pull
+        self._transfers, self._environment, self._on_phase = transfers, environment, on_phase
         self._folder = work / uuid.uuid4().hex[:12]
         self._lock = threading.Lock()
         self._hosts: list[Host] = []
@@ -95,6 +100,12 @@ class Run:
             for host in self._hosts:
                 host.kill()
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes of its programs, while they run."""
+        with self._lock:
+            return [host.pid for host in self._hosts if host.pid is not None]
+
     def run(self) -> Outcome:
         """Do all of it. What goes wrong is the outcome, never an exception."""
         try:
@@ -106,6 +117,7 @@ class Run:
                 remove_folder(self._folder)
 
     def _run(self) -> Outcome:
+        self._pull()
         self._make_hosts()
         self._on_phase("Downloading")
         self._on_every_host(Host.stage)
@@ -139,6 +151,7 @@ class Run:
                     self._opt_ml,
                     folder,
                     self._s3,
+                    self._service_s3,
                     self._transfers,
                     log,
                     self._environment,

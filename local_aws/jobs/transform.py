@@ -37,6 +37,9 @@ MODEL_FAULT = "AlgorithmError: See job logs for more information"
 class ModelContainer(Protocol):
     """What a container must be able to do (hosting.Container)."""
 
+    @property
+    def pid(self) -> int | None: ...
+
     def start(self) -> None: ...
 
     def invoke(
@@ -128,6 +131,7 @@ class TransformRun:
         plan: what it is to do.
         folder: for its files and those of its containers; made here, removed at the end.
         s3: a client for its data.
+        service_s3: a client of the service's own, which looks whether the output's bucket is there.
         make_container: of an instance, given its number, its folder and its log.
         logs: of the containers, by instance.
         data_logs: of what AWS says about the data, by instance.
@@ -139,12 +143,13 @@ class TransformRun:
         plan: TransformPlan,
         folder: Path,
         s3: Any,
+        service_s3: Any,
         make_container: Callable[[int, Path, JobLog], ModelContainer],
         logs: list[JobLog],
         data_logs: list[JobLog],
         on_phase: Callable[[str], None],
     ) -> None:
-        self._plan, self._folder, self._s3 = plan, folder, s3
+        self._plan, self._folder, self._s3, self._service_s3 = plan, folder, s3, service_s3
         self._make_container, self._logs, self._data_logs = make_container, logs, data_logs
         self._on_phase = on_phase
         self._stop_wanted = threading.Event()
@@ -162,6 +167,12 @@ class TransformRun:
         self._killed = True
         self._stop_wanted.set()
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes of its containers, while they run."""
+        with self._lock:
+            return [pid for container in self._containers if (pid := container.pid) is not None]
+
     def run(self) -> Outcome:
         """Do all of it. What goes wrong is the outcome, never an exception."""
         try:
@@ -177,7 +188,7 @@ class TransformRun:
         if not objects:
             raise JobFailure(f"ClientError: {nothing_found(self._plan.source)}")
         with data_faults("output", self._plan.output, direction="upload"):
-            self._s3.list_objects_v2(Bucket=self._plan.output.bucket, MaxKeys=1)
+            self._service_s3.list_objects_v2(Bucket=self._plan.output.bucket, MaxKeys=1)
         count = min(self._plan.instances, len(objects))
         with ThreadPoolExecutor(count, thread_name_prefix="transform") as threads:
             instances = [threads.submit(self._instance, number, objects[number::count]) for number in range(count)]

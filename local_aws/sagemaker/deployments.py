@@ -38,6 +38,8 @@ class Variant:
         resolved: when the image was resolved, in seconds since the epoch.
         startup_seconds: ContainerStartupHealthCheckTimeoutInSeconds, when it is given.
         network_isolation: the model's EnableNetworkIsolation.
+        role: ARN of the model's ExecutionRoleArn.
+        vpc: the model's VpcConfig.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Variant:
     resolved: float
     startup_seconds: int | None = None
     network_isolation: bool = False
+    role: str | None = None
+    vpc: dict[str, Any] | None = None
 
     def settled(self) -> Self:
         """The variant once its change is done."""

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from botocore.exceptions import ClientError
+
 from local_aws.clock import Clock
 from local_aws.hosting import (
     ContainerFailure,
@@ -36,7 +38,6 @@ from local_aws.sagemaker.deployments import (
 from local_aws.sagemaker.endpoint_records import (
     IN_SERVICE,
     LONGEST_REASON,
-    ROLLING_BACK,
     UPDATE_ROLLBACK_FAILED,
     Closed,
     Record,
@@ -47,7 +48,6 @@ HEALTH_CHECK_SECONDS = 600  # for a container to answer /ping, without Container
 WATCH_SECONDS = 10  # of AWS's between two looks at a deployment's alarms
 SHORTEST_WATCH, LONGEST_WATCH = 0.05, 0.25  # real seconds that the same takes at any clock speed
 DRAIN_SECONDS = 60.0  # real; the longest that a request may take
-SERVER_STOPPED = "InternalServerError: local_aws was stopped while the endpoint was {status}. Delete the endpoint."
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Live:
         stages = deployment_stages((config or {}).get("BlueGreenUpdatePolicy"), counts)
         blue, green = self._fleets, self._start_fleets(new)
         starting = _Starting(new, green)
-        watch = self._watch(config, starting)
+        watch = self._watch(config, starting, new.variants[0].role)
         *guarded, deleting = stages
         for stage in guarded:
             self._shift(old, blue, new, green, stage.on)
@@ -172,6 +172,42 @@ class Live:
         self._pass(TERMINATING_SECONDS)
         self.record.remove()
 
+    # After a restart
+
+    def finish_update(self, old: Deployed, new: Deployed, config: Document | None) -> None:
+        """An update that had not come to its end begins anew, beside what served before it."""
+        if self._restart_fleets(old):
+            self._since = self._clock.now()
+            self.update(old, new, config)
+
+    def finish_deleting(self, new: Deployed) -> None:
+        """An update of which nothing was left but to delete the old fleet."""
+        if self._restart_fleets(new):
+            self.record.change(
+                EndpointStatus=IN_SERVICE, EndpointConfigName=new.config, Deployed=new.dump(), Pending=None
+            )
+
+    def finish_rescaling(self, deployed: Deployed) -> None:
+        """Other weights, counts or concurrency, that were not in effect yet."""
+        if self._restart_fleets(deployed):
+            self.rescale(deployed)
+
+    def finish_roll_back(self, old: Deployed, fault: str) -> None:
+        """A roll-back that was under way: there is no new fleet any more."""
+        if self._restart_fleets(old):
+            self._rolled_back(old, fault)
+
+    def _restart_fleets(self, deployed: Deployed) -> bool:
+        """Serve again what was served; requests wait until its containers answer. False: they do not, and it failed."""
+        self._fleets = self._start_fleets(deployed)
+        self._serve(deployed)
+        starting = _Starting(deployed, self._fleets)
+        if fault := self._pass(0, lambda: starting.failure, starting.done):
+            self._fail(self._fleets, fault)
+            return False
+        self._serve(deployed)
+        return True
+
     # Within
 
     def _start_serving(self, new: Deployed, seconds: float, status: str, waiting: bool = False) -> None:
@@ -183,24 +219,31 @@ class Live:
         if "Pending" in self.record.document:
             self.record.stage(stage)
         if fault := self._pass(seconds, lambda: starting.failure, starting.done):
-            self._hosting.route(self.record.scope, self.record.name, None)
-            self._stop_fleets(fleets.values())
-            self.record.fail(fault)
+            self._fail(fleets, fault)
             return
         self._fleets = fleets
         self._serve(new)
         self.record.change(EndpointStatus=status, Deployed=new.dump(), Pending=None)
+
+    def _fail(self, fleets: Fleets, fault: str) -> None:
+        self._hosting.route(self.record.scope, self.record.name, None)
+        self._stop_fleets(fleets.values())
+        self._fleets = {}
+        self.record.fail(fault)
 
     def _roll_back(self, old: Deployed, blue: Fleets, new: Deployed, green: Fleets, fault: str) -> None:
         """All traffic goes back at once; then the new fleet is terminated."""
         off = {variant.name: Turned(0.0, 0) for variant in new.variants}
         self._shift(old, blue, new, green, off)
         self._since = self._clock.now()
-        self.record.change(EndpointStatus=ROLLING_BACK)
+        self.record.roll_back(fault)
         self.record.stage(Stage("Deleting", TERMINATING_SECONDS, off, "Deleting the new fleet."))
         self._stop_fleets(green.values())
         self._pass(SHIFTING_SECONDS + TERMINATING_SECONDS)
         self._serve(old)
+        self._rolled_back(old, fault)
+
+    def _rolled_back(self, old: Deployed, fault: str) -> None:
         status = IN_SERVICE
         if not self._still_there(self.record.scope, old):
             status = UPDATE_ROLLBACK_FAILED
@@ -212,8 +255,13 @@ class Live:
         self._since = self._clock.now()
         self.record.stage(stage)
 
-    def _watch(self, config: Document | None, starting: _Starting) -> Callable[[], str | None]:
-        """A function that says why the deployment must be rolled back, or None."""
+    def _watch(self, config: Document | None, starting: _Starting, role: str | None) -> Callable[[], str | None]:
+        """A function that says why the deployment must be rolled back, or None.
+
+        Args:
+            role: the model's, which must be allowed to look at the alarms
+                (https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-configuration.html).
+        """
         deadline = self._since + maximum_seconds(config)
         names = rollback_alarms(config)
 
@@ -223,7 +271,12 @@ class Live:
             # A container takes this machine's time to start, which the clock does not make faster: that is not counted.
             if self._clock.now() - self._late > deadline:
                 return f"The deployment took longer than {maximum_seconds(config)} seconds, and was rolled back."
-            states = alarm_states(self._loopback, self.record.scope, names)
+            try:
+                states = alarm_states(self._loopback, self.record.scope, names, role)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ("AccessDenied", "AccessDeniedException"):
+                    raise
+                return f"The deployment was rolled back: {error.response['Error'].get('Message')}"
             if alarmed := [name for name in names if states.get(name) == "ALARM"]:
                 return f"The deployment was rolled back: alarm(s) {', '.join(alarmed)} in state ALARM."
             return None
@@ -271,7 +324,12 @@ class Live:
                 config=deployed.config,
                 variant=variant.name,
                 container=ContainerSpec(
-                    variant.image, variant.model_data_url, variant.environment, variant.network_isolation
+                    variant.image,
+                    variant.model_data_url,
+                    variant.environment,
+                    variant.network_isolation,
+                    variant.role,
+                    variant.vpc,
                 ),
                 instance_type=variant.instance_type,
                 serverless=variant.serverless,
@@ -354,11 +412,11 @@ def variant_routes(
     return tuple(routes)
 
 
-def alarm_states(loopback: Loopback, scope: Scope, names: Sequence[str]) -> dict[str, str]:
-    """StateValue of those of the named alarms that exist."""
+def alarm_states(loopback: Loopback, scope: Scope, names: Sequence[str], role: str | None = None) -> dict[str, str]:
+    """StateValue of those of the named alarms that exist; as a role, when one is given."""
     if not names:
         return {}
-    answer = loopback.client("cloudwatch", scope).describe_alarms(
+    answer = loopback.client("cloudwatch", scope, role).describe_alarms(
         AlarmNames=list(names), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
     )
     alarms = [*answer.get("MetricAlarms", []), *answer.get("CompositeAlarms", [])]

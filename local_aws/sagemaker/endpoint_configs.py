@@ -76,7 +76,7 @@ class EndpointConfigs:
                 raise validation_error(f'Cannot create already existing endpoint configuration "{arn}".')
             self._tags.set_on_create(call, arn, request.get("Tags"))
             self._configs.put(call.scope, name.lower(), document)
-        self._tell(call.scope, document)
+            self._tell(call.scope, document)
         return {"EndpointConfigArn": arn}
 
     def describe_endpoint_config(self, call: Call, request: Request) -> Response:

@@ -47,8 +47,9 @@ class Keeping:
 class Record:
     """An endpoint's document: what `described` answers, Deployed (what it serves) and Pending (what it changes to).
 
-    Pending has Deployed, StartTime and, by variant, VariantStatus and the instances with traffic on. A document is
-    never changed in place, only replaced.
+    Pending has Deployed, StartTime and, by variant, VariantStatus and the instances with traffic on; for a server that
+    must go on with the change, also DeploymentConfig, the Stage's status, and once it is rolled back, Fault. A document
+    is never changed in place, only replaced.
     """
 
     def __init__(self, scope: Scope, key: str, keeping: Keeping) -> None:
@@ -100,14 +101,20 @@ class Record:
     def fail(self, reason: str) -> None:
         self.change(EndpointStatus=FAILED, FailureReason=reason[:LONGEST_REASON], Pending=None)
 
-    def begin(self, pending: Deployed, status: str, **members: Any) -> None:
-        """A change to what is pending begins."""
-        self.change(
-            EndpointStatus=status,
-            Pending={"Deployed": pending.dump(), "StartTime": round(time.time(), 3), "VariantStatus": {}, "On": {}},
-            FailureReason=None,
-            **members,
-        )
+    def begin(self, new: Deployed, status: str, config: Document | None = None, **members: Any) -> None:
+        """A change begins.
+
+        Args:
+            new: what it leads to.
+            config: its DeploymentConfig, None for AWS's default.
+        """
+        pending = {"Deployed": new.dump(), "StartTime": round(time.time(), 3), "VariantStatus": {}, "On": {}}
+        pending |= {} if config is None else {"DeploymentConfig": config}
+        self.change(EndpointStatus=status, Pending=pending, FailureReason=None, **members)
+
+    def roll_back(self, fault: str) -> None:
+        """The change that is pending is taken back, for a reason that is told when that is done."""
+        self.change(EndpointStatus=ROLLING_BACK, Pending=self.document["Pending"] | {"Fault": fault})
 
     def stage(self, stage: Stage) -> None:
         """The pending deployment has come to a stage; told as an event when the endpoint existed before."""
@@ -118,10 +125,12 @@ class Record:
                 for name in stage.on
             },
             "On": {name: turned.instances for name, turned in stage.on.items()},
+            "Stage": stage.status,
         }
-        self.change(Pending=pending)
-        if self.status != CREATING:
-            self._emit("SageMaker Endpoint Deployment State Change")
+        with self._keeping.store.lock:
+            self.change(Pending=pending)
+            if self.status != CREATING:
+                self._emit("SageMaker Endpoint Deployment State Change")
 
     def remove(self) -> None:
         """The endpoint is gone."""

@@ -24,7 +24,7 @@ from local_aws.sagemaker.deployments import (
     variants_to_deregister,
     with_retained,
 )
-from local_aws.sagemaker.endpoint_changes import SERVER_STOPPED, Live, Machinery, alarm_states, scalable_targets
+from local_aws.sagemaker.endpoint_changes import Live, Machinery, alarm_states, scalable_targets
 from local_aws.sagemaker.endpoint_configs import EndpointConfigs
 from local_aws.sagemaker.endpoint_records import (
     CREATING,
@@ -124,7 +124,7 @@ class Endpoints:
             self._tags.set_on_create(call, arn, request.get("Tags"))
             self._endpoints.put(call.scope, key, document)
             live = self._live[call.scope, key] = Live(Record(call.scope, key, self._keeping), self._machinery)
-            live.record.begin(new, CREATING)
+            live.record.begin(new, CREATING, request.get("DeploymentConfig"))
             live.record.tell_state()
             live.start(live.create, new)
         return {"EndpointArn": arn}
@@ -169,7 +169,7 @@ class Endpoints:
         with self._lock:
             live = self._changeable(call.scope, document)
             kept = {} if config is None else {"LastDeploymentConfig": config}
-            live.record.begin(new, UPDATING, **kept)
+            live.record.begin(new, UPDATING, config, **kept)
             live.start(live.update, old, new, config)
         return {"EndpointArn": arn}
 
@@ -223,16 +223,29 @@ class Endpoints:
         self._quotas |= settings
 
     def resume(self) -> None:
-        """After a restart with state: what was in service is served again, what was under way has failed."""
+        """After a restart with state: what was served is served again, and what was under way goes on.
+
+        A creation or an update that had not come to its end begins anew, an update of which only the old fleet was
+        left is done, a roll-back is finished.
+        """
         for scope, key, document in self._endpoints.items():
             live = self._live[scope, key] = Live(Record(scope, key, self._keeping), self._machinery)
-            status, deployed = document["EndpointStatus"], live.record.deployed
-            if status in SERVING and deployed is not None:
-                live.start(live.serve_again, deployed)
-            elif status == DELETING:
+            status, deployed, pending = document["EndpointStatus"], live.record.deployed, document.get("Pending")
+            new = Deployed.load(pending["Deployed"]) if pending else None
+            if status == DELETING:
                 live.start(self._delete, live)
-            elif status != FAILED:
-                live.record.fail(SERVER_STOPPED.format(status=status))
+            elif status == CREATING and new is not None:
+                live.start(live.create, new)
+            elif deployed is None or status == FAILED:
+                continue
+            elif pending is None or new is None:
+                live.start(live.finish_rescaling if status == UPDATING else live.serve_again, deployed)
+            elif "Fault" in pending:
+                live.start(live.finish_roll_back, deployed, pending["Fault"])
+            elif pending.get("Stage") == "Deleting":
+                live.start(live.finish_deleting, new)
+            else:
+                live.start(live.finish_update, deployed, new, pending.get("DeploymentConfig"))
 
     def kill(self) -> None:
         """Change nothing any more."""
@@ -309,6 +322,8 @@ class Endpoints:
                     resolved=now,
                     startup_seconds=one.get("ContainerStartupHealthCheckTimeoutInSeconds"),
                     network_isolation=container.network_isolation,
+                    role=container.role,
+                    vpc=container.vpc,
                 )
             )
         return Deployed(config["EndpointConfigName"], tuple(variants), config.get("DataCaptureConfig"))

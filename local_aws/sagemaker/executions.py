@@ -20,6 +20,7 @@ from local_aws.sagemaker.definition_reader import parse_definition
 from local_aws.sagemaker.expressions import ExpressionError, as_text, evaluate, holds
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.registry import Registry
+from local_aws.sagemaker.roles import Authorize, RoleCall, call_as
 from local_aws.sagemaker.schedule import SUCCEEDED, startable
 from local_aws.sagemaker.steps import ExecutionValues, StepActions, StepFailure, job_name, random_id
 from local_aws.sagemaker.tuning import Tuning
@@ -54,6 +55,8 @@ class Run:
     """An execution that is under way.
 
     Attributes:
+        call: whose the execution is: who started it.
+        acting: as whom its steps call: the pipeline's role, or who started it while IAM is not enforced.
         document: the execution's document.
         stopping: set when no further step is to start and running ones are to stop.
         active: the steps whose threads run.
@@ -61,6 +64,7 @@ class Run:
     """
 
     call: Call
+    acting: RoleCall
     definition: Definition
     document: Document
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -92,7 +96,14 @@ class Executions:
     """
 
     def __init__(
-        self, store: Store, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry, events: Events
+        self,
+        store: Store,
+        loopback: Loopback,
+        jobs: Jobs,
+        tuning: Tuning,
+        registry: Registry,
+        events: Events,
+        authorize: Authorize,
     ) -> None:
         self._store = store
         self._events = events
@@ -100,7 +111,8 @@ class Executions:
         self._versions = store.table("pipeline-versions")
         self._cached = store.table("pipeline-step-cache")
         self._tokens = ClientTokens(store)
-        self._actions = StepActions(loopback, jobs, tuning, registry)
+        self._loopback = loopback
+        self._actions = StepActions(loopback, jobs, tuning, registry, authorize)
         self._runs: dict[tuple[Scope, str], Run] = {}
         self._closing = threading.Event()
 
@@ -177,10 +189,10 @@ class Executions:
         given |= {key: request.get(key) for key in ("PipelineExecutionDisplayName", "PipelineExecutionDescription")}
         execution.update({key: value for key, value in given.items() if value is not None})
         if definition.experiment:
-            values = ExecutionValues(call, definition, execution, self._actions)
+            values = ExecutionValues(self._acting(call, version), definition, execution, self._actions)
             execution["PipelineExperimentConfig"] = evaluate(definition.experiment, values)
         self._executions.put(call.scope, arn, execution)
-        run = Run(call, definition, execution)
+        run = Run(call, self._acting(call, version), definition, execution)
         self._tell_execution(run, None)
         self._begin(run)
         return arn
@@ -230,7 +242,7 @@ class Executions:
     def stop_pipeline_execution(self, call: Call, request: Request) -> Response:
         """Start no further step and stop the running jobs; the execution is Stopped when they have ended."""
         arn = request["PipelineExecutionArn"]
-        jobs: list[tuple[str, str]] = []
+        jobs: list[tuple[Call, str, str]] = []
 
         def stop() -> Response:
             execution = self._require(call, arn)
@@ -246,12 +258,12 @@ class Executions:
             for step in run.steps(STARTING, EXECUTING):
                 self._change_step(run, step["StepName"], StepStatus=STOPPING)
                 if job := _job_of(step):
-                    jobs.append((run.definition.steps[step["StepName"]].type, job))
+                    jobs.append((run.acting, run.definition.steps[step["StepName"]].type, job))
             return {"PipelineExecutionArn": arn}
 
         response = self._tokens.once(call, "StopPipelineExecution", request, stop)
-        for step_type, job in jobs:
-            self._actions.stop_job(call, step_type, job)
+        for acting, step_type, job in jobs:
+            self._actions.stop_job(acting, step_type, job)
         return response
 
     def retry_pipeline_execution(self, call: Call, request: Request) -> Response:
@@ -266,8 +278,8 @@ class Executions:
                     f"Pipeline execution {arn} is {execution['PipelineExecutionStatus']}:"
                     " only an execution that is Failed or Stopped can be retried.",
                 )
-            definition = parse_definition(self._version(call.scope, execution)["PipelineDefinition"])
-            run = Run(call, definition, execution)
+            version = self._version(call.scope, execution)
+            run = Run(call, self._acting(call, version), parse_definition(version["PipelineDefinition"]), execution)
             kept = {step["StepName"]: step for step in run.steps(SUCCEEDED)}
             execution.pop("FailureReason", None)
             changes: dict[str, Any] = {"Steps": kept, "LastModifiedBy": call.user_context}
@@ -291,6 +303,9 @@ class Executions:
         version = self._versions.get(scope, f"{execution['PipelineName']}/{execution['PipelineVersionId']}")
         assert version is not None  # a pipeline's versions and executions are deleted together
         return version
+
+    def _acting(self, call: Call, version: Document) -> RoleCall:
+        return call_as(self._loopback, call, version["RoleArn"])
 
     # Running. Documents are changed under the store's lock and only through _change and _change_step.
 
@@ -376,7 +391,7 @@ class Executions:
 
     def _attempt_at_once(self, run: Run, step: Step) -> None:
         self._change_step(run, step.name, StepStatus=EXECUTING)
-        values = ExecutionValues(run.call, run.definition, run.document, self._actions)
+        values = ExecutionValues(run.acting, run.definition, run.document, self._actions)
         if step.type == "Condition":
             outcome = all(holds(condition, values) for condition in step.arguments["Conditions"])
             self._end_step(run, step, SUCCEEDED, Metadata={"Condition": {"Outcome": str(outcome)}})
@@ -391,13 +406,13 @@ class Executions:
                 if run.stopping.is_set():
                     self._end_step(run, step, STOPPED)
                     return
-                arn = self._actions.register_model(run.call, step, arguments, run.arn)
+                arn = self._actions.register_model(run.acting, step, arguments, run.arn)
                 self._end_step(run, step, SUCCEEDED, Metadata={"RegisterModel": {"Arn": arn}})
 
     def _attempt_job(self, run: Run, step: Step) -> None:
         name = job_name(step.type, run.arn.rpartition("/")[2], step.name)
         arguments = self._actions.arguments(
-            step, ExecutionValues(run.call, run.definition, run.document, self._actions, name)
+            step, ExecutionValues(run.acting, run.definition, run.document, self._actions, name)
         )
         record_key = f"{run.document['PipelineName']}/{step.name}/{step.type}/{cache_key(step.type, arguments)}"
         record = self._cached.get(run.call.scope, record_key)
@@ -405,14 +420,14 @@ class Executions:
             hit = {"SourcePipelineExecutionArn": record["PipelineExecutionArn"]}
             self._end_step(run, step, SUCCEEDED, Metadata=record["Metadata"], CacheHitResult=hit)
             return
-        arn = self._actions.create_job(run.call, step, name, arguments)
+        arn = self._actions.create_job(run.acting, step, name, arguments)
         metadata = {f"{step.type}Job": {"Arn": arn}}
         with self._store.lock:
             stopping = run.stopping.is_set()
             self._change_step(run, step.name, StepStatus=STOPPING if stopping else EXECUTING, Metadata=metadata)
         if stopping:  # StopPipelineExecution came while the job was being created and could not know of it
-            self._actions.stop_job(run.call, step.type, name)
-        if self._actions.wait_for_job(run.call, step, name):
+            self._actions.stop_job(run.acting, step.type, name)
+        if self._actions.wait_for_job(run.acting, step, name):
             record = {
                 "Key": record_key,
                 "PipelineName": run.document["PipelineName"],

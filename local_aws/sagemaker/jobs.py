@@ -19,13 +19,15 @@ from botocore.exceptions import ClientError
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.events import Events
 from local_aws.images import Image, Images
-from local_aws.jobs.host import nothing_found
+from local_aws.jobs.host import JobFailure, nothing_found
 from local_aws.jobs.log import JobLog, Metrics
 from local_aws.jobs.opt_ml import OptMl, choose
 from local_aws.jobs.plan import DEFAULT_SECONDS, Plan, output_location, processing_plans, training_plans
 from local_aws.jobs.runner import Outcome, Run, internal_failure
 from local_aws.jobs.staging import S3Object, Transfers, list_objects, s3_location
 from local_aws.loopback import Loopback
+from local_aws.permissions.containers import ContainerDenied, ask_for_container
+from local_aws.processes import Process
 from local_aws.sagemaker.job_checks import check_processing_job, check_training_job
 from local_aws.sagemaker.roles import check_role
 from local_aws.sagemaker.tags import Tags
@@ -70,6 +72,9 @@ KINDS = {kind.name: kind for kind in (PROCESSING, TRAINING, TRANSFORM)}
 class Runnable(Protocol):
     """A job's work (jobs.runner.Run)."""
 
+    @property
+    def pids(self) -> list[int]: ...
+
     def run(self) -> Outcome: ...
 
     def stop(self) -> None: ...
@@ -82,6 +87,21 @@ class Prepared(NamedTuple):
 
     run: Runnable
     logs: list[JobLog]
+
+
+class Acting(NamedTuple):
+    """As whom a job acts, and what that role must be allowed before its containers start.
+
+    Args:
+        role: ARN.
+        image: its registry address.
+        vpc: VpcConfig.
+    """
+
+    scope: Scope
+    role: str
+    image: str
+    vpc: dict[str, Any] | None = None
 
 
 # Prepares a job's work, given its description and who is to be told of its phases.
@@ -162,16 +182,19 @@ class Jobs:
             ServiceError: ValidationException for what cannot run; ResourceInUse when the name is taken.
         """
         check_processing_job(request)
-        image = self._images.find(request["AppSpecification"]["ImageUri"])
-        check_role(self._loopback, call.scope, request["RoleArn"])
         name = request["ProcessingJobName"]
         arn = call.arn(f"{PROCESSING.noun}/{name.lower()}")
+        uri = request["AppSpecification"]["ImageUri"]
+        image = self._images.find(uri)
+        check_role(self._loopback, call.scope, request["RoleArn"], arn)
         described = {key: value for key, value in request.items() if key != "Tags"}
         described.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_SECONDS})
         document = described | self.new_document(PROCESSING, arn)
         plans = processing_plans(described, arn)
         metrics = Metrics()
-        prepare = self._prepare(call.scope, PROCESSING, plans, image, metrics)
+        vpc = request.get("NetworkConfig", {}).get("VpcConfig")
+        acting = Acting(call.scope, request["RoleArn"], uri, vpc)
+        prepare = self._prepare(acting, PROCESSING, plans, image, metrics)
         self.start(call, PROCESSING, name, document, request, prepare, metrics)
         return {"ProcessingJobArn": arn}
 
@@ -182,16 +205,17 @@ class Jobs:
             ServiceError: ValidationException for what cannot run, an input without objects included (as on AWS).
         """
         check_training_job(request)
-        image = self._images.find(request["AlgorithmSpecification"]["TrainingImage"])
+        image, role = self._images.find(request["AlgorithmSpecification"]["TrainingImage"]), request["RoleArn"]
         listings = {
             channel["ChannelName"]: self._transfers.start(
                 list_objects,
-                self._loopback.client("s3", call.scope),
+                self._loopback.client("s3", call.scope, role),
                 s3_location(channel["DataSource"]["S3DataSource"]["S3Uri"]),
             )
             for channel in request.get("InputDataConfig", [])
         }
-        check_role(self._loopback, call.scope, request["RoleArn"])
+        arn = call.arn(f"{TRAINING.noun}/{request['TrainingJobName'].lower()}")
+        check_role(self._loopback, call.scope, role, arn)
         objects = {
             channel["ChannelName"]: _found(listings[channel["ChannelName"]], channel)
             for channel in request.get("InputDataConfig", [])
@@ -218,7 +242,9 @@ class Jobs:
         plans = training_plans(request, arn, call.scope.region, objects)
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
         metrics = Metrics({item["Name"]: re.compile(item["Regex"]) for item in definitions})
-        prepare = self._prepare(call.scope, TRAINING, plans, image, metrics)
+        uri = request["AlgorithmSpecification"]["TrainingImage"]
+        acting = Acting(call.scope, request["RoleArn"], uri, request.get("VpcConfig"))
+        prepare = self._prepare(acting, TRAINING, plans, image, metrics)
         self.start(call, TRAINING, name, document, request, prepare, metrics)
         return {"TrainingJobArn": arn}
 
@@ -261,36 +287,45 @@ class Jobs:
                 raise ServiceError("InternalFailure", "local_aws is going down and starts no job any more.", 500)
             table.put(scope, key, document)
             self._active[scope, kind, key] = active
-        try:
-            self._tags.set_on_create(call, arn, request.get("Tags"))
-        except ServiceError:
-            with self._store.lock:
+            try:
+                self._tags.set_on_create(call, arn, request.get("Tags"))
+            except ServiceError:
                 table.delete(scope, key)
                 del self._active[scope, kind, key]
-            raise
-        self._tell(scope, kind, document)
+                raise
+            self._tell(scope, kind, document)
         arguments = (scope, kind, key, active, prepare, metrics)
         active.thread = threading.Thread(target=self._run, args=arguments, name=f"{kind.noun} {name}", daemon=True)
         active.thread.start()
 
     # Run
 
-    def _prepare(self, scope: Scope, kind: Kind, plans: list[Plan], image: Image, metrics: Metrics) -> Prepare:
+    def _prepare(self, acting: Acting, kind: Kind, plans: list[Plan], image: Image, metrics: Metrics) -> Prepare:
         """How a processing or training job is prepared."""
+        scope, role, loopback = acting.scope, acting.role, self._loopback
+
+        def pull() -> None:
+            try:
+                ask_for_container(loopback, scope, role, acting.image, kind.log_group, acting.vpc)
+            except ContainerDenied as denied:
+                raise JobFailure(f"ClientError: {denied}") from denied
 
         def prepare(document: Document, on_phase: Callable[[str], None]) -> Prepared:
-            client, name = self._loopback.client("logs", scope), document[kind.member("JobName")]
+            client, name = loopback.client("logs", scope, role), document[kind.member("JobName")]
             streams = [f"{name}/{plan.host}-{int(document['CreationTime'])}" for plan in plans]
-            logs = [JobLog(client, kind.log_group, stream, metrics) for stream in streams]
+            agent = loopback.enforced
+            logs = [JobLog(client, kind.log_group, stream, metrics, as_agent=agent) for stream in streams]
             run = Run(
                 plans,
                 image,
                 self.opt_ml,
                 self._work,
-                self._loopback.client("s3", scope),
+                loopback.client("s3", scope, role),
+                loopback.client("s3", scope),
+                pull,
                 self._transfers,
                 logs,
-                self._loopback.environment(scope),
+                loopback.environment(scope, role),
                 on_phase=on_phase,
             )
             return Prepared(run, logs)
@@ -478,6 +513,16 @@ class Jobs:
     def busy(self) -> bool:
         return bool(self._active)
 
+    def processes(self) -> list[Process]:
+        """Those of the jobs' programs."""
+        with self._store.lock:
+            runs = [
+                (kind, self.get(scope, kind, key)[kind.member("JobName")], active.run)
+                for (scope, kind, key), active in self._active.items()
+                if active.run is not None
+            ]
+        return [Process(kind.noun, name, pid) for kind, name, run in runs for pid in run.pids]
+
     def resume(self) -> None:
         """Fail what was under way when the last process ended."""
         for kind, table in self._tables.items():
@@ -531,6 +576,9 @@ def _found(listing: Future[list[S3Object]], channel: dict[str, Any]) -> list[S3O
         objects = listing.result()
     except ClientError as error:
         code = error.response["Error"]["Code"]
+        if code == "AccessDenied":
+            fault = f"{nothing_found(source)} Error message from S3: {error.response['Error'].get('Message')}"
+            raise validation_error(f"InputDataConfig {channel['ChannelName']!r}: {fault}") from error
         if code != "NoSuchBucket":
             fault = f"InputDataConfig {channel['ChannelName']!r}: {source} cannot be listed: {code}."
             raise validation_error(fault) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -61,11 +62,11 @@ class Models:
         container = _only_container(request)
         if "ExecutionRoleArn" not in request:
             raise validation_error("ExecutionRoleArn is missing: its containers read the model's archive with it.")
-        resolved = self._resolved(call, container)
-        check_role(self._loopback, call.scope, request["ExecutionRoleArn"])
-        self._check_archive(call.scope, resolved["ModelDataUrl"])
-        name = request["ModelName"]
+        name, role = request["ModelName"], request["ExecutionRoleArn"]
         arn = call.arn(f"model/{name.lower()}")
+        resolved = self._resolved(call, container)
+        check_role(self._loopback, call.scope, role, arn)
+        self._check_archive(call.scope, resolved["ModelDataUrl"], role)
         document = {key: value for key, value in request.items() if key != "Tags"}
         document |= {
             "ModelArn": arn,
@@ -78,7 +79,7 @@ class Models:
                 raise validation_error(f'Cannot create already existing model "{arn}".')
             self._tags.set_on_create(call, arn, request.get("Tags"))
             self._models.put(call.scope, name.lower(), document)
-        self._tell(call.scope, document)
+            self._tell(call.scope, document)
         return {"ModelArn": arn}
 
     def describe_model(self, call: Call, request: Request) -> Response:
@@ -120,7 +121,14 @@ class Models:
         """
         model = self.get(scope, name)
         return [
-            ContainerSpec(one["Image"], one.get("ModelDataUrl"), one["Environment"], model["EnableNetworkIsolation"])
+            ContainerSpec(
+                one["Image"],
+                one.get("ModelDataUrl"),
+                one["Environment"],
+                model["EnableNetworkIsolation"],
+                model["ExecutionRoleArn"],
+                model.get("VpcConfig"),
+            )
             for one in model["Resolved"]
         ]
 
@@ -149,16 +157,25 @@ class Models:
             )
         return _definition(containers[0], container.get("Environment", {}))
 
-    def _check_archive(self, scope: Scope, url: str | None) -> None:
+    def _check_archive(self, scope: Scope, url: str | None, role: str) -> None:
+        """Look as the model's role whether its archive is there."""
         if url is None:
             return
         try:
             location = s3_location(url)
-            self._loopback.client("s3", scope).head_object(Bucket=location.bucket, Key=location.key)
+            self._loopback.client("s3", scope, role).head_object(Bucket=location.bucket, Key=location.key)
         except ValueError as error:
             raise validation_error(f"Could not find model data at {url}: {error}.") from error
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == HTTPStatus.FORBIDDEN:
+                raise validation_error(
+                    f'Could not access model data at {url}. Please ensure that the role "{role}" exists and that its'
+                    ' trust relationship policy allows the action "sts:AssumeRole" for the service principal'
+                    ' "sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the'
+                    f" object is located in {scope.region}."
+                ) from error
+            if status != HTTPStatus.NOT_FOUND:
                 raise
             raise validation_error(f"Could not find model data at {url}.") from error
 

@@ -55,7 +55,7 @@ class Pipelines:
         definition = self._definition(call, request)
         if definition is None:
             raise validation_error("Give either PipelineDefinition or PipelineDefinitionS3Location.")
-        check_role(self._loopback, call.scope, request["RoleArn"])
+        self._check_role(call, name, request["RoleArn"])
 
         def create() -> Response:
             if self._pipelines.get(call.scope, name) is not None:
@@ -89,7 +89,7 @@ class Pipelines:
         self._require(call, request["PipelineName"])
         definition = self._definition(call, request)
         if "RoleArn" in request:
-            check_role(self._loopback, call.scope, request["RoleArn"])
+            self._check_role(call, request["PipelineName"], request["RoleArn"])
         with self._store.lock:
             pipeline = self._require(call, request["PipelineName"])  # it may be another one, or none, by now
             latest = self._version(call.scope, pipeline)
@@ -167,7 +167,7 @@ class Pipelines:
                 raise validation_error(f"{member} is not supported by local_aws: leave it out.")
         pipeline = self._require(call, request["PipelineName"])
         asked = self._version(call.scope, pipeline, request.get("PipelineVersionId"))
-        check_role(self._loopback, call.scope, asked["RoleArn"])
+        self._check_role(call, pipeline["PipelineName"], asked["RoleArn"])
 
         def start() -> Response:
             # While IAM was asked it may have been updated, or deleted and made anew.
@@ -194,6 +194,11 @@ class Pipelines:
         }
         summaries = [{key: item[source] for key, source in members.items() if source in item} for item in shown]
         return {"PipelineExecutionSummaries": summaries, **more}
+
+    def _check_role(self, call: Call, name_or_arn: str, role: str) -> None:
+        # It is assumed for executions: AWS's example of a condition on aws:SourceArn is ...:pipeline/<name>/*.
+        name = name_or_arn.rpartition("/")[2]
+        check_role(self._loopback, call.scope, role, call.arn(f"pipeline/{name}/execution/any"))
 
     def _is_ours(self, scope: Scope, arn: str) -> bool:
         pipeline = self._pipelines.get(scope, arn.rpartition(":pipeline/")[2])

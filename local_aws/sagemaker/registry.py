@@ -293,7 +293,7 @@ class Registry:
             self._packages.delete(call.scope, key)
             del self._keys[call.scope, package.get("ModelPackageGroupName")][key]
             self._tags.forget(call.scope, package["ModelPackageArn"])
-        self._tell(call.scope, package | {"ModelPackageStatus": "Deleting"})
+            self._tell(call.scope, package | {"ModelPackageStatus": "Deleting"})
         return {}
 
     def _tell(self, scope: Scope, package: Document, updated: list[str] | None = None) -> None:

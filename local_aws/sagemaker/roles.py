@@ -1,18 +1,53 @@
-"""The role that SageMaker is given: it must be there, be the caller's own, and let SageMaker assume it."""
+"""The role that SageMaker is given: it must be there, be the caller's own, and let SageMaker assume it.
+
+What SageMaker then calls as the role is a call of its own, authorised as a client's.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
-from local_aws.calls import validation_error
-from local_aws.loopback import Loopback
+from local_aws.calls import Call, Request, validation_error
+from local_aws.loopback import SERVICE, Loopback
+from local_aws.ministack_host import caller_of
+from local_aws.permissions.trust import trusts_service
 from local_aws.store import Scope
 
+# Asks IAM whether a call may do an operation, as the front door does (front_door.JsonService.authorize); raises
+# ServiceError: AccessDeniedException.
+Authorize = Callable[[Call, str, Request], None]
 
-def check_role(loopback: Loopback, scope: Scope, arn: str) -> None:
+
+@dataclass(frozen=True)
+class RoleCall(Call):
+    """What SageMaker calls for a pipeline or a tuning job, as its role.
+
+    Args:
+        role: ARN.
+    """
+
+    role: str | None = None
+
+
+def call_as(loopback: Loopback, call: Call, role: str) -> RoleCall:
+    """The role's own call; while IAM is not enforced, that of whoever has called."""
+    credentials = loopback.credentials(role)
+    if not credentials:
+        return RoleCall(call.scope, call.access_key, call.caller, role=role)
+    key = credentials["AWS_ACCESS_KEY_ID"]
+    return RoleCall(call.scope, key, caller_of(key), role=role)
+
+
+def check_role(loopback: Loopback, scope: Scope, arn: str, source: str) -> None:
     """Look the role up in IAM.
+
+    Args:
+        arn: the role's.
+        source: ARN of the resource that the role is for, as conditions on aws:SourceArn see it
+            (https://docs.aws.amazon.com/sagemaker/latest/dg/security-confused-deputy-prevention.html).
 
     Raises:
         ServiceError: ValidationException when SageMaker cannot take the role.
@@ -26,26 +61,9 @@ def check_role(loopback: Loopback, scope: Scope, arn: str) -> None:
         if error.response["Error"]["Code"] != "NoSuchEntity":
             raise
         role = {}
-    if role.get("Arn") != arn or not _trusts_sagemaker(role.get("AssumeRolePolicyDocument")):
+    context = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
+    if role.get("Arn") != arn or not trusts_service(role.get("AssumeRolePolicyDocument"), SERVICE, context):
         raise validation_error(
             f"Could not assume role {arn}. Please ensure that the role exists and allows principal"
             " 'sagemaker.amazonaws.com' to assume the role."
         )
-
-
-def _trusts_sagemaker(policy: Any) -> bool:
-    """Whether a role's trust policy lets SageMaker assume it."""
-    if not isinstance(policy, dict):  # MiniStack takes any text for a policy; AWS refuses what is not JSON
-        return False
-    for statement in _as_list(policy.get("Statement", [])):
-        if not isinstance(statement, dict):
-            continue
-        principal, allows = statement.get("Principal"), statement.get("Effect") == "Allow"
-        services = _as_list(principal.get("Service", [])) if isinstance(principal, dict) else []
-        if allows and (principal == "*" or "*" in services or "sagemaker.amazonaws.com" in services):
-            return True
-    return False
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

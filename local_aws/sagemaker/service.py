@@ -10,6 +10,7 @@ from local_aws.front_door import JsonService
 from local_aws.hosting import Hosting
 from local_aws.images import Images
 from local_aws.loopback import Loopback
+from local_aws.permissions.authorization import Authorization
 from local_aws.sagemaker.endpoint_configs import EndpointConfigs
 from local_aws.sagemaker.endpoints import Endpoints
 from local_aws.sagemaker.executions import Executions
@@ -35,6 +36,7 @@ class SageMaker(JsonService):
         clock: how fast AWS's time passes.
         events: where state changes are told.
         hosting: what runs the endpoints' containers.
+        authorization: who may do what; without it everybody may do everything.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class SageMaker(JsonService):
         clock: Clock,
         events: Events,
         hosting: Hosting,
+        authorization: Authorization | None = None,
     ) -> None:
-        super().__init__("sagemaker", "SageMaker", "SageMaker.")
+        super().__init__("sagemaker", "SageMaker", "SageMaker.", authorization)
         self.store = store
         self.tags = Tags(store)
         self.registry = Registry(store, self.tags, events)
@@ -60,8 +63,8 @@ class SageMaker(JsonService):
             store, self.tags, loopback, self.models, self.endpoint_configs, events, hosting, clock
         )
         self.transform_jobs = TransformJobs(self.jobs, self.models, loopback, images, work)
-        self.tuning = Tuning(store, self.tags, self.jobs)
-        self.executions = Executions(store, loopback, self.jobs, self.tuning, self.registry, events)
+        self.tuning = Tuning(store, self.tags, self.jobs, loopback, self.authorize)
+        self.executions = Executions(store, loopback, self.jobs, self.tuning, self.registry, events, self.authorize)
         self.pipelines = Pipelines(store, self.tags, loopback, self.executions)
         for part in (
             self.tags,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
 from collections.abc import Callable
@@ -17,8 +18,11 @@ from local_aws.sagemaker.definition import STEP_TYPES, Definition, Step
 from local_aws.sagemaker.expressions import ExpressionError, evaluate, follow, parse_path, read_json
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.registry import Registry
+from local_aws.sagemaker.roles import Authorize, RoleCall
 from local_aws.sagemaker.tuning import Tuning
 from local_aws.store import Document, Scope
+
+logger = logging.getLogger(__name__)
 
 _ALPHANUMERICS = string.ascii_lowercase + string.digits
 # Words of a failure's text by which a retry policy's exception type is told.
@@ -72,10 +76,12 @@ def job_name(step_type: str, execution_id: str, step_name: str) -> str:
 
 
 class StepActions:
-    """What steps do to jobs and to the model registry."""
+    """What steps do to jobs and to the model registry, each call authorised as a client's is."""
 
-    def __init__(self, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry) -> None:
-        self._loopback = loopback
+    def __init__(
+        self, loopback: Loopback, jobs: Jobs, tuning: Tuning, registry: Registry, authorize: Authorize
+    ) -> None:
+        self._loopback, self._authorize = loopback, authorize
         self._tuning = tuning
         self._registry = registry
         self._operations = {
@@ -124,7 +130,7 @@ class StepActions:
         """
         operations = self._operations[step.type]
         request = arguments | {operations.name: name}
-        return self._invoke(step, operations.create, call, request)[operations.arn]
+        return self._invoke(STEP_TYPES[step.type].operation, operations.create, call, request)[operations.arn]
 
     def register_model(self, call: Call, step: Step, arguments: Request, execution_arn: str) -> str:
         """Create the step's model package and return its ARN.
@@ -134,17 +140,20 @@ class StepActions:
         """
         metadata = {"GeneratedBy": execution_arn} | arguments.get("MetadataProperties", {})
         request = arguments | {"MetadataProperties": metadata}
-        return self._invoke(step, self._registry.create_model_package, call, request)["ModelPackageArn"]
+        create = self._registry.create_model_package
+        return self._invoke(STEP_TYPES[step.type].operation, create, call, request)["ModelPackageArn"]
 
     def wait_for_job(self, call: Call, step: Step, name: str) -> bool:
         """Wait until the job has ended, and say whether it completed; False when it was stopped.
 
         Raises:
-            StepFailure: the job failed.
+            StepFailure: the job failed, or may not be looked at.
         """
-        self._operations[step.type].wait(call.scope, name)
+        operations = self._operations[step.type]
+        self._invoke(STEP_TYPES[step.type].describe, operations.describe, call, {operations.name: name})
+        operations.wait(call.scope, name)
         job = self.describe_job(call, step.type, name)
-        status = job[self._operations[step.type].status]
+        status = job[operations.status]
         reason = job.get("FailureReason")
         if job.get("SecondaryStatus") == "MaxRuntimeExceeded":
             seconds = job["StoppingCondition"]["MaxRuntimeInSeconds"]
@@ -167,17 +176,22 @@ class StepActions:
 
     def stop_job(self, call: Call, step_type: str, name: str) -> None:
         operations = self._operations[step_type]
+        request = {operations.name: name}
         try:
-            operations.stop(call, {operations.name: name})
+            self._authorize(call, f"Stop{operations.name.removesuffix('Name')}", request)
+            operations.stop(call, request)
         except ServiceError as error:
+            if error.code == "AccessDeniedException":
+                logger.warning("job %s is not stopped with its execution: %s", name, error.message)
             # It ended by itself in the meantime, which is as good.
-            if error.code != "ValidationException":
+            elif error.code != "ValidationException":
                 raise
 
     def describe_model_package(self, call: Call, arn: str) -> Response:
-        return self._registry.describe_model_package(call, {"ModelPackageName": arn})
+        describe = self._registry.describe_model_package
+        return self._invoke("DescribeModelPackage", describe, call, {"ModelPackageName": arn})
 
-    def read_json(self, call: Call, uri: str, what: str) -> Any:
+    def read_json(self, call: RoleCall, uri: str, what: str) -> Any:
         """A JSON document from S3.
 
         Args:
@@ -191,24 +205,24 @@ class StepActions:
         if not uri.startswith("s3://") or not bucket or not key:
             raise ExpressionError(f"{what}: {uri!r} is not the S3 URI of an object")
         try:
-            body = self._loopback.client("s3", call.scope).get_object(Bucket=bucket, Key=key)["Body"].read()
-            return read_json(body)
+            s3 = self._loopback.client("s3", call.scope, call.role)
+            return read_json(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
         except ClientError as error:
-            raise ExpressionError(
-                f"{what} cannot be read from {uri} ({error.response['Error']['Code']}): does the step write it?"
-            ) from error
+            code = error.response["Error"]["Code"]
+            cause = "may the pipeline's role read it?" if code == "AccessDenied" else "does the step write it?"
+            raise ExpressionError(f"{what} cannot be read from {uri} ({code}): {cause}") from error
         except BotoCoreError as error:
             raise StepFailure(f"InternalServerError: S3 did not answer: {error}", "Step.SERVICE_FAULT") from error
         except ValueError as error:
             raise ExpressionError(f"{what} at {uri} is not JSON: {error}") from error
 
     def _invoke(
-        self, step: Step, operation: Callable[[Call, Request], Response], call: Call, request: Request
+        self, name: str | None, operation: Callable[[Call, Request], Response], call: Call, request: Request
     ) -> Response:
-        name = STEP_TYPES[step.type].operation
         assert name is not None
         try:
             check_request(service_model("sagemaker").operation_model(name), request)
+            self._authorize(call, name, request)
             return operation(call, request)
         except ServiceError as error:
             reason = f"ClientError: Failed to invoke sagemaker:{name}. Error Details: {error.message}"
@@ -224,7 +238,7 @@ class ExecutionValues:
     """
 
     def __init__(
-        self, call: Call, definition: Definition, execution: Document, actions: StepActions, job: str | None = None
+        self, call: RoleCall, definition: Definition, execution: Document, actions: StepActions, job: str | None = None
     ) -> None:
         self._call = call
         self._definition = definition

@@ -76,19 +76,21 @@ class TransformJobs:
         document: Document,
         on_phase: Callable[[str], None],
     ) -> Prepared:
-        client, name = self._loopback.client("logs", scope), document["TransformJobName"]
+        loopback, role, name = self._loopback, spec.role, document["TransformJobName"]
+        client, agent = loopback.client("logs", scope, role), loopback.enforced
         instances = [
             f"{name}/i-{secrets.token_hex(9)[:17]}-{int(document['CreationTime'])}" for _ in range(plan.instances)
         ]
-        logs = [JobLog(client, TRANSFORM.log_group, stream) for stream in instances]
-        data_logs = [JobLog(client, TRANSFORM.log_group, f"{stream}/data-log") for stream in instances]
+        group = TRANSFORM.log_group
+        logs = [JobLog(client, group, stream, as_agent=agent) for stream in instances]
+        data_logs = [JobLog(client, group, f"{stream}/data-log", as_agent=agent) for stream in instances]
 
         def make_container(number: int, folder: Path, log: JobLog) -> Container:
-            return Container(spec, scope, self._loopback, self._images, folder, self._jobs.opt_ml, log)
+            return Container(spec, scope, loopback, self._images, folder, self._jobs.opt_ml, log, metrics=group)
 
         folder = self._work / secrets.token_hex(4)
-        s3 = self._loopback.client("s3", scope)
-        run = TransformRun(plan, folder, s3, make_container, logs, data_logs, on_phase)
+        s3, service_s3 = loopback.client("s3", scope, role), loopback.client("s3", scope)
+        run = TransformRun(plan, folder, s3, service_s3, make_container, logs, data_logs, on_phase)
         return Prepared(run, [*logs, *data_logs])
 
     def describe_transform_job(self, call: Call, request: Request) -> Response:

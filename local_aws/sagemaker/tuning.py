@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
+from local_aws.loopback import Loopback
 from local_aws.request_checks import check_request, service_model
 from local_aws.sagemaker.jobs import Jobs
+from local_aws.sagemaker.roles import Authorize, call_as
 from local_aws.sagemaker.tags import Tags
 from local_aws.sagemaker.tuning_search import Point, Range, grid_size, hyperparameters, propose, read_ranges
 from local_aws.store import Document, Scope, Store
@@ -68,8 +70,9 @@ class Tuning:
     training job its TrainingJobName and TunedHyperParameters, in the order of their start.
     """
 
-    def __init__(self, store: Store, tags: Tags, jobs: Jobs) -> None:
+    def __init__(self, store: Store, tags: Tags, jobs: Jobs, loopback: Loopback, authorize: Authorize) -> None:
         self._store, self._tags, self._jobs = store, tags, jobs
+        self._loopback, self._authorize = loopback, authorize
         self._table = store.table("hyper-parameter-tuning-job")
         self._active: dict[tuple[Scope, str], _Active] = {}
         self._closing = False
@@ -177,9 +180,10 @@ class Tuning:
             digest = hashlib.sha256(f"{key}{time.time_ns()}{number}".encode()).hexdigest()[:8]
             name = f"{request['HyperParameterTuningJobName']}-{number:03}-{digest}"
             document = self._get(call.scope, key)
-            self._jobs.create_training_job(
-                call, _training_request(request, name, tuned), tuning_job_arn=document["HyperParameterTuningJobArn"]
-            )
+            training = _training_request(request, name, tuned)
+            acting = call_as(self._loopback, call, training["RoleArn"])
+            self._authorize(acting, "CreateTrainingJob", training)
+            self._jobs.create_training_job(acting, training, tuning_job_arn=document["HyperParameterTuningJobArn"])
             active.tried.append(point)
             started = {"TrainingJobName": name, "TunedHyperParameters": tuned}
             self._change(call.scope, key, lambda now: {"TrainingJobs": [*now["TrainingJobs"], started]})

@@ -27,7 +27,7 @@ import numpy as np
 from local_aws import LocalAWS
 from tests.bench.figures import Figure
 from tests.bench.load import Load, http_request, put_load
-from tests.story.demo import prepare
+from tests.story.people import prepare
 from tests.story.story import CHECKOUT
 
 BUCKET, ROWS, ROUNDS, SECONDS = "bench", 1_000, 5, 2.0
@@ -125,7 +125,7 @@ def _write_model(folder: Path) -> tuple[Path, Path]:
 
 def _prepare(aws: LocalAWS, archive: Path) -> str:
     """The model's role, with the archive in S3."""
-    role = prepare(aws, BUCKET)
+    role = prepare(aws, "bench", BUCKET).role_arn
     aws.client("s3").upload_file(str(archive), BUCKET, "model.tar.gz")
     return role
 

@@ -17,7 +17,7 @@ import yaml
 
 from local_aws import LocalAWS
 from tests.bench.figures import Figure
-from tests.story.demo import prepare
+from tests.story.people import prepare
 from tests.story.story import Story
 
 ROWS, COLUMNS, ROUNDS, RUNS = 1_000_000, 20, 50, 3
@@ -36,8 +36,9 @@ def write_table(path: Path, rows: int = ROWS, columns: int = COLUMNS, seed: int 
 def execution() -> list[Figure]:
     """The execution with nothing cached, three times; and how long each of its steps took."""
     with tempfile.TemporaryDirectory() as folder, LocalAWS() as aws:
-        role = prepare(aws, "bench-artifacts", "bench-pipeline")
-        story = Story("bench", aws.server.region, "bench-artifacts", role, aws.environment, Path(folder))
+        role = prepare(aws, "bench", "bench-artifacts").role
+        here = (aws.server.region, "bench-artifacts", role, aws.environment, aws.environment)
+        story = Story("bench", *here, Path(folder))
         story.generate()
         write_table(story.repository / "data.csv")
         path = story.repository / "settings.yaml"

@@ -28,6 +28,9 @@ class MemoryLedger(Ledger):
         entries[entry.key] = entry
         return True
 
+    def entry(self, entry: Entry) -> Entry:
+        return self.written[entry.endpoint][entry.key]
+
     def ask(self, endpoint: str) -> None:
         state = self.known[endpoint]
         self.known[endpoint] = replace(state, status="under-way", asked=state.asked + 1)

@@ -116,6 +116,9 @@ class SimulatedAWS:
                 self._end(endpoint, "InService", "An alarm was raised, or the container did not start.")
 
     def _end_update(self, name: str, endpoint: Answer) -> None:
+        if "PendingDeploymentSummary" not in endpoint:  # auto scaling was at it
+            self._end(endpoint, "InService", endpoint.get("FailureReason", ""))
+            return
         pending = endpoint["PendingDeploymentSummary"]["EndpointConfigName"]
         watched = endpoint["watched"]
         if self._is_broken(pending) or any(self.alarms[alarm]["StateValue"] == "ALARM" for alarm in watched):
@@ -132,8 +135,14 @@ class SimulatedAWS:
         if failure:
             endpoint["FailureReason"] = failure
 
+    def scale(self, name: str, count: int) -> None:
+        """Auto scaling sets another number of instances."""
+        endpoint = self.endpoints[name]
+        endpoint["ProductionVariants"][0]["DesiredInstanceCount"] = count
+        endpoint |= {"EndpointStatus": "Updating", "LastModifiedTime": self._now()}
+
     def _is_broken(self, config: str) -> bool:
-        return any(variant["package"] in self.broken for variant in self.configs[config]["ProductionVariants"])
+        return any(variant["package"] in self.broken for variant in self._variants_of(config))
 
     def _now(self) -> datetime:
         return datetime.now(UTC)
@@ -155,7 +164,8 @@ class SimulatedAWS:
         if len(metadata) > 50:
             raise validation("CustomerMetadataProperties: at most 50")
         for name in CustomerMetadataPropertiesToRemove or []:
-            metadata.pop(name)
+            if metadata.pop(name, None) is None:
+                raise validation(f"There is no property {name} to remove.")
         self.packages[ModelPackageArn] = {
             **package,
             **changes,
@@ -271,16 +281,21 @@ class SimulatedAWS:
             "LastModifiedTime": self._now(),
             "watched": watched,
             "pending variants": new,
+            "LastDeploymentConfig": DeploymentConfig or {},
         }
 
     def _refuse_scaled(self, name: str, old: str, new: str) -> None:
         types = [
-            {one["VariantName"]: one.get("InstanceType") for one in self.configs[config]["ProductionVariants"]}
+            {one["VariantName"]: one.get("InstanceType") for one in self._variants_of(config)}
             for config in (old, new)
         ]
         for variant, instance_type in types[0].items():
             if f"endpoint/{name}/variant/{variant}" in self.targets and types[1].get(variant) != instance_type:
                 raise validation(f"The variant {variant} has a scalable target: deregister it first.")
+
+    def _variants_of(self, config: str) -> list[Answer]:
+        """None of a config that somebody deleted."""
+        return list(self.configs.get(config, {}).get("ProductionVariants", []))
 
     def delete_endpoint(self, EndpointName: str) -> None:
         endpoint = self._get(self.endpoints, EndpointName, "endpoint")
@@ -339,6 +354,8 @@ class SimulatedAWS:
 
     def delete_dashboards(self, DashboardNames: list[str]) -> None:
         for name in DashboardNames:
+            if name not in self.dashboards:
+                raise refusal("DeleteDashboards", "DashboardNotFoundError", f"Dashboard {name} does not exist")
             del self.dashboards[name]
 
     # --- Application Auto Scaling

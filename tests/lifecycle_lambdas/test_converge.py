@@ -981,8 +981,11 @@ def test_a_look_that_is_killed_at_any_call_of_a_failure_is_taken_up(stage: Stage
     assert set(stage.told()) == {"version 2 could not be deployed"}
 
 
-def test_a_roll_back_between_the_kill_and_the_next_look_is_not_tried_again(stage: Stage) -> None:
-    first, broken = stage.register(), stage.register()
+@pytest.mark.parametrize(("watched", "asked"), [({"alarms": ALARM}, 1), ({}, 2)])
+def test_a_roll_back_between_the_kill_and_the_next_look_is_known_by_its_alarms_and_else_tried_once_more(
+    stage: Stage, watched: dict[str, Any], asked: int
+) -> None:
+    first, broken = stage.register(), stage.register(**watched)
     stage.deploy(first)
     stage.aws.broken.add(broken)
     stage.approve(broken)
@@ -995,9 +998,56 @@ def test_a_roll_back_between_the_kill_and_the_next_look_is_not_tried_again(stage
 
     stage.settle()
 
-    asked = [one for one in stage.deployments[0].attempts if one.operation == "update_endpoint"]
-    assert len(asked) == 1
+    assert [one.operation for one in stage.deployments[0].attempts].count("update_endpoint") == asked
     assert stage.aws.packages[broken]["ModelApprovalStatus"] == "Rejected"
+    assert stage.serves == first
+
+
+def test_auto_scaling_between_the_kill_and_the_next_look_is_not_taken_for_a_roll_back(stage: Stage) -> None:
+    first, second = (stage.register(scaling=SCALING, alarms=ALARM) for _ in range(2))
+    stage.deploy(first)
+    stage.approve(second)
+    stage.kill_at("UpdateEndpoint", "before")
+    with pytest.raises(Killed):
+        stage.look()
+    stage.aws.scale(stage.endpoint, 3)
+    stage.look()
+    stage.aws.settle()
+
+    stage.settle()
+
+    assert stage.serves == second
+    assert stage.aws.endpoints[stage.endpoint]["ProductionVariants"][0]["DesiredInstanceCount"] == 3
+
+
+def test_auto_scaling_that_is_at_the_endpoint_time_and_again_is_waited_for(stage: Stage) -> None:
+    first, second = (stage.register(scaling=SCALING) for _ in range(2))
+    stage.deploy(first)
+    stage.approve(second)
+
+    def scale(operation: str, request: Any, when: str) -> None:
+        if (operation, when) == ("UpdateEndpoint", "before"):
+            raise refusal(operation, "ValidationException", 'Cannot update in-progress endpoint "churn-dev".')
+
+    stage.aws.hook = scale
+    assert "Cannot update in-progress" in stage.look().summary
+    stage.aws.hook = lambda operation, request, when: None
+    stage.settle()
+
+    assert stage.serves == second
+
+
+def test_approving_twice_does_not_begin_anew(stage: Stage) -> None:
+    first, second = (stage.register(instance_count=2, rollout=CANARY) for _ in range(2))
+    stage.deploy(first)
+    stage.approve(second)
+    stage.look()
+    stage.approve(second)
+
+    stage.settle()
+
+    assert stage.serves == second
+    assert stage.statuses == ["succeeded", "succeeded"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -1,4 +1,4 @@
-"""The ledger, on MiniStack's DynamoDB."""
+"""The ledger, on MiniStack's DynamoDB and on the simulated table that the fault matrix runs on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 
 from lifecycle_lambdas.ledger import FIRST_PAGE, LeaseLost, Ledger
 from lifecycle_lambdas.records import Attempt, Deployment, Entry, State
+from tests.lifecycle_lambdas.conftest import create_table
+from tests.lifecycle_lambdas.simulated_table import SimulatedTable
 
 ENDPOINT = "churn-prod"
 PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn-prod/{}"
@@ -38,6 +40,13 @@ def deployment(version: int = 1, **changes: Any) -> Deployment:
         started=START,
     )
     return replace(new, **changes)
+
+
+@pytest.fixture(params=["MiniStack", "simulated"])
+def ledger(request, clients):
+    if request.param == "simulated":
+        return Ledger(SimulatedTable(), "ledger")
+    return Ledger(clients("dynamodb"), create_table(clients("dynamodb")))
 
 
 def keys(ledger: Ledger) -> list[str]:
@@ -76,9 +85,13 @@ def test_entries_come_back_as_they_were_written_the_newest_first(begun):
 
 
 def test_an_approval_is_written_once_whoever_finds_it(begun):
+    again = approval(1, why="found", by="unknown", source="found")
+    with pytest.raises(LookupError, match="has no entry"):
+        begun.entry(again)
     assert begun.append(approval(1))
-    assert not begun.append(approval(1, why="found", by="unknown", source="found"))
+    assert not begun.append(again)
     assert list(begun.entries(ENDPOINT)) == [approval(1)]
+    assert begun.entry(again) == approval(1)
 
 
 def test_an_approval_older_than_the_newest_takes_its_place_below_it(begun):
@@ -100,11 +113,12 @@ def test_endpoints_whose_names_begin_alike_have_ledgers_of_their_own(begun):
     assert keys(begun) == [approval(1).key]
 
 
-def test_further_pages_are_read_only_when_they_are_asked_for(begun, dynamodb):
+def test_further_pages_are_read_only_when_they_are_asked_for(begun, monkeypatch):
     for version in range(1, FIRST_PAGE + 6):
         begun.append(approval(version, version))
     queries: list[Any] = []
-    dynamodb.meta.events.register("before-call.dynamodb.Query", lambda **_: queries.append(1))
+    query = begun._dynamodb.query
+    monkeypatch.setattr(begun._dynamodb, "query", lambda **asked: queries.append(asked) or query(**asked))
     entries = begun.entries(ENDPOINT)
     assert next(entries).package_arn == PACKAGE.format(FIRST_PAGE + 5)
     assert len(queries) == 1
@@ -160,7 +174,8 @@ def test_one_at_a_time_has_the_lease(ledger):
     assert ledger.lease(ENDPOINT, "two", 60).fence == lease.fence + 1
 
 
-def test_of_many_at_once_one_gets_the_lease(ledger):
+def test_of_many_at_once_one_gets_the_lease(dynamodb, table):
+    ledger = Ledger(dynamodb, table)
     with ThreadPoolExecutor(8) as pool:
         leases = list(pool.map(lambda n: ledger.lease(ENDPOINT, str(n), 60), range(16)))
     assert sum(lease is not None for lease in leases) == 1
@@ -300,9 +315,9 @@ class Contended:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_write_that_meets_another_one_is_made_again(dynamodb, table, begun, times):
+def test_a_write_that_meets_another_one_is_made_again(begun, times):
     def contended() -> Ledger:
-        return Ledger(Contended(dynamodb, times), table)
+        return Ledger(Contended(begun._dynamodb, times), begun._table)
 
     assert contended().append(approval(1))
     contended().ask(ENDPOINT)
@@ -315,7 +330,7 @@ def test_a_write_that_meets_another_one_is_made_again(dynamodb, table, begun, ti
     assert begun.state(ENDPOINT) == replace(STATE, last_number=1, asked=2)
 
 
-def test_writes_that_always_meet_others_are_an_error(dynamodb, table, begun, monkeypatch):
+def test_writes_that_always_meet_others_are_an_error(begun, monkeypatch):
     monkeypatch.setattr("lifecycle_lambdas.ledger.CONFLICT_PAUSES", (0.0, 0.0))
     with pytest.raises(ClientError, match="TransactionCanceled"):
-        Ledger(Contended(dynamodb, 3), table).append(approval(1))
+        Ledger(Contended(begun._dynamodb, 3), begun._table).append(approval(1))

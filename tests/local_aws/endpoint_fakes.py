@@ -101,7 +101,7 @@ class FakeAWS:
         self.alarms: dict[str, str] = {}  # StateValue by name
         self.targets: list[dict[str, str]] = []
 
-    def client(self, service: str, scope: Scope) -> FakeAWS:
+    def client(self, service: str, scope: Scope, role: str | None = None) -> FakeAWS:
         return self
 
     def get_role(self, RoleName: str) -> dict[str, Any]:

@@ -138,8 +138,11 @@ class FakeLoopback:
         self.objects: dict[str, str] = {}
         self.roles = {ROLE}
 
-    def client(self, service: str, scope: Scope) -> FakeLoopback:
+    def client(self, service: str, scope: Scope, role: str | None = None) -> FakeLoopback:
         return self
+
+    def credentials(self, role: str | None) -> dict[str, str]:
+        return {}
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
         if (uri := f"s3://{Bucket}/{Key}") not in self.objects:
@@ -162,13 +165,21 @@ class Service:
         self.jobs = FakeJobs()
         self.tags = Tags(self.store)
         self.events: list[dict[str, Any]] = []
+        self.denied: set[str] = set()
         events = Events(lambda _scope, event: self.events.append(event))
         self.registry = Registry(self.store, self.tags, events)
         jobs = cast(Any, self.jobs)
-        self.executions = Executions(self.store, cast(Any, self.loopback), jobs, jobs, self.registry, events)
+        self.executions = Executions(
+            self.store, cast(Any, self.loopback), jobs, jobs, self.registry, events, self._authorize
+        )
         self.pipelines = Pipelines(self.store, self.tags, cast(Any, self.loopback), self.executions)
         parts = (self.tags, self.registry, self.executions, self.pipelines)
         self.operations = {name: do for part in parts for name, do in part.operations().items()}
+
+    def _authorize(self, call: Call, operation: str, request: dict[str, Any]) -> None:
+        """IAM lets steps do everything but what is in `denied`."""
+        if operation in self.denied:
+            raise ServiceError("AccessDeniedException", f"User: {ROLE} is not authorized to perform: {operation}")
 
     def call(self, operation: str, call: Call = CALL, **request: Any) -> dict[str, Any]:
         """Answer a request, with a ClientRequestToken of its own when it needs one and has none."""

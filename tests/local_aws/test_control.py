@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import BotoCoreError, EndpointConnectionError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from local_aws import LocalAWS, control
 from local_aws.scratch import scratch_folder
@@ -260,6 +260,34 @@ def test_with_a_state_folder_generic_and_sagemaker_resources_survive_a_restart(t
         groups = aws.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
 
     assert [group["ModelPackageGroupName"] for group in groups] == ["group"]
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_restarted_server_is_found_at_the_same_addresses_with_its_state(tmp_path, kill):
+    with LocalAWS(state=tmp_path / "state", account="210987654321") as aws:
+        environment, pid = aws.environment, aws.server.pid
+        s3, sagemaker = aws.client("s3"), aws.client("sagemaker")
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="key", Body=b"body")
+        sagemaker.create_model_package_group(ModelPackageGroupName="group")
+
+        aws.restart(kill=kill)
+
+        assert aws.server.pid != pid
+        assert aws.environment == environment
+        assert s3.get_object(Bucket="bucket", Key="key")["Body"].read() == b"body"
+        assert sagemaker.describe_model_package_group(ModelPackageGroupName="group")["ModelPackageGroupName"] == "group"
+        assert aws.client("sts").get_caller_identity()["Account"] == "210987654321"
+        with pytest.raises(ClientError, match=r"ValidationError.*Endpoint nobody of account 210987654321 not found"):
+            aws.client("sagemaker-runtime").invoke_endpoint(EndpointName="nobody", Body=b"")
+
+
+def test_a_server_without_a_state_folder_is_not_restarted():
+    with LocalAWS() as aws:
+        with pytest.raises(ValueError, match=r"keeps nothing over a restart\. Give it a state folder"):
+            aws.restart()
+
+        assert aws.client("sts").get_caller_identity()["Account"] == "123456789012"
 
 
 def test_after_the_block_the_server_answers_no_more():

@@ -698,28 +698,98 @@ def test_requests_wait_after_a_restart_for_a_container_and_are_refused_when_it_d
     again.close()
 
 
-@pytest.mark.parametrize("status", ["Creating", "Updating"])
-def test_what_was_changing_at_a_restart_has_failed_and_says_so(tmp_path, status):
+def test_a_creation_under_way_at_a_restart_begins_anew(tmp_path):
     state = tmp_path / "state.sqlite"
     stand = Stand(state)
-    stand.config("churn-2")
-    if status == "Creating":
-        stand.config("churn-1")
-        stand.call("CreateEndpoint", EndpointName="churn", EndpointConfigName="churn-1")
-    else:
-        stand.in_service()
-        update(stand)
-        stand.stage("Creating")
+    stand.config("churn-1")
+    stand.call("CreateEndpoint", EndpointName="churn", EndpointConfigName="churn-1")
 
     again = restart(stand, state)
 
-    described = again.describe()
-    assert described["EndpointStatus"] == "Failed"
-    assert f"local_aws was stopped while the endpoint was {status}" in described["FailureReason"]
-    assert "PendingDeploymentSummary" not in described
-    again.call("DeleteEndpoint", EndpointName="churn")
-    again.passes(20)
-    again.gone("churn")
+    assert again.describe()["EndpointStatus"] == "Creating"
+    again.passes(120)
+    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    assert again.hosting.shares("churn") == {"AllTraffic": {"churn-1": 1}}
+    again.close()
+
+
+def test_an_update_under_way_at_a_restart_begins_anew_beside_what_served(tmp_path):
+    state = tmp_path / "state.sqlite"
+    stand = Stand(state)
+    stand.config("churn-2")
+    stand.in_service()
+    update(stand)
+    stand.stage("Creating")
+
+    again = restart(stand, state)
+
+    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    assert again.describe()["EndpointStatus"] == "Updating"
+    assert again.hosting.shares("churn") == {"AllTraffic": {"churn-1": 1}}
+    eventually(lambda: again.hosting.running == ["churn-1", "churn-2"])
+    for stage, seconds in (("Creating", 120), ("ActivatingTraffic", 10), ("Deleting", 20)):
+        again.stage(stage)
+        again.passes(seconds)
+    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    assert again.describe()["EndpointConfigName"] == "churn-2"
+    assert again.hosting.shares("churn") == {"AllTraffic": {"churn-2": 1}}
+    eventually(lambda: again.hosting.running == ["churn-2"])
+    again.close()
+
+
+def test_an_update_of_which_only_the_old_fleet_was_left_is_done_after_a_restart(tmp_path):
+    state = tmp_path / "state.sqlite"
+    stand = Stand(state)
+    stand.config("churn-2")
+    stand.in_service()
+    update(stand)
+    for stage, seconds in (("Creating", 120), ("ActivatingTraffic", 10)):
+        stand.stage(stage)
+        stand.passes(seconds)
+    stand.stage("Deleting")
+
+    again = restart(stand, state)
+
+    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    assert again.describe()["EndpointConfigName"] == "churn-2"
+    assert again.hosting.running == ["churn-2"]
+    again.close()
+
+
+def test_a_roll_back_under_way_at_a_restart_is_finished_and_says_why_it_was(tmp_path):
+    state = tmp_path / "state.sqlite"
+    stand = Stand(state)
+    stand.config("churn-2")
+    stand.in_service()
+    stand.hosting.ready = False
+    update(stand)
+    eventually(lambda: "churn-2" in stand.hosting.running)
+    stand.hosting.fleet("churn-2").fail("the model does not load")
+    eventually(lambda: stand.describe()["EndpointStatus"] == "RollingBack")
+
+    again = restart(stand, state)
+
+    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    assert again.describe()["EndpointConfigName"] == "churn-1"
+    assert again.describe()["FailureReason"] == "the model does not load"
+    assert again.hosting.running == ["churn-1"]
+    again.close()
+
+
+def test_a_change_of_capacity_under_way_at_a_restart_is_finished(tmp_path):
+    state = tmp_path / "state.sqlite"
+    stand = Stand(state)
+    stand.in_service()
+    capacities = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 3}]
+    stand.call("UpdateEndpointWeightsAndCapacities", EndpointName="churn", DesiredWeightsAndCapacities=capacities)
+
+    again = restart(stand, state)
+
+    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    assert again.describe()["EndpointStatus"] == "Updating"
+    again.passes(60)
+    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    assert again.describe()["ProductionVariants"][0]["CurrentInstanceCount"] == 3
     again.close()
 
 

@@ -16,6 +16,7 @@ from local_aws.calls import ServiceError
 from local_aws.store import Store
 from tests.local_aws.pipeline_fakes import (
     IMAGE,
+    ROLE,
     Service,
     compare,
     condition,
@@ -336,6 +337,15 @@ def test_a_refused_request_is_the_steps_failure(service: Service) -> None:
     )
 
 
+@pytest.mark.parametrize("operation", ["CreateProcessingJob", "DescribeProcessingJob"])
+def test_what_iam_does_not_let_a_step_do_is_its_failure(service: Service, operation: str) -> None:
+    service.denied = {operation}
+    assert failure(service, processing("A")) == (
+        f"ClientError: Failed to invoke sagemaker:{operation}. Error Details: User: {ROLE} is not authorized to"
+        f" perform: {operation}"
+    )
+
+
 def test_a_value_that_the_request_does_not_allow_is_the_steps_failure(service: Service) -> None:
     kind = {"Name": "Kind", "Type": "String", "DefaultValue": "ml.none"}
     step = processing("A")
@@ -484,6 +494,22 @@ def test_a_stopped_execution_stops_its_jobs_and_starts_no_more(service: Service)
     assert statuses(ended) == {"A": "Stopped"}
     job = service.jobs.jobs[service.jobs.requests[0]["ProcessingJobName"]]
     assert job["ProcessingJobStatus"] == "Stopped"
+
+
+def test_a_job_that_the_role_may_not_stop_runs_to_its_end(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    service.denied = {"StopProcessingJob"}
+    going = threading.Event()
+    service.jobs.script["A"] = [going]
+    service.create(definition(processing("A"), processing("B", DependsOn=["A"])))
+    arn = service.start()
+    service.until(lambda: service.jobs.requests)
+    service.call("StopPipelineExecution", PipelineExecutionArn=arn)
+    assert service.describe(arn)["PipelineExecutionStatus"] == "Stopping"
+    going.set()
+    ended = service.ended(arn)
+    assert ended["PipelineExecutionStatus"] == "Stopped"
+    assert statuses(ended) == {"A": "Succeeded"}
+    assert "is not stopped with its execution: User: " in caplog.text
 
 
 def test_nothing_is_registered_after_the_stop(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,7 +291,7 @@ def test_a_function_that_is_killed_from_outside_says_by_which_signal(parts):
 
     error, _ = parts.invoke("crashing")
 
-    assert error["errorMessage"].endswith("Runtime exited with error: signal: Segmentation fault")
+    assert error["errorMessage"].endswith("Runtime exited with error: signal: segmentation fault")
 
 
 def test_what_a_function_starts_and_leaves_running_does_not_hold_its_answer(parts):

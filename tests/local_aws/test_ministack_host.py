@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -93,7 +94,53 @@ NAMES = {
     "ministack.services.scheduler._update_schedule": "(name, body)",
     "ministack.services.scheduler._error": "(status, code, message)",
     "ministack.services.scheduler.start_scheduler": "()",
+    "ministack.core.iam_evaluator.EvalContext": "type",
+    "ministack.core.iam_actions.extract_iam_action": "(service, method, path, headers, body, query_params)",
+    "ministack.core.iam_actions.extract_resource_arn": (
+        "(service, method, path, headers, body, query_params, region, account_id)"
+    ),
+    "ministack.core.iam_actions.request_tag_context": "(service, iam_action, body, params)",
+    "ministack.core.iam_actions.logs_service_context": "(action, body, resource_arn, region, account_id)",
+    "ministack.core.iam_actions._match_rest_action": "(service, method, path, query_params)",
+    "ministack.core.iam_actions._BOTOCORE_SERVICE_MAP": "dict",
+    "ministack.core.iam_actions._AUTH_FAILURES": "dict",
+    "ministack.core.iam_evaluator.enforce": (
+        "(access_key_id, iam_action, service, region, resource_arn, service_context)"
+    ),
+    "ministack.core.iam_evaluator.parse_policy_document": "(doc)",
+    "ministack.core.iam_evaluator.resolve_credential": "(access_key_id, account_id, session_token)",
+    "ministack.core.iam_evaluator.find_iam_access_key_account": "(access_key_id)",
+    "ministack.core.iam_evaluator.CredentialResolutionError": "type",
+    "ministack.services.tagging.resource_tags": "(arn)",
+    "ministack.services.cloudwatch._resource_tags": "AccountScopedDict",
+    "ministack.services.eventbridge._tags": "AccountRegionScopedDict",
+    "ministack.services.scheduler._tags": "AccountScopedDict",
+    "ministack.services.iam._users": "AccountScopedDict",
+    "ministack.services.iam._groups": "AccountScopedDict",
+    "ministack.services.iam._instance_profiles": "AccountScopedDict",
+    "ministack.core.iam_evaluator.evaluate_resource_policy": "(doc, ctx, service, named_only, direct_only)",
+    "ministack.core.iam_evaluator._resource_policy": "(service, resource_arn)",
+    "ministack.services.lambda_svc._sqs_esm_concurrency": "(esm, func_rec, config, queue)",
+    "ministack.services.sns._deliver_to_sqs": (
+        "(endpoint, envelope, raw, raw_message, message_group_id, message_dedup_id, message_attributes, topic_arn)"
+    ),
+    "ministack.services.sns._topics": "AccountRegionScopedDict",
+    "ministack.services.kms._resolve_key": "(key_id_or_arn)",
+    "ministack.services.kms._keys": "AccountRegionScopedDict",
+    "ministack.services.iam._roles": "AccountScopedDict",
+    "ministack.services.cloudwatch_logs._log_groups": "AccountRegionScopedDict",
+    "ministack.services.dynamodb._tables": "AccountRegionScopedDict",
+    "ministack.services.dynamodb._sse_description_from_spec": "(spec)",
+    "ministack.services.s3._ensure_bucket": "(name)",
+    "ministack.services.s3._stored_sse_headers": "(obj)",
+    "ministack.services.s3._resolve_sse_write_headers": "(headers, bucket_name)",
+    "ministack.services.s3._multipart_uploads": "AccountScopedDict",
+    "ministack.services.secretsmanager._resolve": "(secret_id, use_arn_scope)",
+    "ministack.services.ssm._select_parameter": "(name_or_arn)",
+    "ministack.services.ssm._parameters": "AccountRegionScopedDict",
     "ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS": "dict",
+    "ministack.services.cloudformation.engine._evaluate_conditions": "(template, params)",
+    "ministack.core.iam_evaluator.evaluate": "(ctx, policies, limits)",
     "ministack.services.cloudformation.provisioners._cw_metric_alarm_record": "(name, props)",
 }
 
@@ -269,3 +316,26 @@ def test_objects_are_kept_on_disk_and_survive_a_restart_with_the_rest(tmp_path):
     assert len(on_disk) == 1
     assert kept == body
     assert [topic["TopicArn"].rpartition(":")[2] for topic in topics] == ["approvals"]
+
+
+JOINED = {
+    "Parameters": {"Names": {"Type": "CommaDelimitedList", "Default": ""}},
+    "Conditions": {"Named": {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "Names"}]}, ""]}]}},
+    "Resources": {
+        "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Fn::If": ["Named", "named", "unnamed"]}}}
+    },
+}
+
+
+@pytest.mark.parametrize(("names", "queue"), [("", "unnamed"), ("a", "named"), ("a,b", "named")])
+def test_a_condition_knows_whether_a_list_has_anything_in_it(aws, names, queue):
+    account = str(random.randint(10**11, 10**12 - 1))
+    cloudformation = aws.client("cloudformation", account=account)
+    cloudformation.create_stack(
+        StackName="joined",
+        TemplateBody=json.dumps(JOINED),
+        Parameters=[{"ParameterKey": "Names", "ParameterValue": names}],
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="joined", WaiterConfig={"Delay": 1})
+    (url,) = aws.client("sqs", account=account).list_queues()["QueueUrls"]
+    assert url.endswith(f"/{queue}")

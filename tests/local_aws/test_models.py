@@ -80,7 +80,8 @@ def test_an_archive_can_be_given_in_two_ways(stand, container):
     model = {"Containers": [{"Image": IMAGE, "Environment": {"A": "1"}} | container]}
     stand.call("CreateModel", ModelName="churn", ExecutionRoleArn=ROLE, **model)
 
-    assert stand.models.containers(SCOPE, "churn") == [ContainerSpec(IMAGE, "s3://bucket/model.tar.gz", {"A": "1"})]
+    wanted = ContainerSpec(IMAGE, "s3://bucket/model.tar.gz", {"A": "1"}, role=ROLE)
+    assert stand.models.containers(SCOPE, "churn") == [wanted]
 
 
 def test_a_model_package_says_image_archive_and_environment_which_the_model_can_add_to(stand):
@@ -88,7 +89,8 @@ def test_a_model_package_says_image_archive_and_environment_which_the_model_can_
     container = {"ModelPackageName": arn, "Environment": {"LEVEL": "DEBUG"}}
     stand.call("CreateModel", ModelName="churn", Containers=[container], ExecutionRoleArn=ROLE)
 
-    wanted = ContainerSpec(IMAGE, "s3://bucket/model.tar.gz", {"SAGEMAKER_PROGRAM": "inference.py", "LEVEL": "DEBUG"})
+    environment = {"SAGEMAKER_PROGRAM": "inference.py", "LEVEL": "DEBUG"}
+    wanted = ContainerSpec(IMAGE, "s3://bucket/model.tar.gz", environment, role=ROLE)
     assert stand.models.containers(SCOPE, "churn") == [wanted]
     assert stand.call("DescribeModel", ModelName="churn")["Containers"] == [container]
     stand.call("DeleteModelPackage", ModelPackageName=arn)

@@ -666,6 +666,8 @@ def test_a_disk_full_while_fetching_is_said_too(tmp_path):
         choose("rewrite"),
         tmp_path / "work",
         FullDisk(),
+        FullDisk(),
+        lambda: None,
         transfers,
         [log],
         {},

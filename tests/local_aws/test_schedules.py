@@ -104,7 +104,11 @@ class One:
 
     def __init__(self, expression: str, begin: float | None = None, end: float | None = None) -> None:
         self.fired: list[float] = []
-        self.schedule = Schedule(("one",), expression, "UTC", begin, end, self.fired.append)
+        self.schedule = Schedule(("one",), expression, "UTC", begin, end, self.fire)
+
+    def fire(self, at: float, delivered: Callable[[], None]) -> None:
+        self.fired.append(at)
+        delivered()
 
     def schedules(self) -> list[Schedule]:
         return [self.schedule]
@@ -126,7 +130,7 @@ def test_a_schedule_fires_every_interval_of_the_clock():
     one, clock = One("rate(1 minute)"), Clock(240)
     lateness: list[float] = []
 
-    def fire(at: float) -> None:
+    def fire(at: float, delivered: Callable[[], None]) -> None:
         lateness.append(clock.seconds(clock.now() - at))
         one.fired.append(at)
 
@@ -156,6 +160,44 @@ def test_moving_the_clock_over_several_times_fires_once_for_the_last():
     assert one.fired[0] - begun == pytest.approx(5 * 3600, abs=1)
 
 
+def test_what_was_due_when_the_server_ended_and_what_became_due_since_fires_once_after_a_restart():
+    clock, kept = Clock(1), {}
+    one = One("rate(1 hour)")
+    one.schedule = dataclasses.replace(one.schedule, fire=lambda at, _: one.fired.append(at))  # it is never delivered
+    begun = clock.now()
+    first = Schedules(one, clock, kept)
+    first.start()
+    time.sleep(0.1)
+    clock.advance(1.5 * 3600)
+    wait_for(lambda: one.fired)
+    first.stop()
+    clock.advance(3600)
+
+    again = One("rate(1 hour)")
+    second = Schedules(again, clock, kept)
+    second.start()
+    wait_for(lambda: again.fired)
+    time.sleep(0.1)
+    second.stop()
+
+    assert [round(at - begun) for at in again.fired] == [2 * 3600]
+
+
+def test_what_was_delivered_does_not_fire_again_after_a_restart():
+    clock, kept = Clock(1), {}
+    one = One("rate(1 hour)")
+    for _ in range(2):
+        schedules = Schedules(one, clock, kept)
+        schedules.start()
+        time.sleep(0.1)
+        clock.advance(1.1 * 3600)
+        time.sleep(0.2)
+        schedules.stop()
+
+    assert len(one.fired) == 2
+    assert round(one.fired[1] - one.fired[0]) == 3600
+
+
 def test_a_schedule_fires_only_between_its_bounds():
     clock = Clock(240)
     begin = clock.now() + 60
@@ -172,7 +214,7 @@ def test_a_schedule_fires_only_between_its_bounds():
 def test_a_schedule_that_fails_is_tried_at_its_next_time():
     one = One("rate(1 minute)")
 
-    def fail(at: float) -> None:
+    def fail(at: float, _: Callable[[], None]) -> None:
         one.fired.append(at)
         raise RuntimeError("no")
 

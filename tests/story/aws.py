@@ -67,7 +67,9 @@ def main() -> int:
     failure = None
     with tempfile.TemporaryDirectory(prefix="modelyard-story-") as folder:
         environment = {"AWS_REGION": arguments.region, "AWS_DEFAULT_REGION": arguments.region}
-        story = Story(project, arguments.region, arguments.bucket, arguments.role, environment, Path(folder))
+        # Administrator and data scientist are one here: whoever called.
+        here = (arguments.region, arguments.bucket, arguments.role)
+        story = Story(project, *here, environment, environment, Path(folder))
         story.console, story.bake_minutes = console, BAKE_MINUTES
         try:
             story.train()

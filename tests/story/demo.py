@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,29 +13,23 @@ from pathlib import Path
 from rich.console import Console
 
 from local_aws import LocalAWS, control
+from local_aws.ministack_host import policies_allow
+from local_aws.permissions import report
+from local_aws.permissions.identities import read_identities
+from tests.story.people import prepare
 from tests.story.story import CHECKOUT, ChapterFailed, Story, fresh_folder
 
-BUCKET = "demo-artifacts"
-ROLE = "modelyard-pipeline"
+PROJECT, BUCKET = "demo", "demo-artifacts"
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 KEPT_MINUTES = 60
 CLOCK_SPEED = 60.0  # a minute of SageMaker's takes a second: creating instances, baking, alarms
 
 
-def prepare(aws: LocalAWS | control.Server, bucket: str = BUCKET, role: str = ROLE) -> str:
-    """What an administrator has made before a data scientist comes: the artifact bucket and the pipeline's role.
-
-    Returns:
-        The role's ARN.
-    """
-    aws.client("s3").create_bucket(Bucket=bucket)
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        ],
-    }
-    answer = aws.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))
-    return answer["Role"]["Arn"]
+def show_permissions(server: control.Server, console: Console) -> None:
+    """A few lines for each user and role of the story."""
+    identities = read_identities(server.client("iam"))
+    decisions = report.counted(server.settings("permissions"))
+    report.render_compact(report.report(identities, decisions, policies_allow), console)
 
 
 def main() -> int:
@@ -50,14 +44,20 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as ending:
             if keep:
-                server = control.start(0, idle_minutes=KEPT_MINUTES, clock_speed=CLOCK_SPEED)
+                server = control.start(0, idle_minutes=KEPT_MINUTES, clock_speed=CLOCK_SPEED, enforce_iam=True)
             else:
-                server = ending.enter_context(LocalAWS(clock_speed=CLOCK_SPEED)).server
+                server = ending.enter_context(LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=True)).server
             console.print(f"local_aws answers AWS calls on {server.endpoint} ({time.monotonic() - started:.1f} s).")
-            role = prepare(server)
-            story = Story("demo", server.region, BUCKET, role, server.environment, folder, console=console)
+            people = prepare(server, PROJECT, BUCKET)
+            story = Story(
+                *(PROJECT, server.region, BUCKET, people.role),
+                *(people.data_scientist, people.administrator, folder, people.admit),
+                console=console,
+            )
             story.train()
             story.deploy()
+            with story.chapter("IAM was enforced: what each of them was granted, used and denied"):
+                show_permissions(server, console)
     except (ChapterFailed, control.StartError) as error:
         console.print(f"\n[bold red]The demo stopped:[/] {error}")
         return 1
@@ -77,6 +77,8 @@ def main() -> int:
         return 0
     console.print(f"local_aws runs on until nobody calls it for {KEPT_MINUTES} minutes. To go on in this shell:\n")
     console.print(server.shell_commands, markup=False)
+    keys = [f"{name}={shlex.quote(people.data_scientist[name])}" for name in KEYS]
+    console.print(f"export {' '.join(keys)}   # the data scientist's", markup=False)
     console.print(f'export PATH="{Path(sys.executable).parent}:$PATH"\ncd {repository}', markup=False)
     console.print("python -m pipeline start --watch --parameter max_depth=6   # Preprocess comes from the cache")
     console.print("python -m pipeline start --watch --parameter MinimumAuc=0.9999   # a gate that no model passes")

@@ -18,7 +18,7 @@ from tests.local_aws.job_requests import IMAGE, tar_gz
 from tests.story.story import CHECKOUT
 
 CLOCK_SPEED = 240.0
-ARTIFACTS = "platform-artifacts"
+ARTIFACTS, BATCH_DATA = "platform-artifacts", "platform-batch"
 REAL_TIME = "kind: real_time\ninstance_type: ml.m5.large\ninstance_count: 2\n"
 WAIT = 60.0  # seconds; an hour of the clock
 
@@ -42,8 +42,10 @@ PROGRAM = """
 
 def install(aws: LocalAWS) -> None:
     """As an administrator does."""
-    aws.client("s3").create_bucket(Bucket=ARTIFACTS)
+    for bucket in (ARTIFACTS, BATCH_DATA):
+        aws.client("s3").create_bucket(Bucket=bucket)
     command = [sys.executable, "-m", "servicecatalog", "install", "--artifact-buckets", ARTIFACTS, "--yes"]
+    command += ["--batch-buckets", BATCH_DATA]
     result = subprocess.run(
         command, cwd=CHECKOUT, env=os.environ | aws.environment, capture_output=True, text=True, check=False
     )

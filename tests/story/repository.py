@@ -14,7 +14,7 @@ import yaml
 from local_aws import LocalAWS
 
 PROGRAMS = Path(sys.executable).parent
-BUCKET, ROLE = "story-artifacts", "story-pipeline"
+BUCKET = "story-artifacts"
 
 
 class Repository:

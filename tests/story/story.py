@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,10 @@ class Story:
     Attributes:
         project: the name of the project that is created.
         region, bucket, role: where it plays; bucket and role are there already.
-        environment: the AWS variables for every command (credentials, and AWS_ENDPOINT_URL where it is not AWS itself).
+        environment: the AWS variables of the data scientist (credentials, and AWS_ENDPOINT_URL where it is not AWS
+            itself).
+        administrator: those of the administrator, who installs the platform.
+        admit: what the administrator does for the project once the platform is there.
         folder: where the repository is generated; `folder/project` must not exist yet.
         problem_type: one of the template's.
         bake_minutes: of the second version's canary, which is rejected in them.
@@ -56,7 +59,9 @@ class Story:
     bucket: str
     role: str
     environment: Mapping[str, str]
+    administrator: Mapping[str, str]
     folder: Path
+    admit: Callable[[], None] = lambda: None
     problem_type: str = "binary_classification"
     bake_minutes: int = 30
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
@@ -102,7 +107,9 @@ class Story:
             self.run(
                 *("python", "-m", "servicecatalog", "install", "--artifact-buckets", self.bucket, "--yes"),
                 folder=CHECKOUT,
+                as_administrator=True,
             )
+            self.admit()
         with self.chapter("What an approval would do is planned, and what it would cost at most"):
             self.pipeline("plan", "1")
         with self.chapter("Version 1 is approved: the platform deploys it"):
@@ -208,7 +215,7 @@ class Story:
         return pyarrow.concat_tables([pyarrow.parquet.read_table(io.BytesIO(part)) for part in parts])
 
     def client(self, service: str) -> Any:
-        """A boto3 client of where the story plays."""
+        """The data scientist's boto3 client."""
         given = self.environment
         return boto3.Session(
             given.get("AWS_ACCESS_KEY_ID"), given.get("AWS_SECRET_ACCESS_KEY"), region_name=self.region
@@ -246,11 +253,11 @@ class Story:
         """A command of the generated repository."""
         self.run("python", "-m", "pipeline", *arguments)
 
-    def run(self, *command: str, folder: Path | None = None) -> None:
+    def run(self, *command: str, folder: Path | None = None, as_administrator: bool = False) -> None:
         """Run a command where a user would: in the repository, with this environment's programs first on the PATH."""
         self.console.print(f"$ {_as_typed(command)}", style="dim", markup=False)
         programs = str(Path(sys.executable).parent)
-        environment = os.environ | dict(self.environment)
+        environment = os.environ | dict(self.administrator if as_administrator else self.environment)
         environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", "")])
         result = subprocess.run(command, cwd=folder or self.repository, env=environment, check=False)
         if result.returncode != 0:

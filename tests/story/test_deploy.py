@@ -16,13 +16,13 @@ import pytest
 
 from local_aws import LocalAWS
 from tests.story.aws import remove_project
-from tests.story.platform import ARTIFACTS, CLOCK_SPEED, REAL_TIME, Project, install
+from tests.story.platform import ARTIFACTS, BATCH_DATA, CLOCK_SPEED, REAL_TIME, Project, install
 from tests.story.traffic import Traffic
 
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=CLOCK_SPEED) as aws:
+    with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=True) as aws:
         install(aws)
         yield aws
 
@@ -150,7 +150,7 @@ def test_a_change_of_kind_is_refused_with_the_remedy_unless_the_stage_file_accep
 
 
 def test_batch_jobs_run_on_their_schedule_with_the_approved_version_and_never_with_a_rejected_one(platform, project):
-    s3, bucket = platform.client("s3"), ARTIFACTS
+    s3, bucket = platform.client("s3"), BATCH_DATA
     s3.put_object(Bucket=bucket, Key=f"{project.name}/in/rows.csv", Body=b"1\n2\n3\n")
     stage_file = (
         "kind: batch\ninstance_type: ml.m5.large\nschedule: rate(5 minutes)\n"
@@ -182,7 +182,7 @@ def test_batch_jobs_run_on_their_schedule_with_the_approved_version_and_never_wi
 def test_a_batch_stage_becomes_an_endpoint_and_goes_back_to_its_schedule(platform, project):
     batch = (
         "kind: batch\ninstance_type: ml.m5.large\nschedule: rate(1 day)\n"
-        f"input: s3://{ARTIFACTS}/{project.name}/in/\noutput: s3://{ARTIFACTS}/{project.name}/out/\n"
+        f"input: s3://{BATCH_DATA}/{project.name}/in/\noutput: s3://{BATCH_DATA}/{project.name}/out/\n"
     )
     first, second = project.register("first", batch), project.register("second", SERVERLESS)
     schedules = platform.client("scheduler")

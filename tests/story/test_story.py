@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
+from local_aws import LocalAWS
 from tests.story.aws import remove_project
 from tests.story.repository import BUCKET, PROGRAMS, started, steps, versions
-from tests.story.story import CHECKOUT, Story
+from tests.story.story import CHECKOUT
 
 PROJECT = "told"
 
 
-def aws_cli(story: Story, *arguments: str) -> Any:
-    environment = os.environ | dict(story.environment)
+def aws_cli(aws: LocalAWS, *arguments: str) -> Any:
+    environment = os.environ | aws.environment
     command = [str(PROGRAMS / "aws"), *arguments, "--output", "json"]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     return json.loads(output)
@@ -58,16 +59,16 @@ def test_its_archive_serves_the_model_with_its_transformation(told, aws, tmp_pat
 
 
 def test_the_aws_cli_sees_the_same(told, aws):
-    execution = aws_cli(told, "sagemaker", "list-pipeline-executions", "--pipeline-name", "told-dev")
+    execution = aws_cli(aws, "sagemaker", "list-pipeline-executions", "--pipeline-name", "told-dev")
     arn = execution["PipelineExecutionSummaries"][-1]["PipelineExecutionArn"]
-    listed = aws_cli(told, "sagemaker", "list-pipeline-execution-steps", "--pipeline-execution-arn", arn)
-    packages = aws_cli(told, "sagemaker", "list-model-packages", "--model-package-group-name", "told-dev")
+    listed = aws_cli(aws, "sagemaker", "list-pipeline-execution-steps", "--pipeline-execution-arn", arn)
+    packages = aws_cli(aws, "sagemaker", "list-model-packages", "--model-package-group-name", "told-dev")
     tags = aws_cli(
-        told,
+        aws,
         "sagemaker",
         "list-tags",
         "--resource-arn",
-        aws_cli(told, "sagemaker", "describe-pipeline", "--pipeline-name", "told-dev")["PipelineArn"],
+        aws_cli(aws, "sagemaker", "describe-pipeline", "--pipeline-name", "told-dev")["PipelineArn"],
     )
 
     status = {step["StepName"]: step["StepStatus"] for step in listed["PipelineExecutionSteps"]}
@@ -159,7 +160,9 @@ def test_unusable_data_is_named_and_nothing_is_registered(repository, aws, data,
     assert len(versions(aws, "told-dev")) == before
 
 
-def test_a_role_that_is_not_there_is_named_though_only_aws_knows(repository):
+def test_a_role_that_is_not_there_is_named_though_only_aws_knows(repository, aws):
+    """To those who may pass any role; to others IAM says first that they may not pass this one."""
+    repository.environment |= aws.environment
     repository.settings(aws__role="arn:aws:iam::123456789012:role/no-such-role")
 
     result = repository.pipeline("start")
@@ -195,18 +198,16 @@ def test_a_step_that_runs_out_of_time_is_stopped_and_said_so(repository):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem_type", ["multiclass_classification", "regression"])
-def test_the_story_holds_for_the_other_problem_types(aws, role, tmp_path, problem_type):
+def test_the_story_holds_for_the_other_problem_types(aws, storyteller, problem_type):
     project = problem_type.split("_")[0]
-    story = Story(project, aws.server.region, BUCKET, role, aws.environment, tmp_path, problem_type)
 
-    story.train()
+    storyteller(project, problem_type).train()
 
     assert len(versions(aws, f"{project}-dev")) == 1
 
 
-def test_what_a_story_made_is_removed_without_a_trace_and_nothing_else_is(aws, role, tmp_path):
-    story = Story("gone", aws.server.region, BUCKET, role, aws.environment, tmp_path)
-    story.train()
+def test_what_a_story_made_is_removed_without_a_trace_and_nothing_else_is(aws, storyteller):
+    storyteller("gone").train()
     aws.client("s3").put_object(Bucket=BUCKET, Key="gone-elsewhere/kept", Body=b"")
 
     removed = remove_project(aws, "gone", BUCKET)

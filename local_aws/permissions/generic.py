@@ -1,0 +1,239 @@
+"""What calls of the generic services ask IAM, where MiniStack would ask about something else. Pure functions.
+
+MiniStack's own questions are right for what is not named here. Actions, resources and condition keys:
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_aws.permissions.questions import Context, tags_in_request
+from local_aws.store import Scope
+
+Request = Mapping[str, Any]
+
+# Operations that have no action of their own.
+ACTIONS = {
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+    "sns:PublishBatch": "sns:Publish",
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "lambda:InvokeWithResponseStream": "lambda:InvokeFunction",
+}
+_RULES = ("PutRule", "DeleteRule", "DescribeRule", "EnableRule", "DisableRule")
+_TARGETS = ("PutTargets", "RemoveTargets", "ListTargetsByRule")
+_LOG_STREAMS = ("CreateLogStream", "DeleteLogStream", "PutLogEvents", "GetLogEvents")
+_DASHBOARDS = ("PutDashboard", "GetDashboard", "DeleteDashboards")
+_ALARMS = (
+    "DeleteAlarms",
+    "DescribeAlarmHistory",
+    "DescribeAlarms",
+    "DisableAlarmActions",
+    "EnableAlarmActions",
+    "PutCompositeAlarm",
+    "PutMetricAlarm",
+    "SetAlarmState",
+)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request to one of MiniStack's services.
+
+    Args:
+        action: as MiniStack or ACTIONS calls it, such as "cloudwatch:DeleteAlarms".
+        request: its members, of the body or of the query string.
+        path: of the URL, decoded.
+        scope: the caller's.
+    """
+
+    action: str
+    request: Request
+    path: str
+    scope: Scope
+
+    @property
+    def name(self) -> str:
+        return self.action.partition(":")[2]
+
+    def arn(self, resource: str, region: str | None = None) -> str:
+        service = self.action.partition(":")[0]
+        where = self.scope.region if region is None else region
+        return f"arn:aws:{service}:{where}:{self.scope.account}:{resource}"
+
+
+# (kind such as "role", name) -> ARN of what is in IAM, or (key id, alias or ARN) of what is in KMS; None when it is not
+Find = Callable[[str, str], str | None]
+
+
+def resources(sent: Sent, find: Find) -> list[str] | None:
+    """The ARNs that a request is about, each of which is asked; None: as MiniStack says."""
+    rule = _RESOURCES.get(sent.action.partition(":")[0])
+    return None if rule is None else rule(sent, find)
+
+
+def further_actions(sent: Sent) -> list[str]:
+    """Actions that are asked besides, on the same resources in the same context."""
+    if sent.action in ("cloudwatch:PutMetricAlarm", "cloudwatch:PutCompositeAlarm") and sent.request.get("Tags"):
+        return ["cloudwatch:TagResource"]
+    return []
+
+
+def context(sent: Sent, find: Find) -> Context:
+    """Condition keys that MiniStack leaves out."""
+    request = sent.request
+    own: dict[str, dict[str, Any]] = {
+        "cloudwatch:PutMetricData": {"cloudwatch:namespace": request.get("Namespace")},
+        "sns:Subscribe": {"sns:Protocol": request.get("Protocol"), "sns:Endpoint": request.get("Endpoint")},
+        "ssm:GetParametersByPath": {"ssm:Recursive": str(bool(request.get("Recursive"))).lower()},
+        "iam:CreateServiceLinkedRole": {"iam:AWSServiceName": request.get("AWSServiceName")},
+    }
+    keys: dict[str, Any] = own.get(sent.action, {})
+    service, _, name = sent.action.partition(":")
+    if service == "cloudwatch" and isinstance(tags := request.get("Tags"), list):
+        keys = tags_in_request([tag for tag in tags if isinstance(tag, Mapping) and {"Key", "Value"} <= tag.keys()])
+    if service == "cloudwatch" and request.get("TagKeys"):
+        keys = {"aws:TagKeys": list(request["TagKeys"])}
+    if service == "iam":
+        if name in ("AttachRolePolicy", "DetachRolePolicy", "AttachUserPolicy", "DetachUserPolicy"):
+            keys = {"iam:PolicyARN": request.get("PolicyArn")}
+        kind = "role" if "RoleName" in request else "user"
+        entity = request.get("RoleName") or request.get("UserName")
+        boundary = request.get("PermissionsBoundary") or (find(f"{kind} boundary", str(entity)) if entity else None)
+        keys = keys | {"iam:PermissionsBoundary": boundary}
+    if service == "kms":
+        encryption = request.get("EncryptionContext")
+        found = encryption if isinstance(encryption, Mapping) else {}
+        _, alias, name = str(request.get("KeyId", "")).rpartition("alias/")
+        keys = {
+            **{f"kms:EncryptionContext:{key}": str(value) for key, value in found.items()},
+            "kms:EncryptionContextKeys": list(found) or None,
+            "kms:RequestAlias": alias + name if alias else None,
+        }
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _cloudwatch(sent: Sent, find: Find) -> list[str] | None:
+    request = sent.request
+    if sent.name in _DASHBOARDS:
+        names = request.get("DashboardNames") or [request.get("DashboardName", "*")]
+        return [sent.arn(f"dashboard/{name}", region="") for name in names]
+    if sent.name in _ALARMS:
+        names = request.get("AlarmNames") or [request.get("AlarmName") or "*"]
+        return [sent.arn(f"alarm:{name}") for name in names]
+    return _tagged(sent, "ResourceARN") or ["*"]
+
+
+def _tagged(sent: Sent, member: str) -> list[str]:
+    """Of TagResource and its like."""
+    return [str(sent.request[member])] if "Tag" in sent.name and sent.request.get(member) else []
+
+
+def _events(sent: Sent, find: Find) -> list[str] | None:
+    request = sent.request
+    if sent.name in (*_RULES, *_TARGETS):
+        name = str(request.get("Rule" if sent.name in _TARGETS else "Name", "*"))
+        bus = str(request.get("EventBusName") or "default").rpartition("event-bus/")[2]
+        return [sent.arn(f"rule/{name}" if bus == "default" else f"rule/{bus}/{name}")]
+    return _tagged(sent, "ResourceARN") or None
+
+
+def _scheduler(sent: Sent, find: Find) -> list[str] | None:
+    kind, _, name = sent.path.strip("/").partition("/")
+    if kind == "tags":
+        return [name]
+    if not name:
+        return ["*"]
+    if kind == "schedule-groups":
+        return [sent.arn(f"schedule-group/{name}")]
+    group = sent.request.get("GroupName") or sent.request.get("groupName") or "default"
+    return [sent.arn(f"schedule/{group}/{name}")]
+
+
+def _logs(sent: Sent, find: Find) -> list[str] | None:
+    """A log group's ARN is followed by ":log-stream:", and the stream's name when the action is about one: policies
+    name a group's ARN with ":*" at its end."""
+    request = sent.request
+    group = request.get("logGroupName") or request.get("logGroupIdentifier")
+    if not group:
+        return None
+    arn = str(group).removesuffix(":*") if str(group).startswith("arn:") else sent.arn(f"log-group:{group}")
+    stream = request.get("logStreamName", "") if sent.name in _LOG_STREAMS else ""
+    return [f"{arn}:log-stream:{stream}"]
+
+
+def _ssm(sent: Sent, find: Find) -> list[str] | None:
+    names = sent.request.get("Names") or [sent.request.get("Path") if "ByPath" in sent.name else None]
+    if names == [None]:
+        return None
+    return [
+        str(name) if str(name).startswith("arn:") else sent.arn(f"parameter/{str(name).partition(':')[0].lstrip('/')}")
+        for name in names
+    ]
+
+
+def _sqs(sent: Sent, find: Find) -> list[str] | None:
+    return [str(sent.request["SourceArn"])] if sent.request.get("SourceArn") else None
+
+
+def _sns(sent: Sent, find: Find) -> list[str] | None:
+    return _tagged(sent, "ResourceArn") or None
+
+
+def _dynamodb(sent: Sent, find: Find) -> list[str] | None:
+    return _tagged(sent, "ResourceArn") or None
+
+
+def _kms(sent: Sent, find: Find) -> list[str] | None:
+    """An alias is asked about as its key; those who change an alias about both."""
+    request = sent.request
+    if sent.name in ("CreateAlias", "UpdateAlias", "DeleteAlias"):
+        alias = str(request.get("AliasName", "*"))
+        key = find("key", str(request.get("TargetKeyId") or alias))
+        return [sent.arn(alias), *([key] if key else [])]
+    key_id = str(request.get("KeyId", ""))
+    return [found] if "alias/" in key_id and (found := find("key", key_id)) else None
+
+
+def _iam(sent: Sent, find: Find) -> list[str] | None:
+    """With the path that the resource has, or is to have."""
+    request = sent.request
+    if sent.name == "CreateServiceLinkedRole":
+        return [sent.arn(f"role/aws-service-role/{request.get('AWSServiceName', '*')}/*", region="")]
+    kinds = {"InstanceProfileName": "instance-profile", "RoleName": "role", "UserName": "user", "GroupName": "group"}
+    if sent.name in ("AddUserToGroup", "RemoveUserFromGroup"):
+        kinds = {"GroupName": "group"}
+    if sent.name == "CreatePolicy":
+        kinds = {"PolicyName": "policy"}
+    for member, kind in kinds.items():
+        if name := request.get(member):
+            created = sent.name == f"Create{member.removesuffix('Name')}"
+            path = str(request.get("Path") or "/") if created else "/"
+            known = None if created else find(kind, str(name))
+            return [known or sent.arn(f"{kind}{path}{name}", region="")]
+    return None
+
+
+def _s3(sent: Sent, find: Find) -> list[str] | None:
+    """A key may begin or end with "/" or have several in a row."""
+    bucket, slash, key = sent.path.removeprefix("/").partition("/")
+    return [f"arn:aws:s3:::{bucket}/{key}"] if slash and key else None
+
+
+_RESOURCES: dict[str, Callable[[Sent, Find], list[str] | None]] = {
+    "cloudwatch": _cloudwatch,
+    "dynamodb": _dynamodb,
+    "events": _events,
+    "iam": _iam,
+    "kms": _kms,
+    "logs": _logs,
+    "s3": _s3,
+    "scheduler": _scheduler,
+    "sns": _sns,
+    "sqs": _sqs,
+    "ssm": _ssm,
+}
