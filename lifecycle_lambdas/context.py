@@ -52,6 +52,7 @@ class Context:
         """
         if self.ledger.was_told(message.endpoint, message.id):
             return
+        self.ledger.begin_telling(message.endpoint, message.id)
         self.client("sns").publish(
             TopicArn=self.settings.topic_arn,
             Subject=message.subject,

@@ -10,7 +10,7 @@ undo what another one did since (Kleppmann, "How to do distributed locking", 201
 | churn-prod | LEASE | who acts on the endpoint, until when, fencing number |
 | churn-prod | ENTRY#2026-11-21T08:12:00Z#0000000012#approve | records.Entry |
 | churn-prod | DEPLOYMENT#000012 | records.Deployment |
-| churn-prod | TOLD#approved#ENTRY#... | a message that was sent |
+| churn-prod | TOLD#approved#ENTRY#... | a message that was sent, and when; without a time one that is being sent |
 
 The index by-status (status, endpoint) holds the STATE items alone.
 """
@@ -288,11 +288,17 @@ class Ledger:
 
     def was_told(self, endpoint: str, message: str) -> bool:
         """Whether the message with this id was sent."""
-        return self._get(endpoint, f"TOLD#{message}") is not None
+        return "at" in (self._get(endpoint, f"TOLD#{message}") or {})
+
+    def begin_telling(self, endpoint: str, message: str) -> None:
+        """Before it is sent: where this cannot be written, that it was sent cannot be, and it would be sent for ever."""
+        self._put_told(endpoint, message, begun=_time_text(datetime.now(UTC)))
 
     def record_told(self, endpoint: str, message: str) -> None:
-        at = _time_text(datetime.now(UTC))
-        self._dynamodb.put_item(TableName=self._table, Item=_key(endpoint, f"TOLD#{message}") | _strings(at=at))
+        self._put_told(endpoint, message, at=_time_text(datetime.now(UTC)))
+
+    def _put_told(self, endpoint: str, message: str, **times: str | None) -> None:
+        self._dynamodb.put_item(TableName=self._table, Item=_key(endpoint, f"TOLD#{message}") | _strings(**times))
 
     # --- DynamoDB
 

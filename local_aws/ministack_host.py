@@ -295,24 +295,42 @@ def policies_allow(policies: Iterable[Mapping[str, Any]]) -> Callable[[Decision]
     """
     from ministack.core import iam_evaluator
 
-    parsed = [iam_evaluator.parse_policy_document(dict(document)) for document in policies]
+    parsed = [
+        statement for document in policies for statement in iam_evaluator.parse_policy_document(dict(document))
+    ]
+
+    @functools.cache
+    def about(action: str) -> list[Any]:
+        """The statements that can say anything about an action: the others cost time only."""
+        return [one for one in parsed if iam_evaluator._action_matches(action, one.actions, one.not_actions)]
 
     def allow(decision: Decision) -> bool:
-        context = iam_evaluator.EvalContext(
-            principal_arn=decision.principal,
-            principal_type="User" if ":user/" in decision.principal else "AssumedRole",
-            principal_account=decision.principal.split(":")[4],
-            action=decision.action,
-            resource_arn=decision.resource,
-            region=decision.region,
-            source_ip="127.0.0.1",
-            secure_transport=True,
-            # A key that the request did not have is absent, aws:TagKeys too.
-            service_context={"aws:tagkeys": None, **decision.as_json()["context"]},
+        statements = about(decision.action)
+        return bool(statements) and (
+            iam_evaluator.evaluate(_question(decision), [statements]).decision == "Allow"
         )
-        return bool(iam_evaluator.evaluate(context, parsed).decision == "Allow")
 
     return allow
+
+
+@functools.lru_cache(maxsize=16384)
+def _question(decision: Decision) -> Any:
+    """What was asked, as the evaluator takes it."""
+    from ministack.core import iam_evaluator
+
+    context = {key: list(value) if isinstance(value, tuple) else value for key, value in decision.context}
+    return iam_evaluator.EvalContext(
+        principal_arn=decision.principal,
+        principal_type="User" if ":user/" in decision.principal else "AssumedRole",
+        principal_account=decision.principal.split(":")[4],
+        action=decision.action,
+        resource_arn=decision.resource,
+        region=decision.region,
+        source_ip="127.0.0.1",
+        secure_transport=True,
+        # A key that the request did not have is absent, aws:TagKeys too.
+        service_context={"aws:tagkeys": None, **context},
+    )
 
 
 def put_event(scope: Scope, entry: dict[str, Any]) -> None:
@@ -1472,12 +1490,13 @@ def repair_objects(data: Path) -> None:
         temporary = body.with_name(body.name + ".tmp")
         if version.is_file():
             temporary.write_bytes(version.read_bytes())
-            os.replace(temporary, body)
+            temporary.replace(body)
         else:
             content = body.read_bytes()
-            known |= {"size": len(content), "etag": f'"{hashlib.md5(content).hexdigest()}"', "checksums": {}}
+            digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            known |= {"size": len(content), "etag": f'"{digest}"', "checksums": {}}
         temporary.write_text(json.dumps(known))
-        os.replace(temporary, description)
+        temporary.replace(description)
 
 
 class _Delivery(threading.Thread):
@@ -2179,7 +2198,7 @@ def _request_of(call: ApiCall, headers: dict[str, str], body: bytes, query: dict
         ValueError: the body is none.
     """
     if call.service == "s3":
-        return dict(call.labels)
+        return {"UploadId": query.get("uploadId", [""])[0], **call.labels}
     if call.protocol == "query":
         return dict(parsed_request(call, HttpRequest("POST", "/", query, headers, body)))
     found = json.loads(body or b"{}")
@@ -2264,8 +2283,8 @@ def _object_keys(operation: str, _: Scope, request: dict[str, Any], headers: dic
     if source := headers.get("x-amz-copy-source"):
         found.append(kept(*unquote(source).lstrip("/").partition("?")[0].partition("/")[::2]))
     if operation == "UploadPart":
-        uploads = [one for one in s3._multipart_uploads.values() if (one["bucket"], one["key"]) == (bucket, name)]
-        return [(key_of(s3._stored_sse_headers(upload)), context, ()) for upload in uploads[-1:]]
+        upload = s3._multipart_uploads.get(request["UploadId"]) or {}
+        return [*found, (key_of(s3._stored_sse_headers(upload)), context, ())]
     sse, fault = s3._resolve_sse_write_headers(headers, bucket)
     return found if fault else [*found, (key_of(sse), context, ())]
 

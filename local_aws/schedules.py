@@ -254,7 +254,7 @@ def send_scheduled(loopback: Loopback, scope: Scope, arn: str, target: dict[str,
             }
             try:
                 send(loopback, scope, letters, body, attributes, target["RoleArn"])
-            except (ClientError, BotoCoreError) as lost:
+            except ClientError as lost:
                 logger.warning("What schedule %s could not send is lost: %s", arn, lost)
 
 

@@ -154,7 +154,7 @@ async def _serve(
     from local_aws.body_limit import BodyLimit
     from local_aws.clock import Clock
     from local_aws.control_calls import ControlCalls
-    from local_aws.events import DictionaryOutbox, Events, StoreOutbox
+    from local_aws.events import DictionaryOutbox, Events, Outbox, StoreOutbox
     from local_aws.faults import Faults
     from local_aws.functions import Functions
     from local_aws.hosting import Hosting
@@ -193,7 +193,7 @@ async def _serve(
         ministack_host.keep_state(durability, data)
     kept = durability.dictionary if durability is not None else _dictionary
     clock = Clock(arguments.clock_speed, kept("local_aws/clock"))
-    outboxes = {"aws.sagemaker": StoreOutbox(store), "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events"))}
+    outboxes: dict[str, Outbox] = {"aws.sagemaker": StoreOutbox(store), "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events"))}
 
     def put_event(scope: Scope, entry: dict[str, Any]) -> None:
         asyncio.run_coroutine_threadsafe(_put_event(durability, scope, entry), loop).result()

@@ -21,10 +21,8 @@ policies=$(find servicecatalog -name "*-policy*.json")
   "$LINT/checkov" --skip-download --framework cloudformation --quiet --compact --config-file servicecatalog/checkov.yaml \
     $(printf -- "--file %s " $templates)
   "$PYTHON" -m tests.lint_resources $templates $policies
+  "$LINT/python" -W ignore::UserWarning -m tests.lint_policies $templates $policies
 }
-for file in $templates $policies; do
-  "$LINT/python" -W ignore::UserWarning -m tests.lint_policies "$file"
-done
 
 echo "CI files against their schemas"
 "$LINT/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml

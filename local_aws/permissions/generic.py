@@ -28,16 +28,18 @@ _RULES = ("PutRule", "DeleteRule", "DescribeRule", "EnableRule", "DisableRule")
 _TARGETS = ("PutTargets", "RemoveTargets", "ListTargetsByRule")
 _LOG_STREAMS = ("CreateLogStream", "DeleteLogStream", "PutLogEvents", "GetLogEvents")
 _DASHBOARDS = ("PutDashboard", "GetDashboard", "DeleteDashboards")
-_ALARMS = (
-    "DeleteAlarms",
-    "DescribeAlarmHistory",
-    "DescribeAlarms",
-    "DisableAlarmActions",
-    "EnableAlarmActions",
-    "PutCompositeAlarm",
-    "PutMetricAlarm",
-    "SetAlarmState",
-)
+# By which member each goes.
+_ALARMS = {
+    "DeleteAlarms": "AlarmNames",
+    "DescribeAlarmHistory": "AlarmName",
+    "DescribeAlarms": "AlarmNames",
+    "DisableAlarmActions": "AlarmNames",
+    "EnableAlarmActions": "AlarmNames",
+    "PutCompositeAlarm": "AlarmName",
+    "PutMetricAlarm": "AlarmName",
+    "SetAlarmState": "AlarmName",
+}
+_IAM_KINDS = {"InstanceProfile": "instance-profile", "Group": "group", "Role": "role", "User": "user"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def context(sent: Sent, find: Find) -> Context:
     request = sent.request
     own: dict[str, dict[str, Any]] = {
         "cloudwatch:PutMetricData": {"cloudwatch:namespace": request.get("Namespace")},
+        "lambda:CreateEventSourceMapping": {"lambda:FunctionArn": _function_arn(sent)},
         "sns:Subscribe": {"sns:Protocol": request.get("Protocol"), "sns:Endpoint": request.get("Endpoint")},
         "ssm:GetParametersByPath": {"ssm:Recursive": str(bool(request.get("Recursive"))).lower()},
         "iam:CreateServiceLinkedRole": {"iam:AWSServiceName": request.get("AWSServiceName")},
@@ -97,9 +100,9 @@ def context(sent: Sent, find: Find) -> Context:
     if service == "cloudwatch" and isinstance(tags := request.get("Tags"), list):
         keys = tags_in_request([tag for tag in tags if isinstance(tag, Mapping) and {"Key", "Value"} <= tag.keys()])
     if service == "cloudwatch" and request.get("TagKeys"):
-        keys = {"aws:TagKeys": list(request["TagKeys"])}
+        keys = {"aws:TagKeys": _names(sent, "TagKeys")}
     if service == "iam":
-        if name in ("AttachRolePolicy", "DetachRolePolicy", "AttachUserPolicy", "DetachUserPolicy"):
+        if name in [f"{verb}{kind}Policy" for verb in ("Attach", "Detach") for kind in ("Group", "Role", "User")]:
             keys = {"iam:PolicyARN": request.get("PolicyArn")}
         kind = "role" if "RoleName" in request else "user"
         entity = request.get("RoleName") or request.get("UserName")
@@ -117,15 +120,26 @@ def context(sent: Sent, find: Find) -> Context:
     return {key: value for key, value in keys.items() if value is not None}
 
 
+def _function_arn(sent: Sent) -> str:
+    """Of the function that a request names by its name, or by its ARN, whole or from the account on."""
+    name = str(sent.request.get("FunctionName", "*"))
+    return name if name.startswith("arn:") else sent.arn(f"function:{name.rpartition('function:')[2]}")
+
+
 def _cloudwatch(sent: Sent, find: Find) -> list[str] | None:
-    request = sent.request
     if sent.name in _DASHBOARDS:
-        names = request.get("DashboardNames") or [request.get("DashboardName", "*")]
-        return [sent.arn(f"dashboard/{name}", region="") for name in names]
+        member = "DashboardNames" if sent.name == "DeleteDashboards" else "DashboardName"
+        return [sent.arn(f"dashboard/{name}", region="") for name in _names(sent, member)]
     if sent.name in _ALARMS:
-        names = request.get("AlarmNames") or [request.get("AlarmName") or "*"]
-        return [sent.arn(f"alarm:{name}") for name in names]
+        return [sent.arn(f"alarm:{name}") for name in _names(sent, _ALARMS[sent.name])]
     return _tagged(sent, "ResourceARN") or ["*"]
+
+
+def _names(sent: Sent, member: str) -> list[str]:
+    """What the member that the operation goes by says; another one, which it does not look at, says nothing."""
+    given = sent.request.get(member)
+    names = given if isinstance(given, list) else [given]
+    return [str(name) for name in names if name] or ["*"]
 
 
 def _tagged(sent: Sent, member: str) -> list[str]:
@@ -150,34 +164,34 @@ def _scheduler(sent: Sent, find: Find) -> list[str] | None:
         return ["*"]
     if kind == "schedule-groups":
         return [sent.arn(f"schedule-group/{name}")]
-    group = sent.request.get("GroupName") or sent.request.get("groupName") or "default"
-    return [sent.arn(f"schedule/{group}/{name}")]
+    member = "GroupName" if sent.name in ("CreateSchedule", "UpdateSchedule") else "groupName"  # of body, of query
+    return [sent.arn(f"schedule/{sent.request.get(member) or 'default'}/{name}")]
 
 
 def _logs(sent: Sent, find: Find) -> list[str] | None:
     """A log group's ARN is followed by ":log-stream:", and the stream's name when the action is about one: policies
     name a group's ARN with ":*" at its end."""
     request = sent.request
-    group = request.get("logGroupName") or request.get("logGroupIdentifier")
-    if not group:
-        return None
-    arn = str(group).removesuffix(":*") if str(group).startswith("arn:") else sent.arn(f"log-group:{group}")
+    groups = [str(request[member]) for member in ("logGroupName", "logGroupIdentifier") if request.get(member)]
+    arns = [
+        group.removesuffix(":*") if group.startswith("arn:") else sent.arn(f"log-group:{group}") for group in groups
+    ]
     stream = request.get("logStreamName", "") if sent.name in _LOG_STREAMS else ""
-    return [f"{arn}:log-stream:{stream}"]
+    return [f"{arn}:log-stream:{stream}" for arn in arns] or None
 
 
 def _ssm(sent: Sent, find: Find) -> list[str] | None:
-    names = sent.request.get("Names") or [sent.request.get("Path") if "ByPath" in sent.name else None]
-    if names == [None]:
+    member = {"GetParameters": "Names", "DeleteParameters": "Names", "GetParametersByPath": "Path"}.get(sent.name)
+    if member is None:
         return None
     return [
-        str(name) if str(name).startswith("arn:") else sent.arn(f"parameter/{str(name).partition(':')[0].lstrip('/')}")
-        for name in names
+        name if name.startswith("arn:") else sent.arn(f"parameter/{name.partition(':')[0].lstrip('/')}")
+        for name in _names(sent, member)
     ]
 
 
 def _sqs(sent: Sent, find: Find) -> list[str] | None:
-    return [str(sent.request["SourceArn"])] if sent.request.get("SourceArn") else None
+    return _names(sent, "SourceArn") if sent.name in ("StartMessageMoveTask", "ListMessageMoveTasks") else None
 
 
 def _sns(sent: Sent, find: Find) -> list[str] | None:
@@ -204,17 +218,14 @@ def _iam(sent: Sent, find: Find) -> list[str] | None:
     request = sent.request
     if sent.name == "CreateServiceLinkedRole":
         return [sent.arn(f"role/aws-service-role/{request.get('AWSServiceName', '*')}/*", region="")]
-    kinds = {"InstanceProfileName": "instance-profile", "RoleName": "role", "UserName": "user", "GroupName": "group"}
-    if sent.name in ("AddUserToGroup", "RemoveUserFromGroup"):
-        kinds = {"GroupName": "group"}
     if sent.name == "CreatePolicy":
-        kinds = {"PolicyName": "policy"}
-    for member, kind in kinds.items():
-        if name := request.get(member):
-            created = sent.name == f"Create{member.removesuffix('Name')}"
-            path = str(request.get("Path") or "/") if created else "/"
-            known = None if created else find(kind, str(name))
-            return [known or sent.arn(f"{kind}{path}{name}", region="")]
+        return [sent.arn(f"policy{request.get('Path') or '/'}{request.get('PolicyName', '*')}", region="")]
+    for noun, kind in _IAM_KINDS.items():
+        name = str(request.get(f"{noun}Name") or "")
+        if noun in sent.name and name:
+            if sent.name == f"Create{noun}":
+                return [sent.arn(f"{kind}{request.get('Path') or '/'}{name}", region="")]
+            return [find(kind, name) or sent.arn(f"{kind}/{name}", region="")]
     return None
 
 

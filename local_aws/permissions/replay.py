@@ -85,13 +85,24 @@ def explained(
     return [one for one in asked if still(one)], [one for one in asked if not still(one)]
 
 
-def denied_without(
-    policies: Mapping[str, Document], decisions: Sequence[Decision], allows: Evaluator
-) -> dict[Grant, list[Decision]]:
-    """For each thing that is granted: which of the recorded questions would be denied without it.
+@dataclass(frozen=True)
+class Replayed:
+    """What rests on one grant.
 
-    Nothing is denied without what is not needed: nobody asked for it, or something else allows it too. What the
-    resource's own policy allows counts for nothing.
+    Args:
+        allowed: the recorded questions that it answers with yes.
+        denied: those of them that would be denied without it; none when nobody asked, or when something else allows
+            it too.
+    """
+
+    allowed: tuple[Decision, ...]
+    denied: tuple[Decision, ...]
+
+
+def replay(policies: Mapping[str, Document], decisions: Iterable[Decision], allows: Evaluator) -> dict[Grant, Replayed]:
+    """Take away each thing that is granted, in turn, and ask again what was asked and allowed.
+
+    What the resource's own policy allows counts for nothing.
 
     Args:
         policies: of one role or user, by name.
@@ -99,12 +110,14 @@ def denied_without(
         allows: ministack_host.policies_allow.
     """
     yes, _ = explained(policies, decisions, allows)
-    found: dict[Grant, list[Decision]] = {}
+    found: dict[Grant, Replayed] = {}
     concerned: list[Decision] = []
     for grant in grants(policies):
-        if grant.kind == "statement":  # its actions and resources follow it, and concern no other decisions
-            by_statement = allows([only(policies, grant)])
-            concerned = [one for one in yes if by_statement(one)]
-        still = allows(without(policies, grant).values()) if concerned else None
-        found[grant] = [one for one in concerned if still is not None and not still(one)]
+        # A statement's actions and resources follow it, and answer none but its questions.
+        by_itself = allows([only(policies, grant)])
+        allowed = [one for one in (yes if grant.kind == "statement" else concerned) if by_itself(one)]
+        if grant.kind == "statement":
+            concerned = allowed
+        still = allows(without(policies, grant).values()) if allowed else by_itself
+        found[grant] = Replayed(tuple(allowed), tuple(one for one in allowed if not still(one)))
     return found

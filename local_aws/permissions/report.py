@@ -19,7 +19,7 @@ from rich.text import Text
 
 from local_aws.permissions.decisions import Decision
 from local_aws.permissions.identities import Identity
-from local_aws.permissions.replay import Evaluator, Grant, denied_without, explained, grants, only
+from local_aws.permissions.replay import Evaluator, Grant, explained, replay
 
 # (a role's or user's name) -> (policy/Sid) -> why the whole statement, or each action or resource of it, is granted
 # though nobody uses it. Names, statements, actions and resources may be patterns (fnmatch).
@@ -116,14 +116,16 @@ def _of_one(
     allows: Evaluator,
 ) -> IdentityReport:
     policies = identity.policies if identity else {}
-    yes, unexplained = explained(policies, about, allows)
-    denied_by = denied_without(policies, about, allows)
-    uses = []
-    for grant in grants(policies):
-        allowed_by_it = allows([only(policies, grant)])
-        used = [decision for decision in yes if allowed_by_it(decision)]
-        on = tuple(sorted({decision.resource for decision in used}))
-        uses.append(Use(grant, sum(counts[decision] for decision in used), on, bool(denied_by[grant])))
+    _, unexplained = explained(policies, about, allows)
+    uses = [
+        Use(
+            grant,
+            sum(counts[decision] for decision in replayed.allowed),
+            tuple(sorted({decision.resource for decision in replayed.allowed})),
+            bool(replayed.denied),
+        )
+        for grant, replayed in replay(policies, about, allows).items()
+    ]
     refused: dict[tuple[str, str, str], int] = {}
     for decision in about:
         if not decision.allowed:

@@ -384,5 +384,4 @@ def faults_of(scenario: str, fault: Fault) -> list[str]:
 def may_be_told_twice(fault: Fault) -> bool:
     """It is sent first and recorded then: where one of the two is cut short, one message may come again."""
     sent = fault.call.operation == "Publish" and fault.kind in ("killed after", "not answered", "closed", "asked twice")
-    recorded = (fault.call.service, fault.call.operation) == ("dynamodb", "PutItem")
-    return sent or recorded
+    return sent or (fault.call.service, fault.call.operation) == ("dynamodb", "PutItem")

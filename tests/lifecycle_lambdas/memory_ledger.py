@@ -85,6 +85,9 @@ class MemoryLedger(Ledger):
     def was_told(self, endpoint: str, message: str) -> bool:
         return (endpoint, message) in self.sent
 
+    def begin_telling(self, endpoint: str, message: str) -> None:
+        pass
+
     def record_told(self, endpoint: str, message: str) -> None:
         self.sent.add((endpoint, message))
 

@@ -272,6 +272,8 @@ def test_a_deployment_needs_an_endpoint_that_has_begun(ledger):
 
 def test_what_was_told_is_known(ledger):
     assert not ledger.was_told(ENDPOINT, "approved#1")
+    ledger.begin_telling(ENDPOINT, "approved#1")
+    assert not ledger.was_told(ENDPOINT, "approved#1")
     ledger.record_told(ENDPOINT, "approved#1")
     assert ledger.was_told(ENDPOINT, "approved#1")
     assert not ledger.was_told(ENDPOINT, "approved#2")

@@ -15,7 +15,7 @@ from local_aws import LocalAWS
 from local_aws.permissions.generic import Sent, resources
 from local_aws.store import Scope
 from tests.local_aws.test_authorization import pattern, privilege
-from tests.local_aws.test_authorization_live import Person, allow, denied
+from tests.local_aws.test_authorization_live import Person, allow, denied, root
 
 ARN = "arn:aws:{}:us-east-1:123456789012:"
 CLOUDWATCH, EVENTS, LOGS = ARN.format("cloudwatch"), ARN.format("events"), ARN.format("logs")
@@ -289,8 +289,8 @@ def aws() -> Iterator[LocalAWS]:
             "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
         }
         document = json.dumps(trust)
-        server.client("iam").create_role(RoleName="with-path", Path="/modelyard/", AssumeRolePolicyDocument=document)
-        server.client("s3").create_bucket(Bucket="bucket")
+        root(server, "iam").create_role(RoleName="with-path", Path="/modelyard/", AssumeRolePolicyDocument=document)
+        root(server, "s3").create_bucket(Bucket="bucket")
         yield server
 
 
@@ -349,7 +349,7 @@ def test_an_alarm_is_put_by_its_tags_and_changed_by_its_own(aws):
     cloudwatch, alarm = person.client("cloudwatch"), ALARM | {"AlarmName": "fraud-dev-errors"}
     assert denied(cloudwatch.put_metric_alarm, **alarm).startswith("cloudwatch:PutMetricAlarm")
     cloudwatch.put_metric_alarm(**alarm, Tags=TAGS)
-    aws.client("cloudwatch").put_metric_alarm(**ALARM | {"AlarmName": "somebody-elses"})
+    root(aws, "cloudwatch").put_metric_alarm(**ALARM | {"AlarmName": "somebody-elses"})
     both = ["fraud-dev-errors", "somebody-elses"]
     assert denied(cloudwatch.delete_alarms, AlarmNames=both).startswith("cloudwatch:DeleteAlarms")
     cloudwatch.delete_alarms(AlarmNames=both[:1])
@@ -364,7 +364,7 @@ def test_metrics_are_put_into_the_namespaces_that_a_policy_names(aws):
 
 
 def test_a_bucket_is_listed_under_the_prefix_that_a_policy_names(aws):
-    aws.client("s3").create_bucket(Bucket="listed")
+    root(aws, "s3").create_bucket(Bucket="listed")
     person = Person(aws, allow("s3:ListBucket", on="arn:aws:s3:::listed", StringLike={"s3:prefix": "churn/*"}))
     s3 = person.client("s3")
     s3.list_objects_v2(Bucket="listed", Prefix="churn/dev")
@@ -373,7 +373,7 @@ def test_a_bucket_is_listed_under_the_prefix_that_a_policy_names(aws):
 
 
 def test_a_key_is_asked_about_by_whatever_name_it_is_called(aws):
-    kms = aws.client("kms")
+    kms = root(aws, "kms")
     key = kms.create_key(Tags=[{"TagKey": "modelyard:project", "TagValue": "churn"}])["KeyMetadata"]["Arn"]
     kms.create_alias(AliasName="alias/churn", TargetKeyId=key)
     person = Person(aws, allow("kms:Encrypt", on=key, StringEquals={"kms:EncryptionContext:project": "churn"}))
@@ -384,11 +384,28 @@ def test_a_key_is_asked_about_by_whatever_name_it_is_called(aws):
     assert denied(encrypt, KeyId="alias/churn", Plaintext=b"x").startswith("kms:Encrypt")
 
 
-def test_members_that_are_none_are_no_ones_resources():
-    def find(kind: str, name: str) -> str | None:
-        return None
-
+def test_a_member_that_the_operation_does_not_look_at_changes_no_question():
     scope = Scope("123456789012", "us-east-1")
-    assert resources(Sent("glue:GetJob", {}, "/", scope), find) is None
-    assert resources(Sent("ssm:DescribeParameters", {}, "/", scope), find) is None
-    assert resources(Sent("sqs:ListQueues", {}, "/", scope), find) is None
+
+    def about(action: str, **request: Any) -> list[str] | None:
+        return resources(Sent(action, request, "/schedules/nightly", scope), lambda kind, name: None)
+
+    assert about("cloudwatch:PutMetricAlarm", AlarmName="theirs", AlarmNames=["mine"]) == [f"{CLOUDWATCH}alarm:theirs"]
+    assert about("cloudwatch:DeleteAlarms", AlarmName="mine", AlarmNames=["theirs"]) == [f"{CLOUDWATCH}alarm:theirs"]
+    assert about("iam:DeleteUser", RoleName="mine", UserName="theirs") == [f"{IAM}user/theirs"]
+    assert about("sqs:SendMessage", SourceArn="mine", QueueUrl=QUEUE) is None
+    group = {"GroupName": "theirs", "groupName": "mine"}
+    assert about("scheduler:UpdateSchedule", **group) == [f"{SCHEDULER}schedule/theirs/nightly"]
+    assert about("scheduler:GetSchedule", **group) == [f"{SCHEDULER}schedule/mine/nightly"]
+    both = about("logs:FilterLogEvents", logGroupName="/mine", logGroupIdentifier="/theirs")
+    assert both == [f"{LOGS}log-group:/mine:log-stream:", f"{LOGS}log-group:/theirs:log-stream:"]
+
+
+def test_requests_that_are_malformed_ask_about_everything():
+    scope = Scope("123456789012", "us-east-1")
+    nothing: list[Any] = [None, [], "", {}]
+    for action in ("cloudwatch:DeleteAlarms", "ssm:GetParameters"):
+        for names in nothing:
+            sent = Sent(action, {"AlarmNames": names, "Names": names}, "/", scope)
+            assert resources(sent, lambda kind, name: None) in ([f"{CLOUDWATCH}alarm:*"], [f"{SSM}parameter/*"])
+    assert resources(Sent("glue:GetJob", {}, "/", scope), lambda kind, name: None) is None

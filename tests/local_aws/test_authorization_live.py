@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import urllib.error
@@ -9,7 +10,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
@@ -41,7 +44,7 @@ def shop(aws: LocalAWS) -> Shop:
     statements = [allow("s3:*", "logs:*", "cloudwatch:*", "ecr:*")]
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     name = shop.workshop.role.rpartition("/")[2]
-    aws.client("iam").put_role_policy(RoleName=name, PolicyName="serve", PolicyDocument=policy)
+    root(aws, "iam").put_role_policy(RoleName=name, PolicyName="serve", PolicyDocument=policy)
     return shop
 
 
@@ -51,11 +54,32 @@ def allow(*actions: str, on: str | list[str] = "*", **conditions: Any) -> dict[s
     )
 
 
+SESSION = boto3.Session()  # one for all: it reads each service's model once
+
+
+def client(aws: LocalAWS, service: str, credentials: dict[str, str]) -> Any:
+    return SESSION.client(
+        service,
+        endpoint_url=aws.server.runtime_endpoint if service == "sagemaker-runtime" else aws.endpoint,
+        region_name=aws.server.region,
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
+        config=Config(retries={"max_attempts": 1}, proxies={}),
+    )
+
+
+@functools.cache
+def root(aws: LocalAWS, service: str) -> Any:
+    """A client that may do everything."""
+    return client(aws, service, {"AWS_ACCESS_KEY_ID": aws.server.account, "AWS_SECRET_ACCESS_KEY": "local"})
+
+
 class Person:
     """A user with these statements and no others."""
 
     def __init__(self, aws: LocalAWS, *statements: dict[str, Any]) -> None:
-        self._aws, self._iam, self.name = aws, aws.client("iam"), f"person-{next(NAMES)}"
+        self._aws, self._iam, self.name = aws, root(aws, "iam"), f"person-{next(NAMES)}"
         self._iam.create_user(UserName=self.name)
         key = self._iam.create_access_key(UserName=self.name)["AccessKey"]
         self.credentials = {
@@ -70,7 +94,7 @@ class Person:
             self._iam.put_user_policy(UserName=self.name, PolicyName="all", PolicyDocument=json.dumps(policy))
 
     def client(self, service: str) -> Any:
-        return self._aws.client(service, credentials=self.credentials)
+        return client(self._aws, service, self.credentials)
 
 
 def denied(call: Callable[..., Any], **request: Any) -> str:
@@ -97,13 +121,13 @@ def code(call: Callable[..., Any], **request: Any) -> str:
 @pytest.fixture(scope="module")
 def role(aws: LocalAWS) -> str:
     document = json.dumps(TRUST)
-    made = aws.client("iam").create_role(Path="/modelyard/", RoleName="churn", AssumeRolePolicyDocument=document)
+    made = root(aws, "iam").create_role(Path="/modelyard/", RoleName="churn", AssumeRolePolicyDocument=document)
     return str(made["Role"]["Arn"])
 
 
 def test_who_has_no_rights_is_told_so_and_not_whether_it_is_there(aws):
     nobody = Person(aws).client("sagemaker")
-    aws.client("sagemaker").create_model_package_group(ModelPackageGroupName="there")
+    root(aws, "sagemaker").create_model_package_group(ModelPackageGroupName="there")
     for name in ("there", "not-there"):
         asked = missing("sagemaker:DescribeModelPackageGroup", f"{ARN}model-package-group/{name}")
         assert denied(nobody.describe_model_package_group, ModelPackageGroupName=name) == asked
@@ -158,11 +182,13 @@ def test_a_model_needs_the_right_to_make_it_to_tag_it_and_to_pass_its_role(aws, 
 
 
 def test_who_is_limited_to_a_project_by_tags_cannot_touch_another(aws):
-    root = aws.client("sagemaker")
+    sagemaker = root(aws, "sagemaker")
     for project in ("churn", "fraud"):
         tags = [{"Key": "modelyard:project", "Value": project}]
-        root.create_model_package_group(ModelPackageGroupName=f"{project}-tags", Tags=tags)
-        root.create_model_package(ModelPackageGroupName=f"{project}-tags", ModelApprovalStatus="PendingManualApproval")
+        sagemaker.create_model_package_group(ModelPackageGroupName=f"{project}-tags", Tags=tags)
+        sagemaker.create_model_package(
+            ModelPackageGroupName=f"{project}-tags", ModelApprovalStatus="PendingManualApproval"
+        )
     own = {"aws:ResourceTag/modelyard:project": "churn"}
     person = Person(aws, allow("sagemaker:*", StringEquals=own)).client("sagemaker")
     package = f"{ARN}model-package/{{}}-tags/1"
@@ -204,7 +230,7 @@ def test_a_pipeline_needs_its_role_passed_and_each_execution_is_the_pipelines(aw
     person = Person(aws, allow("sagemaker:*Pipeline*", on=[pipeline, f"{pipeline}/execution/*"]))
     sagemaker = person.client("sagemaker")
     assert denied(sagemaker.create_pipeline, RoleArn=role, **request) == missing("iam:PassRole", role)
-    aws.client("sagemaker").create_pipeline(RoleArn=role, **request)
+    root(aws, "sagemaker").create_pipeline(RoleArn=role, **request)
     assert denied(sagemaker.update_pipeline, PipelineName="churn-dev", RoleArn=role) == missing("iam:PassRole", role)
     execution = sagemaker.start_pipeline_execution(PipelineName="churn-dev")["PipelineExecutionArn"]
     sagemaker.describe_pipeline_execution(PipelineExecutionArn=execution)
@@ -302,21 +328,20 @@ def test_an_endpoint_is_invoked_by_who_may_and_has_signed(aws, served):
 def test_a_session_must_show_its_token(aws, served):
     trust = json.loads(json.dumps(TRUST))
     trust["Statement"][0]["Principal"] = {"AWS": "arn:aws:iam::123456789012:root"}
-    iam = aws.client("iam")
+    iam = root(aws, "iam")
     arn = iam.create_role(RoleName="client", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     policy = {"Version": "2012-10-17", "Statement": [allow("sagemaker:InvokeEndpoint", "sagemaker:ListModels")]}
     iam.put_role_policy(RoleName="client", PolicyName="all", PolicyDocument=json.dumps(policy))
-    session = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
+    session = root(aws, "sts").assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
     credentials = {
         "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
         "AWS_SESSION_TOKEN": session["SessionToken"],
     }
     request = {"EndpointName": served, "Body": b"?", "ContentType": "text/csv"}
-    aws.client("sagemaker-runtime", credentials=credentials).invoke_endpoint(**request)
-    aws.client("sagemaker", credentials=credentials).list_models()
+    client(aws, "sagemaker-runtime", credentials).invoke_endpoint(**request)
+    client(aws, "sagemaker", credentials).list_models()
     del credentials["AWS_SESSION_TOKEN"]
     for service, call in (("sagemaker-runtime", "invoke_endpoint"), ("sagemaker", "list_models")):
-        client = aws.client(service, credentials=credentials)
         sent = request if service == "sagemaker-runtime" else {}
-        assert code(getattr(client, call), **sent) == "UnrecognizedClientException"
+        assert code(getattr(client(aws, service, credentials), call), **sent) == "UnrecognizedClientException"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import uuid
@@ -25,6 +26,12 @@ Statement = tuple[str | list[str], str]
 def aws() -> Iterator[LocalAWS]:
     with LocalAWS(enforce_iam=True) as server:
         yield server
+
+
+@functools.cache
+def client(aws: LocalAWS, service: str) -> Any:
+    """The account's own user's: making one takes longer than most calls."""
+    return aws.client(service)
 
 
 def new_name() -> str:
@@ -54,7 +61,7 @@ class Person:
     cloudformation: Any
 
     def may(self, *statements: Statement) -> None:
-        self.aws.client("iam").put_user_policy(
+        client(self.aws, "iam").put_user_policy(
             UserName=self.name, PolicyName="rights", PolicyDocument=policy(*statements)
         )
 
@@ -72,9 +79,9 @@ class Person:
 
     def settled(self, name: str) -> dict[str, Any]:
         """What the stack is when nothing is under way, as the account's own user sees it."""
-        client, end = self.aws.client("cloudformation"), time.monotonic() + 30
+        cloudformation, end = client(self.aws, "cloudformation"), time.monotonic() + 30
         while True:
-            stack: dict[str, Any] = client.describe_stacks(StackName=name)["Stacks"][0]
+            stack: dict[str, Any] = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
             if not stack["StackStatus"].endswith("_IN_PROGRESS"):
                 return stack
             assert time.monotonic() < end, stack
@@ -82,20 +89,20 @@ class Person:
 
     def why(self, stack: dict[str, Any], status: str = "CREATE_FAILED") -> str:
         """Why the first resource failed."""
-        events = self.aws.client("cloudformation").describe_stack_events(StackName=stack["StackId"])["StackEvents"]
+        events = client(self.aws, "cloudformation").describe_stack_events(StackName=stack["StackId"])["StackEvents"]
         reasons = [event["ResourceStatusReason"] for event in events[::-1] if event["ResourceStatus"] == status]
         return str(reasons[0])
 
 
 @pytest.fixture
 def root(aws: LocalAWS) -> Person:
-    return Person(aws, "root", aws.client("cloudformation"))
+    return Person(aws, "root", client(aws, "cloudformation"))
 
 
 @pytest.fixture
 def user(aws: LocalAWS) -> Person:
     """Who may do with stacks what he likes, and nothing else."""
-    name, iam = new_name(), aws.client("iam")
+    name, iam = new_name(), client(aws, "iam")
     iam.create_user(UserName=name)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     credentials = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
@@ -114,13 +121,13 @@ class Role:
         return self.arn.rpartition("/")[2]
 
     def may(self, *statements: Statement) -> None:
-        self.aws.client("iam").put_role_policy(
+        client(self.aws, "iam").put_role_policy(
             RoleName=self.name, PolicyName="rights", PolicyDocument=policy(*statements)
         )
 
 
 def make_role(aws: LocalAWS, service: str = CLOUDFORMATION) -> Role:
-    role = aws.client("iam").create_role(RoleName=new_name(), AssumeRolePolicyDocument=trust(service))["Role"]
+    role = client(aws, "iam").create_role(RoleName=new_name(), AssumeRolePolicyDocument=trust(service))["Role"]
     return Role(aws, role["Arn"])
 
 
@@ -244,7 +251,9 @@ def test_what_a_stack_asks_for_its_caller_says_so(user: Person) -> None:
     }
     document = json.loads(policy(("cloudformation:*", "*")))
     document["Statement"].append(statement)
-    user.aws.client("iam").put_user_policy(UserName=user.name, PolicyName="rights", PolicyDocument=json.dumps(document))
+    client(user.aws, "iam").put_user_policy(
+        UserName=user.name, PolicyName="rights", PolicyDocument=json.dumps(document)
+    )
     assert user.create(new_name(), a_queue(QueueName=name))["StackStatus"] == "CREATE_COMPLETE"
 
 
@@ -261,9 +270,9 @@ def test_a_stack_remembers_its_role_over_a_restart(tmp_path: Path) -> None:
     name = new_name()
     with LocalAWS(state=tmp_path) as aws:
         role = make_role(aws)
-        Person(aws, "root", aws.client("cloudformation")).create(name, a_queue(), RoleARN=role.arn)
+        Person(aws, "root", client(aws, "cloudformation")).create(name, a_queue(), RoleARN=role.arn)
     with LocalAWS(state=tmp_path) as aws:
-        stack = aws.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        stack = client(aws, "cloudformation").describe_stacks(StackName=name)["Stacks"][0]
     assert stack["RoleARN"] == role.arn
 
 
@@ -271,7 +280,7 @@ def test_a_stack_remembers_its_role_over_a_restart(tmp_path: Path) -> None:
 
 
 def attribute(aws: LocalAWS, queue: str, name: str) -> str:
-    sqs = aws.client("sqs")
+    sqs = client(aws, "sqs")
     url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     return str(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
@@ -289,7 +298,7 @@ def test_a_denied_update_leaves_everything_as_it_was(aws: LocalAWS, root: Person
     assert updated["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     assert "perform: sqs:SetQueueAttributes" in root.why(stack, "UPDATE_FAILED")
     assert attribute(aws, name, "DelaySeconds") == "1"
-    assert name not in json.dumps(aws.client("sns").list_topics()["Topics"])
+    assert name not in json.dumps(client(aws, "sns").list_topics()["Topics"])
     assert '"DelaySeconds": 1' in json.dumps(root.cloudformation.get_template(StackName=name)["TemplateBody"])
     role.may((ON_QUEUES, "*"), ("sns:*", "*"))
     assert root.update(name, template)["StackStatus"] == "UPDATE_COMPLETE"
@@ -324,7 +333,7 @@ def test_what_an_update_replaces_is_created_and_deleted(root: Person, role: Role
 
 
 def test_a_template_in_s3_is_read_with_the_callers_rights(aws: LocalAWS, user: Person, role: Role) -> None:
-    s3, bucket = aws.client("s3"), new_name()
+    s3, bucket = client(aws, "s3"), new_name()
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(a_queue()).encode())
     url = f"{s3.meta.endpoint_url}/{bucket}/template.json"
@@ -341,7 +350,7 @@ def test_a_template_in_s3_is_read_with_the_callers_rights(aws: LocalAWS, user: P
 
 def test_parameters_in_systems_manager_are_read_as_the_role(aws: LocalAWS, root: Person, role: Role) -> None:
     parameter = f"/{new_name()}/delay"
-    aws.client("ssm").put_parameter(Name=parameter, Value="3", Type="String")
+    client(aws, "ssm").put_parameter(Name=parameter, Value="3", Type="String")
     by_reference = a_queue(DelaySeconds=f"{{{{resolve:ssm:{parameter}}}}}")
     by_parameter = a_queue(DelaySeconds={"Ref": "Delay"}) | {
         "Parameters": {"Delay": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": parameter}}
@@ -356,7 +365,7 @@ def test_parameters_in_systems_manager_are_read_as_the_role(aws: LocalAWS, root:
 
 
 def test_a_secret_in_a_template_is_read_as_the_role(aws: LocalAWS, root: Person, role: Role) -> None:
-    secret = aws.client("secretsmanager").create_secret(Name=new_name(), SecretString="4")
+    secret = client(aws, "secretsmanager").create_secret(Name=new_name(), SecretString="4")
     template = a_queue(DelaySeconds=f"{{{{resolve:secretsmanager:{secret['Name']}}}}}")
     role.may((ON_QUEUES, "*"))
     assert "perform: secretsmanager:GetSecretValue" in root.why(root.create(new_name(), template, RoleARN=role.arn))
@@ -388,7 +397,7 @@ def test_a_custom_resource_invokes_its_function_as_the_role(root: Person, role: 
 
 
 def test_a_nested_stack_acts_as_its_parents_role(aws: LocalAWS, root: Person, role: Role) -> None:
-    s3, bucket = aws.client("s3"), new_name()
+    s3, bucket = client(aws, "s3"), new_name()
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="child.json", Body=json.dumps(a_queue()).encode())
     properties = {"TemplateURL": f"{s3.meta.endpoint_url}/{bucket}/child.json"}
@@ -409,7 +418,7 @@ def test_tags_of_the_stack_need_the_right_to_tag(root: Person, role: Role) -> No
     assert "perform: sqs:TagQueue" in root.why(denied)
     document = json.loads(policy((ON_QUEUES, "*"), ("sqs:TagQueue", "*")))
     document["Statement"][1]["Condition"] = {"StringEquals": {"aws:RequestTag/team": "a"}}
-    iam = role.aws.client("iam")
+    iam = client(role.aws, "iam")
     iam.put_role_policy(RoleName=role.name, PolicyName="rights", PolicyDocument=json.dumps(document))
     assert root.create(new_name(), a_queue(), RoleARN=role.arn, Tags=tags)["StackStatus"] == "CREATE_COMPLETE"
 

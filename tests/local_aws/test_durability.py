@@ -92,12 +92,15 @@ def test_what_a_request_only_shows_is_written_too(path):
 def test_what_cannot_be_written_is_told_in_the_log_and_keeps_nothing_else_from_being_written(path, caplog):
     durability = Durability(path)
     one, other = watched(durability, "queues"), watched(durability, "topics")
-    answer(durability, lambda: (one.update(a=1), other.update(a=1)))
+
+    def whole() -> None:
+        one["a"] = other["a"] = 1
 
     def half() -> None:
         one["a"] = 2
         other["a"] = object()  # no JSON
 
+    answer(durability, whole)
     answer(durability, half)
 
     assert (found(path, "queues"), found(path, "topics")) == ({"a": 2}, {"a": 1})
@@ -107,9 +110,13 @@ def test_what_cannot_be_written_is_told_in_the_log_and_keeps_nothing_else_from_b
 def test_answers_that_are_ready_at_the_same_time_are_written_together(path):
     durability = Durability(path)
     roles = watched(durability)
-    writes = []
-    write = durability.write
-    durability.write = lambda *arguments: writes.append(arguments) or write(*arguments)  # type: ignore[method-assign]
+    write, writes = durability.write, []
+
+    def count(*arguments: Any) -> None:
+        writes.append(arguments)
+        write(*arguments)
+
+    durability.write = count  # type: ignore[method-assign]
 
     async def one(name: str) -> None:
         with durability.recorded() as touched:

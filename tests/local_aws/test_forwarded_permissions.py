@@ -22,6 +22,7 @@ from local_aws.store import Scope
 from servicecatalog.bucket import policy as bucket_policy
 from tests.local_aws.lambda_requests import Parts, archive, wait_for
 from tests.local_aws.minimal_roles import Grants, policy, without
+from tests.story import platform
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 SCOPE = Scope(ACCOUNT, REGION)
@@ -362,6 +363,23 @@ def test_a_queue_is_mapped_to_a_function_whose_role_may_poll_it(rights, missing)
 
     assert code == "InvalidParameterValueException"
     assert message.endswith(f"does not have permissions to call {missing.partition(':')[2]} on SQS")
+
+
+def test_who_may_map_queues_to_one_function_may_to_no_other(rights):
+    _, arn = rights.queue()
+    role = rights.role("lambda.amazonaws.com", dict.fromkeys(POLLING, arn))
+    ours, other = (rights.function("def handler(event, context): pass", role) for _ in range(2))
+    condition = {"ArnEquals": {"lambda:FunctionArn": ours}}
+    user = rights.user({}, {"Action": "lambda:CreateEventSourceMapping", "Resource": "*", "Condition": condition})
+
+    def create(function: str) -> Any:
+        mapping = {"FunctionName": function, "EventSourceArn": arn, "Enabled": False}
+        return user.client("lambda").create_event_source_mapping(**mapping)
+
+    create(ours)
+    create(ours.rpartition(":")[2])
+
+    assert refused(lambda: create(other))[0] == "AccessDeniedException"
 
 
 def test_nothing_is_polled_any_more_once_the_right_is_taken_away(rights, tmp_path):
@@ -1091,3 +1109,30 @@ def test_a_function_is_invoked_by_whoever_its_policy_names_or_his_own_policy_all
     for user in (by_policy, by_right):
         assert json.loads(user.client("lambda").invoke(FunctionName=function)["Payload"].read()) == 1
     assert refused(lambda: neither.client("lambda").invoke(FunctionName=function))[0] == "AccessDeniedException"
+
+
+@pytest.mark.slow
+def test_the_platforms_own_policies_let_in_what_it_needs_and_demand_of_nobody_here_what_he_cannot_give():
+    """As servicecatalog/platform.yaml has them: of its queues, its topic, its function notify and its key."""
+    with LocalAWS(enforce_iam=True, clock_speed=SPEED) as aws:
+        platform.install(aws)
+        rights = Rights(aws)
+        topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:modelyard-deployments"
+        rights.client("sns").publish(TopicArn=topic, Message="text")
+        rights.client("cloudwatch").set_alarm_state(
+            AlarmName="modelyard-event-age", StateValue="ALARM", StateReason="-"
+        )
+        expected = {
+            (EVENTS, "sqs:SendMessage"),
+            ("sns.amazonaws.com", "lambda:InvokeFunction"),
+            ("cloudwatch.amazonaws.com", "sns:Publish"),
+            ("cloudwatch.amazonaws.com", "kms:GenerateDataKey"),
+            (f"logs.{REGION}.amazonaws.com", "kms:GenerateDataKey"),
+            (f"arn:aws:iam::{ACCOUNT}:role/modelyard/modelyard-deploy-{REGION}", "sqs:ReceiveMessage"),
+            (f"arn:aws:iam::{ACCOUNT}:role/modelyard/modelyard-deploy-{REGION}", "kms:Decrypt"),
+            (f"arn:aws:iam::{ACCOUNT}:role/modelyard/modelyard-notify-{REGION}", "logs:PutLogEvents"),
+        }
+        wait_for(lambda: all(rights.decisions(*each) for each in expected), 60)
+        decisions = aws.settings("permissions")["decisions"]
+
+    assert [each for each in decisions if not each["allowed"]] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -135,7 +136,7 @@ class Clients:
     def check_endpoints(self) -> None:
         """Every endpoint is in service at last, and answers by the model that it was told to have or a later one."""
         for name, config in self.endpoints.items():
-            described = wait_for(lambda name=name: self.settled(name))
+            described = wait_for(functools.partial(self.settled, name))
             assert described["EndpointStatus"] == "InService", described
             served = described["EndpointConfigName"]
             assert int(served.rpartition("-")[2]) >= int(config.rpartition("-")[2])
@@ -319,6 +320,7 @@ def test_what_serves_comes_back_when_the_data_plane_or_a_container_is_killed(cli
     assert wait_for(lambda: clients.answers("sturdy")) == "sturdy-1"
 
 
+@pytest.mark.slow
 def test_an_event_that_was_on_its_way_comes_after_the_restart(clients):
     clients.aws.configure("events", {"delay_seconds": 600})
     arn = clients.approve("1")
@@ -327,6 +329,7 @@ def test_an_event_that_was_on_its_way_comes_after_the_restart(clients):
     wait_for(lambda: any(arn in body and "Approved" in body for body in bodies(clients, "approvals")))
 
 
+@pytest.mark.slow
 def test_an_asynchronous_invocation_that_was_under_way_is_made_again_after_the_restart(clients):
     code = """
         import boto3, os, time
@@ -341,6 +344,7 @@ def test_an_asynchronous_invocation_that_was_under_way_is_made_again_after_the_r
     wait_for(lambda: "it ran" in bodies(clients, "messages"))
 
 
+@pytest.mark.slow
 def test_a_message_that_a_function_was_handling_comes_again_after_its_timeout(clients):
     sqs = clients.clients["sqs"]
     attributes = {"VisibilityTimeout": "600"}  # a second at this clock
@@ -363,6 +367,7 @@ def test_a_message_that_a_function_was_handling_comes_again_after_its_timeout(cl
     wait_for(lambda: "handled" in bodies(clients, "messages"))
 
 
+@pytest.mark.slow
 def test_a_stack_that_was_being_created_has_failed_after_the_restart_and_can_be_deleted(clients):
     cloudformation, sns = clients.aws.client("cloudformation"), clients.aws.client("sns")
 
@@ -387,6 +392,7 @@ def test_a_stack_that_was_being_created_has_failed_after_the_restart_and_can_be_
     wait_for(lambda: not topics())
 
 
+@pytest.mark.slow
 def test_a_schedule_that_became_due_while_the_server_was_gone_fires_after_the_restart(clients):
     at = datetime.fromtimestamp(clients.aws.settings("clock")["now"] + SPEED * 2, UTC)
     clients.aws.client("scheduler").create_schedule(
@@ -405,6 +411,7 @@ def test_a_schedule_that_became_due_while_the_server_was_gone_fires_after_the_re
     wait_for(lambda: '"it fired"' in bodies(clients, "messages"))
 
 
+@pytest.mark.slow
 def test_what_was_half_written_of_an_object_is_undone(tmp_path):
     with LocalAWS(state=tmp_path) as aws:
         s3 = aws.client("s3")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from local_aws import LocalAWS
+from local_aws.ministack_host import SAVED_STORES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -142,6 +143,23 @@ NAMES = {
     "ministack.services.cloudformation.engine._evaluate_conditions": "(template, params)",
     "ministack.core.iam_evaluator.evaluate": "(ctx, policies, limits)",
     "ministack.services.cloudformation.provisioners._cw_metric_alarm_record": "(name, props)",
+    "ministack.app.load_state": "(service)",
+    "ministack.app.save_all": "(services)",
+    "ministack.app._load_persisted_state": "()",
+    "ministack.core.persistence.STATE_DIR": "str",
+    "ministack.core.persistence._json_default": "(obj)",
+    "ministack.core.persistence._json_object_hook": "(obj)",
+    "ministack.services.sts._sessions": "dict",
+    "ministack.services.sns._threading": "module",
+    "ministack.services.lambda_svc._get_func_record_for_ref_in_scope": "(function_ref, account_id, region)",
+    "ministack.services.lambda_svc._write_code_blob": "(code_zip)",
+    "ministack.services.lambda_svc._prune_orphan_code_blobs": "(referenced)",
+    "ministack.services.lambda_svc._BLOB_REF_KEY": "str",
+    "ministack.services.dynamodb._set_item": "(table, pk_val, sk_val, item)",
+    "ministack.services.dynamodb._remove_item": "(table, pk_val, sk_val)",
+    "ministack.services.dynamodb._INDEX_MEMBERS": "str",
+    "ministack.services.cloudformation._stacks": "AccountRegionScopedDict",
+    "ministack.services.cloudformation._change_sets": "AccountRegionScopedDict",
 }
 
 LOOK_UP = """
@@ -300,6 +318,29 @@ def test_the_server_listens_on_its_two_loopback_ports_only(aws):
                 listening.append(fields[1])
 
     assert sorted(listening) == sorted(f"0100007F:{port:04X}" for port in (aws.server.port, aws.server.runtime_port))
+
+
+# What each service would save itself: the names, and whether each is the dictionary that is watched.
+SAVED = """
+import importlib, json
+from local_aws.ministack_host import ATTRIBUTES, MODULES, SAVED_STORES
+found = {}
+for service in SAVED_STORES:
+    module = importlib.import_module(f"ministack.services.{MODULES.get(service, service)}")
+    names = module.get_state()
+    found[service] = sorted(names)
+    for name in names:
+        store = getattr(module, ATTRIBUTES.get(f"{service}/{name}", f"_{name}"))
+        assert type(store._data) is dict, name
+        assert type(store) is type(names[name]), name
+print(json.dumps(found))
+"""
+
+
+def test_what_is_written_down_is_what_each_service_would_save():
+    found = run(SAVED)
+
+    assert found == {service: sorted(names.split()) for service, names in SAVED_STORES.items()}
 
 
 def test_objects_are_kept_on_disk_and_survive_a_restart_with_the_rest(tmp_path):

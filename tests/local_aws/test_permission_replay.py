@@ -6,7 +6,7 @@ from typing import Any
 
 from local_aws.ministack_host import policies_allow
 from local_aws.permissions.decisions import Decision, frozen_context
-from local_aws.permissions.replay import Grant, denied_without, explained, grants, without
+from local_aws.permissions.replay import Grant, Replayed, explained, grants, replay, without
 
 ROLE = "arn:aws:iam::123456789012:role/modelyard/r"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -27,8 +27,8 @@ def asked(action: str, resource: str = QUEUE, context: dict[str, Any] | None = N
 
 
 def needed(policies: dict[str, Any], *decisions: Decision) -> set[tuple[str, str]]:
-    found = denied_without(policies, decisions, policies_allow)
-    return {(grant.kind, grant.text) for grant, denied in found.items() if denied}
+    found = replay(policies, decisions, policies_allow)
+    return {(grant.kind, grant.text) for grant, replayed in found.items() if replayed.denied}
 
 
 def test_every_statement_action_and_resource_is_a_grant_and_denials_are_none() -> None:
@@ -71,13 +71,15 @@ def test_what_was_asked_is_denied_without_the_action_and_the_resource_that_allow
 def test_the_questions_that_would_be_denied_are_named() -> None:
     policies = {"p": policy(allow(["sqs:*"], "*", "Queues"))}
     send, receive = asked("sqs:SendMessage"), asked("sqs:ReceiveMessage")
-    found = denied_without(policies, [send, receive, asked("sns:Publish", allowed=False)], policies_allow)
-    assert found[Grant("p", 0, "Queues", "action", "sqs:*")] == [send, receive]
+    found = replay(policies, [send, receive, asked("sns:Publish", allowed=False)], policies_allow)
+    assert found[Grant("p", 0, "Queues", "action", "sqs:*")] == Replayed((send, receive), (send, receive))
 
 
 def test_what_two_statements_allow_rests_on_neither() -> None:
     policies = {"one": policy(allow("sqs:SendMessage", QUEUE)), "two": policy(allow("sqs:*", "*"))}
-    assert needed(policies, asked("sqs:SendMessage")) == set()
+    found = replay(policies, [asked("sqs:SendMessage")], policies_allow)
+    assert {replayed.allowed for replayed in found.values()} == {(asked("sqs:SendMessage"),)}
+    assert {replayed.denied for replayed in found.values()} == {()}
 
 
 def test_a_condition_is_evaluated_in_the_context_in_which_it_was_asked() -> None:

@@ -161,7 +161,8 @@ def test_moving_the_clock_over_several_times_fires_once_for_the_last():
 
 
 def test_what_was_due_when_the_server_ended_and_what_became_due_since_fires_once_after_a_restart():
-    clock, kept = Clock(1), {}
+    clock = Clock(1)
+    kept: dict[str, Any] = {}
     one = One("rate(1 hour)")
     one.schedule = dataclasses.replace(one.schedule, fire=lambda at, _: one.fired.append(at))  # it is never delivered
     begun = clock.now()
@@ -184,7 +185,8 @@ def test_what_was_due_when_the_server_ended_and_what_became_due_since_fires_once
 
 
 def test_what_was_delivered_does_not_fire_again_after_a_restart():
-    clock, kept = Clock(1), {}
+    clock = Clock(1)
+    kept: dict[str, Any] = {}
     one = One("rate(1 hour)")
     for _ in range(2):
         schedules = Schedules(one, clock, kept)

@@ -129,3 +129,23 @@ def test_threads_may_put_and_read_at_once(tmp_path):
 
     assert failures == []
     assert found == 400
+
+
+def test_what_is_put_while_the_lock_is_held_is_written_together(tmp_path):
+    store = Store(tmp_path / "state.sqlite")
+    table = store.table("packages")
+
+    def found() -> list[str]:
+        """What the next process would find, as if this one had been killed."""
+        other = Store(tmp_path / "state.sqlite")
+        keys = [key for _, key, _ in other.table("packages").items()]
+        other.close()
+        return keys
+
+    with store.lock:
+        table.put(Scope("123456789012", "us-east-1"), "one", {})
+        with store.lock:
+            table.put(Scope("123456789012", "us-east-1"), "two", {})
+        assert found() == []
+    assert found() == ["one", "two"]
+    store.close()

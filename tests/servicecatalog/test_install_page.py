@@ -57,6 +57,13 @@ def test_the_pages_commands_install_what_the_command_line_installs(
     assert administrator.settings.webhook_secret_arn == values["WebhookSecretArn"] != ""
     assert "Nothing to do" in administrator.run("install", "--yes").stdout
 
+    variables = f"ACCOUNT={administrator.account} REGION={administrator.aws.server.region}\n"
+    printed = shell(administrator, checkout, variables + commands("A project's roles"))
+    assert "role/modelyard/pipelines/churn-pipeline" in printed
+    role = administrator.client("iam").list_attached_role_policies(RoleName="churn-pipeline")["AttachedPolicies"]
+    assert [policy["PolicyName"] for policy in role] == ["modelyard-deny-approval-us-east-1"]
+    administrator.client("cloudformation").delete_stack(StackName="modelyard-churn")
+
     shell(administrator, checkout, commands("Uninstall"))
     assert administrator.status in ("none", "DELETE_COMPLETE")
 

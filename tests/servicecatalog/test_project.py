@@ -191,7 +191,7 @@ def test_without_optional_parameters_nothing_is_left_of_them() -> None:
 
 @pytest.mark.parametrize("policy", ["DeveloperPolicy", "ReaderPolicy"])
 def test_a_managed_policy_is_not_longer_than_iam_takes(policy: str) -> None:
-    """6,144 characters: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; by the longest name."""
+    """6,144 characters, by the longest name: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
     many = VALUES | {"Project": "p" * 32, "KmsKeyArns": ",".join([KEY] * 3), "ArtifactBucket": "b" * 63}
     document = template.resolved(WRITTEN, many)[policy]["Properties"]["PolicyDocument"]
     assert len(json.dumps(document, separators=(",", ":"))) <= 6144

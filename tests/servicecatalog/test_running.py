@@ -24,10 +24,17 @@ PATIENCE = 60.0  # seconds; it takes about two
 
 
 @pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAWS]:
+    """The functions' roles may do what they say, and no more."""
+    with LocalAWS(enforce_iam=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def installed(aws: LocalAWS) -> Administrator:
     """Of an account with the platform and a model archive that is none."""
     administrator = new_administrator(aws)
-    administrator.run("install", "--yes", "--artifact-buckets", "my-artifacts")
+    administrator.run("install", "--yes", "--artifact-buckets", "my-artifacts", "--batch-buckets", "data")
     s3 = administrator.client("s3")
     for bucket, key, body in (("my-artifacts", "model.tar.gz", b"no archive"), ("data", "in/rows.csv", b"1,2\n")):
         s3.create_bucket(Bucket=bucket)

@@ -16,6 +16,7 @@ import pytest
 
 from local_aws import LocalAWS
 from tests.story.aws import remove_project
+from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
 from tests.story.platform import ARTIFACTS, BATCH_DATA, CLOCK_SPEED, REAL_TIME, Project, install
 from tests.story.traffic import Traffic
 
@@ -344,3 +345,39 @@ def test_what_a_story_deployed_is_taken_away_before_its_project_is_removed(platf
     assert f"endpoint {project.endpoint}" in removed
     assert project.describe() is None
     assert remove_project(platform, project.name, ARTIFACTS) == []
+
+
+def test_a_plan_says_what_an_approval_would_do(platform, project):
+    first, second = project.register("first", ONE), project.register("second", CANARY)
+
+    def operations(version: str) -> list[str]:
+        request = {"project": project.name, "stage": project.stage, "package_arn": version, "stage_file": None}
+        answer = platform.client("lambda").invoke(FunctionName="modelyard-plan", Payload=json.dumps(request).encode())
+        plan = json.loads(answer["Payload"].read())
+        assert plan["refused"] is None
+        return [call["operation"] for call in plan["calls"] if "operation" in call]
+
+    assert operations(first)[:3] == ["create_model", "create_endpoint_config", "create_endpoint"]
+    project.approve(first)
+    project.deployed(first)
+    assert "update_endpoint" in operations(second)
+
+
+# --- last: what the platform's roles were asked in all tests of this module, with IAM enforced
+
+
+@pytest.fixture
+def roles(platform, request):
+    after_the_whole_module(request)
+    return reports(platform, "modelyard-*")
+
+
+def test_no_role_of_the_platform_was_denied_anything(roles):
+    assert len(roles) == 6
+    assert denied(roles) == []
+
+
+def test_without_any_one_of_its_permissions_a_role_of_the_platform_would_have_been_denied(roles):
+    """But for those that no test uses, each with its reason."""
+    assert unexplained(roles) == []
+    assert unneeded(roles, "platform") == []

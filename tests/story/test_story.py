@@ -18,6 +18,7 @@ import pytest
 
 from local_aws import LocalAWS
 from tests.story.aws import remove_project
+from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
 from tests.story.repository import BUCKET, PROGRAMS, started, steps, versions
 from tests.story.story import CHECKOUT
 
@@ -250,3 +251,20 @@ def test_the_demo_needs_no_network_ends_well_and_says_how_to_go_on():
     assert re.search(r"requests meanwhile: [1-9]\d* answered by version 2, 0 failed", result.stdout)
     assert "To go on in it yourself: make demo KEEP=1" in result.stdout
     assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()
+
+
+@pytest.fixture
+def people(aws, request):
+    after_the_whole_module(request)
+    return reports(aws, f"{PROJECT}-*")
+
+
+def test_neither_the_data_scientist_nor_the_pipelines_were_denied_anything(people):
+    assert {one.name for one in people} == {"told-pipeline", "told-data-scientist"}
+    assert denied(people) == []
+
+
+def test_without_any_one_of_their_permissions_they_would_have_been_denied(people):
+    """But for those that these tests do not use, each with its reason."""
+    assert unexplained(people) == []
+    assert unneeded(people, "project") == []

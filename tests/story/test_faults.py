@@ -1,0 +1,218 @@
+"""The installed platform under faults, end to end: real endpoints, real functions, calls that fail and functions killed.
+
+All of the matrix, in memory: tests/lifecycle_lambdas/test_fault_matrix.py. botocore tries a call four times, so what is
+to reach the function is made to fail as often.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lifecycle_lambdas import approvals, events
+from lifecycle_lambdas.events import LookAt
+from lifecycle_lambdas.ledger import Ledger
+from lifecycle_lambdas.records import Entry
+from lifecycle_lambdas.settings import Settings
+from local_aws import LocalAWS
+from tests.story.platform import CLOCK_SPEED, REAL_TIME, Project, install
+from tests.story.traffic import Traffic
+
+CANARY = REAL_TIME + "rollout: {type: canary, size: 50%, bake_minutes: 5}\nalarms: {error_share: 0.05}\n"
+SCALED = REAL_TIME + "scaling: {min: 2, max: 3, target: {invocations_per_instance: 100000}}\n"
+SERVERLESS = "kind: serverless\nmemory_mb: 2048\nmax_concurrency: 5\nreplace: true\n"
+TRIES = 4
+# What a killed function held is free after half a minute of this machine's (converge.LEASE_SECONDS).
+LONG = 150.0
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[LocalAWS]:
+    with LocalAWS(clock_speed=CLOCK_SPEED) as aws:
+        install(aws)
+        yield aws
+
+
+@pytest.fixture
+def project(platform: LocalAWS) -> Iterator[Project]:
+    yield Project.create(platform)
+    platform.configure("faults", {"rules": []})
+
+
+def ledger_of(project: Project) -> Ledger:
+    settings = Settings.from_parameters(project.aws.client("ssm"))
+    return Ledger(project.aws.client("dynamodb"), settings.ledger_table)
+
+
+def rule(service: str, operation: str, kind: str, when: str = "before", **more: Any) -> dict[str, Any]:
+    return {
+        "service": service,
+        "operation": operation,
+        "caller": "modelyard-deploy",
+        "kind": kind,
+        "when": when,
+        **more,
+    }
+
+
+def settled(project: Project, ledger: Ledger) -> None:
+    """Waits until nothing is under way."""
+
+    def is_so() -> bool:
+        state = ledger.state(project.endpoint)
+        return state is not None and state.status == "settled"
+
+    project.until(is_so, "all to be settled", lambda: str(ledger.state(project.endpoint)), LONG)
+
+
+FAILING = [
+    rule("sagemaker", "UpdateEndpoint", "throttle", times=TRIES),
+    rule("sagemaker", "UpdateEndpoint", "drop", "after"),
+]
+FAILING_SLOWLY = [
+    rule("sagemaker", "UpdateEndpoint", "error", "after", times=TRIES),
+    rule("sagemaker", "UpdateEndpoint", "kill"),
+    rule("sagemaker", "UpdateEndpoint", "kill", "after"),
+    rule("sagemaker", "CreateModel", "error", times=TRIES),
+    rule("sagemaker", "CreateEndpointConfig", "kill", "after"),
+    rule("dynamodb", "TransactWriteItems", "drop", "after"),
+    rule("dynamodb", "TransactWriteItems", "throttle", times=12),
+    rule("dynamodb", "PutItem", "kill"),
+    rule("dynamodb", "UpdateItem", "kill", "after"),
+    rule("s3", "GetObject", "throttle", times=TRIES),
+    rule("sns", "Publish", "error", times=TRIES),
+    rule("sagemaker", "DeleteModel", "kill", "after"),
+]
+
+
+def called(fault: dict[str, Any]) -> str:
+    return f"{fault['operation']} {fault['kind']} {fault['when']}"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*FAILING, *(pytest.param(fault, marks=pytest.mark.slow) for fault in FAILING_SLOWLY)],
+    ids=called,
+)
+def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Project, fault: dict[str, Any]) -> None:
+    ledger = ledger_of(project)
+    first, second, third = (project.register(name, CANARY) for name in ("first", "second", "third"))
+    project.approve(first)
+    project.deployed(first)
+    project.serves("first")
+    settled(project, ledger)
+    if fault["operation"] == "DeleteModel":  # the third deployment is the first one that leaves something to sweep
+        project.approve(second)
+        settled(project, ledger)
+        second, third = third, second
+
+    project.aws.configure("faults", {"rules": [fault]})
+    with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
+        project.approve(second)
+        project.until(lambda: served(project) == second, f"{second} to serve", lambda: str(project.describe()), LONG)
+        settled(project, ledger)
+
+    (found,) = project.aws.settings("faults")["rules"]
+    assert found["hit"] >= 1
+    assert traffic.failed == []
+    assert [one.status for one in ledger.deployments(project.endpoint)][:1] == ["succeeded"]
+    assert "failed" not in [one.status for one in ledger.deployments(project.endpoint)]
+    assert project.package(second)["ModelApprovalStatus"] == "Approved"
+    nothing_is_orphaned(project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_function_killed_at_the_first_creation_makes_one_endpoint(project: Project, when: str) -> None:
+    ledger = ledger_of(project)
+    first = project.register("first")
+    project.aws.configure("faults", {"rules": [rule("sagemaker", "CreateEndpoint", "kill", when)]})
+    project.approve(first)
+    project.until(lambda: served(project) == first, f"{first} to serve", lambda: str(project.describe()), LONG)
+    settled(project, ledger)
+    assert project.aws.settings("faults")["rules"][0]["hit"] == 1
+    assert [one.status for one in ledger.deployments(project.endpoint)] == ["succeeded"]
+    nothing_is_orphaned(project)
+
+
+def served(project: Project) -> str | None:
+    """The ARN of the version that answers; None while none does, or while an update is under way."""
+    endpoint = project.describe()
+    if endpoint is None or endpoint["EndpointStatus"] != "InService":
+        return None
+    model = project.sagemaker.describe_model(ModelName=endpoint["EndpointConfigName"])
+    return str(model["Containers"][0]["ModelPackageName"])
+
+
+def nothing_is_orphaned(project: Project) -> None:
+    """What serves and the way back, and no alarm of a deployment."""
+    found = project.resources()
+    assert found["models"] == found["configs"]
+    assert len(found["models"]) <= 2
+    assert not [name for name in found["alarms"] if "rollback" in name or "abort" in name]
+
+
+# --- random histories
+
+HISTORIES, STEPS = 20, 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_whatever_happened_what_serves_is_what_the_ledger_says(project: Project, seed: int) -> None:
+    """test_interleavings.py's histories with real endpoints: decisions at any time, and functions killed."""
+    dice, ledger = random.Random(seed), ledger_of(project)
+    queue = Settings.from_parameters(project.aws.client("ssm")).queue_url
+    kinds = [dice.choice([REAL_TIME, CANARY, SCALED, SERVERLESS]) for _ in range(3)]
+    versions = [project.register(f"v{index}", kind, loads=dice.random() < 0.9) for index, kind in enumerate(kinds)]
+    project.approve(versions[0])
+    done = [f"seed {seed}", *(kind.split("\n")[-2] for kind in kinds)]
+
+    def command(kind: Any, version: str | None) -> None:
+        at = datetime.now(UTC).replace(microsecond=0)
+        if ledger.state(project.endpoint) is None:
+            return
+        ledger.append(Entry(project.endpoint, kind, at, version, "ada", "tested", "command"))
+        project.aws.client("sqs").send_message(QueueUrl=queue, MessageBody=events.message(LookAt(project.endpoint)))
+
+    acts: dict[str, Callable[[str], None]] = {
+        "approve": project.approve,
+        "reject": project.reject,
+        "go-back": lambda version: command("go-back", version),
+        "park": lambda version: command("park", None),
+        "kill": lambda version: project.aws.configure("processes", {"kill": "modelyard-deploy"}),
+    }
+    for _ in range(STEPS):
+        what, version = dice.choice(["approve"] * 5 + ["reject", "reject", "go-back", "park", "kill"]), dice.choice(versions)
+        running = {one["name"] for one in project.aws.settings("processes")["processes"]}
+        if what == "kill" and "modelyard-deploy" not in running:
+            continue
+        done.append(f"{what} {version[-1]}")
+        acts[what](version)
+        time.sleep(dice.choice([0.0, 0.3, 1.5]))  # what is decided may fall anywhere in what is under way
+
+    def wanted() -> str | None:
+        entry = approvals.desired(
+            ledger.entries(project.endpoint),
+            lambda arn: str(project.package(arn)["ModelApprovalStatus"]),
+            datetime.now(UTC),
+        )
+        return None if entry is None else entry.package_arn
+
+    def is_so() -> bool:
+        state = ledger.state(project.endpoint)
+        quiet = state is not None and state.status == "settled"
+        return quiet and served(project) == wanted() and (wanted() is not None or project.describe() is None)
+
+    project.until(is_so, "what should serve to serve", lambda: f"{done} {wanted()} {project.describe()}", LONG)
+    nothing_is_orphaned(project)
+    decided = {entry.package_arn for entry in ledger.entries(project.endpoint)}
+    for version in versions:
+        if project.package(version)["ModelApprovalStatus"] == "Approved":
+            assert version in decided, done
+    assert "under-way" not in [one.status for one in ledger.deployments(project.endpoint)], done
