@@ -23,6 +23,9 @@ export KEEP BUCKET ROLE REGION YES DEPLOY
 PLATFORM = $(MAIN)/bin/python -m servicecatalog
 ANSWER   = $(if $(filter 1,$(YES)),--yes)
 
+# A file's tests share a server; the files come in the order of tests/conftest.py, not in that of their tests' number.
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo story-aws install-platform uninstall-platform test test-all lint format bench lock clean
 
@@ -44,10 +47,10 @@ uninstall-platform: install ## remove the platform from an AWS account; its ledg
 	@$(PLATFORM) uninstall $(ANSWER) $(OPTIONS)
 
 test: install ## the tests, without the slow ones (.ci/run runs this too)
-	@$(MAIN)/bin/python -m pytest -m "not slow" -n auto --dist loadfile
+	@$(MAIN)/bin/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: install lint ## every test and every check; run it before calling an issue done
-	@$(MAIN)/bin/python -m pytest -n auto --dist loadfile
+	@$(MAIN)/bin/python -m pytest $(PARALLEL)
 
 lint: $(LINT)/.installed $(MAIN)/.installed ## ruff, mypy, and the schemas of the CI files
 	@PYTHON=$(MAIN)/bin/python LINT=$(LINT)/bin tests/lint.sh
