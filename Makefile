@@ -27,7 +27,7 @@ ANSWER   = $(if $(filter 1,$(YES)),--yes)
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo story-aws install-platform uninstall-platform test test-all lint format bench lock clean
+.PHONY: help install demo story-aws install-platform uninstall-platform test test-all lint format proof bench lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ lint: $(LINT)/.installed $(MAIN)/.installed ## ruff, mypy, and the schemas of th
 
 format: $(LINT)/.installed ## let ruff format the code
 	@$(LINT)/bin/ruff format . && $(LINT)/bin/ruff check --fix .
+
+proof: install ## try what docs/proof.md says was tried, and write the page
+	@$(MAIN)/bin/python -m tests.proof_page
 
 bench: install $(BENCH)/.installed ## measure the figures of docs/benchmarks.md on this machine
 	@$(MAIN)/bin/python -m tests.bench

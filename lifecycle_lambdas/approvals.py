@@ -12,6 +12,7 @@ The rules (docs/lifecycle.md has them in words):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,7 +105,7 @@ def entry_of_change(
         return None
     kind: EntryKind = "approve" if change.approval == "Approved" else "reject"
     unchanged_since = _last_modified(package) == change.at
-    why = package.get("ApprovalDescription", "") if unchanged_since else ""
+    why = _reason(endpoint, kind, package) if unchanged_since else ""
     if change.approval == "PendingManualApproval":
         why = " ".join(part for part in ("set back to PendingManualApproval", why) if part)
     return Entry(
@@ -147,7 +148,7 @@ def missed_approval(endpoint: str, package: Package, knows: Known) -> Entry:
         at, by = stamped, metadata.get(BY, UNKNOWN)
     else:
         at, by = _last_modified(package), last_modified_by(package)
-    why = package.get("ApprovalDescription", "")
+    why = _reason(endpoint, "approve", package)
     return Entry(endpoint, "approve", at, package["ModelPackageArn"], by, why, "found")
 
 
@@ -185,6 +186,19 @@ def approval_stamps(entry: Entry, package: Package) -> dict[str, str]:
     at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
     stands = package.get("CustomerMetadataProperties", {}).get(AT, "") >= at
     return {} if stands or entry.kind != "approve" else {BY: metadata_value(entry.by), AT: at}
+
+
+def failure(endpoint: str, number: int, reason: str) -> str:
+    """What the controller writes on a version whose deployment failed, as its ApprovalDescription."""
+    return f"Deployment {number} to {endpoint} failed: {reason}"
+
+
+def _reason(endpoint: str, kind: EntryKind, package: Package) -> str:
+    """Why it was decided. SageMaker keeps ApprovalDescription until somebody writes another: why a deployment failed
+    is no reason to approve."""
+    why = str(package.get("ApprovalDescription", ""))
+    failed = re.match(rf"Deployment \d+ to {re.escape(endpoint)} failed: ", why)
+    return "" if failed and kind == "approve" else why
 
 
 def was_failed_by_controller(package: Package) -> bool:

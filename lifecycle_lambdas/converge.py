@@ -69,11 +69,14 @@ class Outcome:
     look_again_in: float | None = None
 
 
-def look(endpoint: str, context: Context) -> Outcome:
+def look(endpoint: str, context: Context, asking: bool = True) -> Outcome:
     """Bring the endpoint as far as it goes now.
 
     Who finds another one at it asks that one to look once more when it is done, and is done. Should that one be gone,
     the endpoint is among those under way, and its lease expires.
+
+    Args:
+        asking: see events.LookAt.
 
     Raises:
         ClientError: an answer of AWS's that is nobody's fault here; looking again goes on where this look ended.
@@ -81,7 +84,7 @@ def look(endpoint: str, context: Context) -> Outcome:
     ledger = context.ledger
     busy = Outcome(endpoint, busy=True, summary="another one is looking after it")
     lease = ledger.lease(endpoint, context.owner, LEASE_SECONDS)
-    if lease is None:
+    if lease is None and asking:
         ledger.ask(endpoint)
         # it may have ended just before it could see that
         lease = ledger.lease(endpoint, context.owner, LEASE_SECONDS)
@@ -271,9 +274,7 @@ class _Look:
         stage_file = applied(stage_file, entry, serving, observed, self.state.stage)
         _, _, sha256 = declared.stage_file_place(package, self.state.stage)
         return self.begin(
-            replace(
-                self.of(entry, serving), stage_file=stage_schema.dump(stage_file), stage_file_sha256=sha256
-            )
+            replace(self.of(entry, serving), stage_file=stage_schema.dump(stage_file), stage_file_sha256=sha256)
         )
 
     def start_nothing(self, entry: Entry, serving: Deployment | None, reason: str) -> Deployment:
@@ -510,7 +511,7 @@ class _Look:
 
     def reject(self, deployment: Deployment, entry: Entry) -> None:
         """Write on the version of a failed deployment what happened, and tell."""
-        what = f"Deployment {deployment.number} to {self.endpoint} failed: {deployment.reason}"
+        what = approvals.failure(self.endpoint, deployment.number, deployment.reason)
         # the description takes no line breaks (UpdateModelPackage, ApprovalDescription: ".*", 1024 at most)
         self.update_version(
             deployment, entry, ModelApprovalStatus="Rejected", ApprovalDescription=" ".join(what.split())[:1024]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -51,10 +51,17 @@ class VersionChanged:
 
 @dataclass(frozen=True)
 class LookAt:
-    """Look at one endpoint; `missed`: also for approvals whose events were lost."""
+    """Look at one endpoint.
+
+    Args:
+        missed: also for approvals whose events were lost.
+        asking: something happened: whoever is at the endpoint already looks once more. Not for the schedules, which
+            come again by themselves: were looks slower than they come, nobody would ever be done.
+    """
 
     endpoint: str
     missed: bool = False
+    asking: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def _look(event: dict[str, Any]) -> Event:
     if what in ("under-way", "everything"):
         return LookAtMany(what)
     if what == "endpoint" and isinstance(event.get("endpoint"), str):
-        return LookAt(event["endpoint"], bool(event.get("missed")))
+        return LookAt(event["endpoint"], bool(event.get("missed")), asking=False)
     raise BrokenEvent(f'{event}: "look" is "under-way", "everything", or "endpoint" with "endpoint": its name')
 
 

@@ -291,7 +291,7 @@ class Ledger:
         return "at" in (self._get(endpoint, f"TOLD#{message}") or {})
 
     def begin_telling(self, endpoint: str, message: str) -> None:
-        """Before it is sent: where this cannot be written, that it was sent cannot be, and it would be sent for ever."""
+        """Before it is sent: where this cannot be written, that it was sent cannot be, and it would come for ever."""
         self._put_told(endpoint, message, begun=_time_text(datetime.now(UTC)))
 
     def record_told(self, endpoint: str, message: str) -> None:

@@ -22,7 +22,7 @@ def endpoints(context: Context, many: LookAtMany) -> list[LookAt]:
     At everything: new model package groups are found first, and each look is also one for missed approvals.
     """
     if many.which == "under-way":
-        return [LookAt(state.endpoint) for state in context.ledger.states("under-way")]
+        return [LookAt(state.endpoint, asking=False) for state in context.ledger.states("under-way")]
     known = {state.endpoint for state in context.ledger.states()}
     for page in context.client("sagemaker").get_paginator("list_model_package_groups").paginate():
         for group in page["ModelPackageGroupSummaryList"]:
@@ -30,7 +30,7 @@ def endpoints(context: Context, many: LookAtMany) -> list[LookAt]:
             if name not in known and _OURS.fullmatch(name):
                 state = endpoint_of_group(context, name, group["ModelPackageGroupArn"])
                 known |= {state.endpoint} if state is not None else set()
-    return [LookAt(endpoint, missed=True) for endpoint in sorted(known)]
+    return [LookAt(endpoint, missed=True, asking=False) for endpoint in sorted(known)]
 
 
 def look(context: Context, at: LookAt, entries: list[Entry]) -> Outcome | None:
@@ -46,7 +46,7 @@ def look(context: Context, at: LookAt, entries: list[Entry]) -> Outcome | None:
         return None
     if at.missed:
         record_missed(context, state)
-    outcome = converge.look(at.endpoint, context)
+    outcome = converge.look(at.endpoint, context, at.asking)
     log("looked", endpoint=at.endpoint, busy=outcome.busy, summary=outcome.summary)
     for entry in entries:
         tell_entry(context, entry)

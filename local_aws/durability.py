@@ -189,9 +189,11 @@ class Kept:
 
     def changes(self, keys: Iterable[Any], thorough: bool = False) -> list[Row]:
         """What differs from what was written last; it counts as written."""
-        everything = dict.keys(self._data()) | self._written.keys()
+        if EVERYTHING in keys:
+            # A list at once: another thread may add to the dictionary.
+            keys = {*list(dict.keys(self._data())), *self._written}
         rows: list[Row] = []
-        for key in everything if EVERYTHING in keys else keys:
+        for key in keys:
             try:
                 rows += self._changes_of(key, thorough)
             except Exception:

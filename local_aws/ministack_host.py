@@ -1074,7 +1074,7 @@ def _authorize_stacks(permissions: Permissions) -> None:
 
 
 def _refuse_stack_role(permissions: Permissions, scope: Scope, role: str, action: str) -> tuple[str, str, int] | None:
-    """Code, message and HTTP status of AWS's refusal of a role: the caller may not pass it, or CloudFormation not have it.
+    """Code, message and HTTP status of AWS's refusal of a role that the caller may not pass or CloudFormation not have.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-iam-servicerole.html
     """
@@ -1161,7 +1161,8 @@ class AlarmsOfMiniStack:
         self._on_loop(self._set_state, scope, alarm, state, reason)
 
     def publish(self, scope: Scope, alarm: str, topic: str, subject: str, message: str) -> None:
-        self._on_loop(self._publish, scope, alarm, topic, subject, message)
+        # At once, on the event loop already: the alarm's new state and its notification are then written together.
+        self._publish(scope, alarm, topic, subject, message)
 
     def tell_changes(self, tell: Callable[[Scope, dict[str, Any], State, State, str], None]) -> None:
         """Let `tell` be called for each change of an alarm's state; nothing is evaluated by MiniStack any more."""

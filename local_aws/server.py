@@ -193,7 +193,10 @@ async def _serve(
         ministack_host.keep_state(durability, data)
     kept = durability.dictionary if durability is not None else _dictionary
     clock = Clock(arguments.clock_speed, kept("local_aws/clock"))
-    outboxes: dict[str, Outbox] = {"aws.sagemaker": StoreOutbox(store), "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events"))}
+    outboxes: dict[str, Outbox] = {
+        "aws.sagemaker": StoreOutbox(store),
+        "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events")),
+    }
 
     def put_event(scope: Scope, entry: dict[str, Any]) -> None:
         asyncio.run_coroutine_threadsafe(_put_event(durability, scope, entry), loop).result()

@@ -52,6 +52,7 @@ class _Wanted:
     messages: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     missed: bool = False
+    asking: bool = False
 
 
 def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
@@ -65,6 +66,7 @@ def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
                 at = wanted.setdefault(look.endpoint, _Wanted())
                 at.messages.append(message)
                 at.missed |= look.missed
+                at.asking |= look.asking
                 at.entries += [] if entry is None else [entry]
         except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
             _log_failure("a message failed: comes again", error, message_id=message)
@@ -75,7 +77,7 @@ def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
             failed |= dict.fromkeys(at.messages)
             continue
         try:
-            looking.look(context, LookAt(endpoint, at.missed), at.entries)
+            looking.look(context, LookAt(endpoint, at.missed, at.asking), at.entries)
         except Exception as error:  # noqa: BLE001  the other endpoints are looked at all the same
             _log_failure("looking failed: comes again", error, endpoint=endpoint)
             failed |= dict.fromkeys(at.messages)

@@ -22,8 +22,10 @@ from local_aws.permissions.identities import Identity
 from local_aws.permissions.replay import Evaluator, Grant, explained, replay
 
 # (a role's or user's name) -> (policy/Sid) -> why the whole statement, or each action or resource of it, is granted
-# though nobody uses it. Names, statements, actions and resources may be patterns (fnmatch).
+# though nobody uses it; a reason that begins with AT_TIMES is one for what some runs use and others do not. Names,
+# statements, actions and resources may be patterns (fnmatch).
 Exceptions = Mapping[str, Mapping[str, str | Mapping[str, str]]]
+AT_TIMES = "at times: "
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def _of_one(
 
 
 def unneeded(reports: Iterable[IdentityReport], exceptions: Exceptions) -> list[str]:
-    """One line for each action and resource that is granted and not needed without a reason among the exceptions, and
-    for each exception that is needed, or that is about nothing that these users and roles are granted.
+    """One line for each fault: an action or resource that is granted, not needed, and not among the exceptions; an
+    exception that is needed; and one about nothing that these users and roles are granted.
     """
     lines = []
     for one in reports:
@@ -157,14 +159,15 @@ def unneeded(reports: Iterable[IdentityReport], exceptions: Exceptions) -> list[
                 continue
             place = f"{use.grant.policy}/{use.grant.sid}"
             excepted = [key for key in found if _matches(place, key[0]) and _matches(use.grant.text, key[1])]
-            # A statement's exception is about its actions; the resources of actions that nobody uses follow.
             hit |= set(excepted)
             if not use.needed and not excepted:
                 why = f"never used ({use.grant.kind})" if not use.count else "something else allows it too"
                 lines.append(f"{one.name}: {place}: {use.grant.text}: {why}")
-            if use.needed and excepted:
-                reason = found[excepted[0]]
-                lines.append(f"{one.name}: {place}: {use.grant.text}: excepted ({reason}), yet it is needed")
+            lines += [
+                f"{one.name}: {place}: {use.grant.text}: excepted ({found[key]}), yet it is needed"
+                for key in excepted
+                if use.needed and not found[key].startswith(AT_TIMES)
+            ]
         lines += [
             f"{one.name}: {statement}: {pattern}: an exception, yet nothing of that is granted"
             for statement, pattern in found

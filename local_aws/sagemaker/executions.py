@@ -139,8 +139,11 @@ class Executions:
                 for step in execution["Steps"].values():
                     if step["StepStatus"] in (STARTING, EXECUTING, STOPPING):
                         step.update(StepStatus=FAILED, EndTime=now, FailureReason=f"InternalServerError: {reason}")
+                before = execution["PipelineExecutionStatus"]
                 execution.update(PipelineExecutionStatus=FAILED, FailureReason=reason, LastModifiedTime=now)
-                self._executions.put(scope, arn, execution)
+                with self._store.lock:
+                    self._executions.put(scope, arn, execution)
+                    self._tell_execution(scope, execution, before)
 
     def stop(self) -> None:
         """Start nothing more. Steps under way are left as they are, for `resume` to fail them."""
@@ -193,7 +196,7 @@ class Executions:
             execution["PipelineExperimentConfig"] = evaluate(definition.experiment, values)
         self._executions.put(call.scope, arn, execution)
         run = Run(call, self._acting(call, version), definition, execution)
-        self._tell_execution(run, None)
+        self._tell_execution(call.scope, execution, None)
         self._begin(run)
         return arn
 
@@ -462,12 +465,11 @@ class Executions:
                 run.document.update(changes, LastModifiedTime=time.time())
                 self._executions.put(run.call.scope, run.arn, run.document)
                 if run.document["PipelineExecutionStatus"] != before:
-                    self._tell_execution(run, before)
+                    self._tell_execution(run.call.scope, run.document, before)
 
     # Events: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
 
-    def _tell_execution(self, run: Run, before: str | None) -> None:
-        execution = run.document
+    def _tell_execution(self, scope: Scope, execution: Document, before: str | None) -> None:
         status = execution["PipelineExecutionStatus"]
         detail = {
             "pipelineExecutionDisplayName": execution.get("PipelineExecutionDisplayName"),
@@ -477,7 +479,7 @@ class Executions:
             "executionStartTime": event_time(execution["CreationTime"]),
             "executionEndTime": event_time(execution["LastModifiedTime"]) if status in ENDED else None,
         }
-        self._tell(run, "SageMaker Model Building Pipeline Execution Status Change", detail)
+        self._tell(scope, execution, "SageMaker Model Building Pipeline Execution Status Change", detail)
 
     def _tell_step(self, run: Run, step: Document, before: str | None) -> None:
         detail = {
@@ -491,12 +493,13 @@ class Executions:
             "cacheHitResult": lower_camel_case(step["CacheHitResult"]) if "CacheHitResult" in step else None,
             "failureReason": step.get("FailureReason"),
         }
-        self._tell(run, "SageMaker Model Building Pipeline Execution Step Status Change", detail)
+        execution_step = "SageMaker Model Building Pipeline Execution Step Status Change"
+        self._tell(run.call.scope, run.document, execution_step, detail)
 
-    def _tell(self, run: Run, detail_type: str, detail: dict[str, Any]) -> None:
-        arns = {"pipelineArn": run.document["PipelineArn"], "pipelineExecutionArn": run.arn}
+    def _tell(self, scope: Scope, execution: Document, detail_type: str, detail: dict[str, Any]) -> None:
+        arns = {name[0].lower() + name[1:]: execution[name] for name in ("PipelineArn", "PipelineExecutionArn")}
         known = {name: value for name, value in detail.items() if value is not None}
-        self._events.emit(run.call.scope, detail_type, list(arns.values()), known | arns)
+        self._events.emit(scope, detail_type, list(arns.values()), known | arns)
 
 
 def _job_of(step: Document) -> str | None:

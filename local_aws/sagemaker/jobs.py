@@ -529,7 +529,10 @@ class Jobs:
             for scope, key, document in table.items():
                 if document[kind.member("JobStatus")] not in ENDED:
                     failed = _ended(kind, document, Outcome("Failed", SERVER_STOPPED), Metrics())
-                    table.put(scope, key, failed | {"LastModifiedTime": _now()})
+                    failed |= {"LastModifiedTime": _now()}
+                    with self._store.lock:
+                        table.put(scope, key, failed)
+                        self._tell(scope, kind, failed)
 
     def kill(self) -> None:
         """Start no further job, and kill every job's processes."""

@@ -96,7 +96,7 @@ def rejected_in_the_middle(platform: Platform) -> None:
 
 
 def rejected_while_it_serves(platform: Platform) -> None:
-    first, second = served(platform, {**ALL_AT_ONCE, "scaling": SCALING}, ALL_AT_ONCE)
+    _, second = served(platform, {**ALL_AT_ONCE, "scaling": SCALING}, ALL_AT_ONCE)
     platform.approve(second)
     platform.run()
     platform.reject(second)
@@ -176,7 +176,7 @@ def endpoint_to_batch(platform: Platform) -> None:
 
 
 def scaled(platform: Platform) -> None:
-    """Another instance type, so that the scalable target goes and comes; and auto scaling sets another count meanwhile."""
+    """Another instance type, so that the scalable target goes and comes."""
     scaling = {**STAGE_FILE, "scaling": SCALING}
     _, second = served(platform, scaling, {**scaling, "instance_type": "ml.m5.xlarge", "instance_count": 2})
     platform.approve(second)

@@ -286,8 +286,7 @@ class SimulatedAWS:
 
     def _refuse_scaled(self, name: str, old: str, new: str) -> None:
         types = [
-            {one["VariantName"]: one.get("InstanceType") for one in self._variants_of(config)}
-            for config in (old, new)
+            {one["VariantName"]: one.get("InstanceType") for one in self._variants_of(config)} for config in (old, new)
         ]
         for variant, instance_type in types[0].items():
             if f"endpoint/{name}/variant/{variant}" in self.targets and types[1].get(variant) != instance_type:

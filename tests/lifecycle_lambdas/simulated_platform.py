@@ -21,7 +21,13 @@ from unittest.mock import patch
 
 import yaml
 from botocore import xform_name
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 from lifecycle_lambdas import log
 from lifecycle_lambdas.clients import Clients
@@ -156,7 +162,9 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
         standing: answers with an error to whatever call it wants to, as long as it is set.
         emit: takes an event's body.
         waiting: lets so many seconds pass, in which others work.
-        hidden: called when the fault happens, before the call is made.
+        at_fault: called when the fault happens, before the call is made.
+        after_change: called when something was changed.
+        seen: takes service, operation and answer of every call.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -170,6 +178,7 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
     waiting: Callable[[float], None] = lambda seconds: None
     at_fault: Callable[[], None] = lambda: None
     after_change: Callable[[], None] = lambda: None
+    seen: Callable[[str, str, Answer], None] = lambda service, operation, answer: None
     in_flight: dict[str, Message] = field(default_factory=dict)
     jobs: dict[str, Answer] = field(default_factory=dict)
     invocation: Invocation | None = None
@@ -195,7 +204,12 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
             raise refusal(operation, "AccessDeniedException", f"not authorized to perform {operation}")
         if (error := self.standing(service, operation, request)) is not None:
             raise error
-        answer = self._fail(kind, service, operation, request) if kind else self._do(operation, request)
+        try:
+            answer = self._fail(kind, service, operation, request) if kind else self._do(operation, request)
+        except ClientError as refused_with:
+            self.seen(service, operation, dict(refused_with.response))
+            raise
+        self.seen(service, operation, answer)
         self._go_on()
         return dict(answer)
 
@@ -208,7 +222,15 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
             raise Killed
 
     def _do(self, operation: str, request: Request) -> Answer:
-        answer = getattr(self, xform_name(operation))(**request) or {}
+        if operation == "UpdateModelPackage":
+            package, changes = request["ModelPackageArn"], {**request}
+            del changes["ModelPackageArn"]
+            self.change_version(package, "role/deploy", **changes)
+            answer: Answer = {}
+        else:
+            answer = getattr(self, xform_name(operation))(**request) or {}
+        if operation in ("CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint"):
+            self.tell_of_endpoint(request["EndpointName"])
         if not operation.startswith(("Describe", "Get", "List", "Query")):
             self.after_change()
         return dict(answer)
@@ -249,10 +271,11 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
 
     # --- what tells of itself
 
-    def update_model_package(self, ModelPackageArn: str, by: str = "role/deploy", **changes: Any) -> None:
-        super().update_model_package(ModelPackageArn, **changes)
-        self.packages[ModelPackageArn]["LastModifiedBy"] = {"IamIdentity": {"Arn": f"arn:aws:iam::123456789012:{by}"}}
-        self.tell_of_version(ModelPackageArn, sorted(changes))
+    def change_version(self, package_arn: str, by: str, **changes: Any) -> None:
+        """UpdateModelPackage by somebody."""
+        self.update_model_package(package_arn, **changes)
+        self.packages[package_arn]["LastModifiedBy"] = {"IamIdentity": {"Arn": f"arn:aws:iam::123456789012:{by}"}}
+        self.tell_of_version(package_arn, sorted(changes))
 
     def tell_of_version(self, package_arn: str, fields: list[str] | None) -> None:
         package = self.packages[package_arn]
@@ -265,19 +288,6 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
         if fields is not None:
             detail["UpdatedModelPackageFields"] = fields
         self._emit("aws.sagemaker", "SageMaker Model Package State Change", detail)
-
-    def create_endpoint(self, EndpointName: str, **request: Any) -> Answer:
-        answer = super().create_endpoint(EndpointName, **request)
-        self.tell_of_endpoint(EndpointName)
-        return answer
-
-    def update_endpoint(self, EndpointName: str, **request: Any) -> None:
-        super().update_endpoint(EndpointName, **request)
-        self.tell_of_endpoint(EndpointName)
-
-    def delete_endpoint(self, EndpointName: str) -> None:
-        super().delete_endpoint(EndpointName)
-        self.tell_of_endpoint(EndpointName)
 
     def tell_of_endpoint(self, name: str) -> None:
         self._emit("aws.sagemaker", "SageMaker Endpoint State Change", {"EndpointName": name})
@@ -311,8 +321,7 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
         found = [
             package
             for name, package in self.packages.items()
-            if f"/{ModelPackageGroupName}/" in name
-            and ModelApprovalStatus in (None, package["ModelApprovalStatus"])
+            if f"/{ModelPackageGroupName}/" in name and ModelApprovalStatus in (None, package["ModelApprovalStatus"])
         ]
         found.sort(key=lambda one: one["CreationTime"], reverse=SortOrder == "Descending")
         return {"ModelPackageSummaryList": found[:MaxResults]}
@@ -352,7 +361,9 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
 
     def list_transform_jobs(self, NameContains: str, StatusEquals: str, MaxResults: int, **order: str) -> Answer:
         found = [job for name, job in self.jobs.items() if NameContains in name]
-        return {"TransformJobSummaries": [job for job in found if job["TransformJobStatus"] == StatusEquals][:MaxResults]}
+        return {
+            "TransformJobSummaries": [job for job in found if job["TransformJobStatus"] == StatusEquals][:MaxResults]
+        }
 
 
 class Platform:
@@ -435,7 +446,7 @@ class Platform:
 
     def decide(self, package: str, status: str) -> None:
         self.clock.seconds += 2
-        self.aws.update_model_package(package, by="user/ada", ModelApprovalStatus=status)
+        self.aws.change_version(package, "user/ada", ModelApprovalStatus=status)
 
     def approve(self, package: str) -> None:
         self.decide(package, "Approved")
@@ -536,7 +547,10 @@ class Platform:
 
     def _endpoints_go_on(self, now: float) -> None:
         for name, endpoint in list(self.aws.endpoints.items()):
-            if endpoint["EndpointStatus"] in BUSY and endpoint["LastModifiedTime"].timestamp() + ENDPOINT_SECONDS <= now:
+            if (
+                endpoint["EndpointStatus"] in BUSY
+                and endpoint["LastModifiedTime"].timestamp() + ENDPOINT_SECONDS <= now
+            ):
                 self.aws.settle()
                 if endpoint["EndpointStatus"] in BUSY:  # a roll-back begins
                     endpoint["LastModifiedTime"] = self.clock.now()
@@ -727,7 +741,7 @@ class _Reader:
 
 def refused(operation: str, code: str, status: int, message: str = "try again") -> ClientError:
     return ClientError(
-        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},
         operation,
     )
 
@@ -737,5 +751,5 @@ def throttled(service: str, operation: str) -> ClientError:
     error = refused(operation, code, status, "Rate exceeded")
     if operation == "TransactWriteItems":
         error.response["Error"]["Code"] = "TransactionCanceledException"
-        error.response["CancellationReasons"] = [{"Code": "ThrottlingError"}, {"Code": "None"}]  # type: ignore[typeddict-unknown-key]
+        error.response["CancellationReasons"] = [{"Code": "ThrottlingError"}, {"Code": "None"}]
     return error

@@ -81,7 +81,7 @@ class SimulatedTable:
             raise ClientError(
                 {
                     "Error": {"Code": "TransactionCanceledException", "Message": message},
-                    "CancellationReasons": [{"Code": reason} for reason in reasons],  # type: ignore[typeddict-unknown-key]
+                    "CancellationReasons": [{"Code": reason} for reason in reasons],
                 },
                 "TransactWriteItems",
             )

@@ -15,6 +15,7 @@ from lifecycle_lambdas.approvals import (
     Known,
     desired,
     entry_of_change,
+    failure,
     known,
     last_modified_by,
     metadata_value,
@@ -208,6 +209,13 @@ def test_an_approval_is_the_version_and_the_events_time_and_who_changed_the_vers
     assert entry_of_change(ENDPOINT, change("Approved"), described, unasked) == Entry(
         ENDPOINT, "approve", START, arn(2), ANN, "AUC is better", "event"
     )
+
+
+def test_why_a_deployment_failed_is_no_reason_to_approve_it_again():
+    described = package() | {"ApprovalDescription": failure(ENDPOINT, 3, "the container did not start")}
+    assert entry_of(change("Approved"), described).why == ""
+    assert missed_approval(ENDPOINT, described, Known()).why == ""
+    assert "did not start" in entry_of(change("Rejected"), described).why
 
 
 def test_when_the_version_was_changed_since_the_events_time_counts_and_who_approved_is_not_guessed():

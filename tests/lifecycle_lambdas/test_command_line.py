@@ -243,7 +243,7 @@ def test_a_reason_is_needed(run, why, capsys):
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Outcome]]:
     """What looks at an endpoint come to, one after the other."""
     coming: dict[str, list[Outcome]] = {}
-    monkeypatch.setattr(looking.converge, "look", lambda endpoint, _: coming[endpoint].pop(0))
+    monkeypatch.setattr(looking.converge, "look", lambda endpoint, *_: coming[endpoint].pop(0))
     monkeypatch.setattr(command_line.time, "sleep", lambda _: None)
     return coming
 

@@ -675,6 +675,22 @@ def test_whoever_finds_another_one_at_it_makes_that_one_look_once_more(stage: St
     assert stage.serves == first
 
 
+def test_the_schedules_find_another_one_at_it_and_ask_for_nothing(stage: Stage) -> None:
+    """Were looks slower than the schedules come, nobody would ever be done."""
+    stage.deploy(stage.register())
+    stage.approve(stage.register())
+
+    def schedules(operation: str, request: Any, when: str) -> None:
+        context = replace(stage.context, deadline=time.monotonic() + 60)
+        assert converge.look(stage.endpoint, context, asking=False).busy
+
+    stage.aws.hook = schedules
+    stage.look()
+    stage.aws.settle()
+
+    assert stage.look().settled
+
+
 def test_an_ask_between_the_last_step_and_the_end_is_not_lost(stage: Stage) -> None:
     first = stage.register()
     stage.deploy(first)

@@ -92,7 +92,7 @@ def test_times_and_tries_are_those_of_the_installed_platform() -> None:
         """CloudFormation's tags as what they are put on."""
 
     Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-    resources = yaml.load(PLATFORM.read_text(encoding="utf-8"), Loader)["Resources"]  # noqa: S506  a SafeLoader
+    resources = yaml.load(PLATFORM.read_text(encoding="utf-8"), Loader)["Resources"]
     queue, source = resources["EventQueue"]["Properties"], resources["DeployEventSource"]["Properties"]
     assert (
         resources["DeployFunction"]["Properties"]["Timeout"],

@@ -44,7 +44,7 @@ class Looks:
     busy: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
 
-    def look(self, endpoint: str, context: Context) -> Outcome:
+    def look(self, endpoint: str, context: Context, asking: bool = True) -> Outcome:
         self.endpoints.append(endpoint)
         if endpoint in self.broken:
             raise RuntimeError(f"{endpoint} is broken")

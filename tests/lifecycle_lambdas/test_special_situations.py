@@ -37,8 +37,11 @@ def check(platform: Platform, serves: str | None, numbers: list[str]) -> None:
     calls = len(platform.aws.calls)
     platform.pass_time(601)
     platform.run()
-    assert not [call for call in platform.aws.calls[calls:] if call.startswith(("Create", "Update", "Delete", "Put"))
-                and call not in ("UpdateItem", "PutItem")]
+    assert not [
+        call
+        for call in platform.aws.calls[calls:]
+        if call.startswith(("Create", "Update", "Delete", "Put")) and call not in ("UpdateItem", "PutItem")
+    ]
 
 
 def deny(platform: Platform, error: Exception, *operations: str, service: str = "") -> None:
@@ -185,7 +188,9 @@ def test_a_stage_file_that_is_gone_or_broken_rejects_its_version_and_what_serves
 # --- quotas, permissions, keys
 
 
-@pytest.mark.parametrize("operation", ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint", "RegisterScalableTarget"])
+@pytest.mark.parametrize(
+    "operation", ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint", "RegisterScalableTarget"]
+)
 def test_a_quota_that_is_reached_is_told_once_and_the_deployment_goes_on_when_it_is_raised(
     platform: Platform, operation: str
 ) -> None:
@@ -202,8 +207,11 @@ def test_a_quota_that_is_reached_is_told_once_and_the_deployment_goes_on_when_it
 
 # What the deploy function calls in these; without the ledger and the topic nobody can be told.
 CALLED = sorted(
-    {(call.service, call.operation) for scenario in ("first_deployment", "canary", "lost_event", "rejected_in_the_middle")
-     for call in undisturbed(scenario).calls}
+    {
+        (call.service, call.operation)
+        for scenario in ("first_deployment", "canary", "lost_event", "rejected_in_the_middle")
+        for call in undisturbed(scenario).calls
+    }
 )
 
 
@@ -265,7 +273,9 @@ def test_a_disabled_key_stops_nothing_that_serves_and_all_goes_on_when_it_is_ena
 def test_a_disabled_key_of_the_instances_disks_says_what_happened_and_approving_again_deploys(
     platform: Platform,
 ) -> None:
-    first, second = served(platform, ALL_AT_ONCE, {**ALL_AT_ONCE, "kms_key": "arn:aws:kms:us-east-1:123456789012:key/a"})
+    first, second = served(
+        platform, ALL_AT_ONCE, {**ALL_AT_ONCE, "kms_key": "arn:aws:kms:us-east-1:123456789012:key/a"}
+    )
     deny(platform, validation("The KMS key arn:aws:kms:us-east-1:123456789012:key/a is disabled."), "UpdateEndpoint")
     platform.approve(second)
     platform.run()
@@ -315,7 +325,7 @@ def test_the_fix_gets_through_while_a_standing_alarm_is_raised(
         if AlarmName.endswith("-custom"):
             platform.aws.alarms[AlarmName]["StateValue"] = "ALARM"
 
-    platform.aws.put_metric_alarm = measured  # type: ignore[method-assign]
+    platform.aws.put_metric_alarm = measured  # type: ignore[method-assign,assignment]
     platform.approve(fix)
     check(platform, fix, ["1", "2"])
 

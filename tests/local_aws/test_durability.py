@@ -107,7 +107,7 @@ def test_what_cannot_be_written_is_told_in_the_log_and_keeps_nothing_else_from_b
     assert "topics 'a' cannot be written down" in caplog.text
 
 
-def test_answers_that_are_ready_at_the_same_time_are_written_together(path):
+def test_answers_that_are_ready_at_the_same_time_are_written_together(path, monkeypatch):
     durability = Durability(path)
     roles = watched(durability)
     write, writes = durability.write, []
@@ -116,7 +116,7 @@ def test_answers_that_are_ready_at_the_same_time_are_written_together(path):
         writes.append(arguments)
         write(*arguments)
 
-    durability.write = count  # type: ignore[method-assign]
+    monkeypatch.setattr(durability, "write", count)
 
     async def one(name: str) -> None:
         with durability.recorded() as touched:

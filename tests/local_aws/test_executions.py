@@ -722,6 +722,8 @@ def test_what_was_under_way_when_the_server_ended_has_failed_afterwards_and_can_
     execution = after.describe(arn)
     assert execution["PipelineExecutionStatus"] == "Failed"
     assert execution["FailureReason"].startswith("local_aws ended while this was under way")
+    after.until(lambda: len(after.events) == 1)
+    assert json.loads(after.events[0]["Detail"])["currentPipelineExecutionStatus"] == "Failed"
     steps = after.steps(arn)
     assert [step["StepStatus"] for step in steps.values()] == ["Succeeded", "Failed"]
     assert steps["B"]["FailureReason"].startswith("InternalServerError: local_aws ended")

@@ -24,6 +24,35 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Each private name with its type, or a function's parameters: they are given, or the function is replaced by ours.
 NAMES = {
+    "ministack.core.iam_evaluator.is_root_access_key": "(access_key_id)",
+    "ministack.services.cloudformation._ACTION_HANDLERS": "dict",
+    "ministack.services.cloudformation.handlers._resolve_stack": "(stack_name)",
+    "ministack.services.cloudformation.handlers._create_stack_task_in_region": "(coro, stack, stack_id)",
+    "ministack.services.cloudformation.changesets._create_stack_task_in_region": "(coro, stack, stack_id)",
+    "ministack.services.cloudformation.changesets._find_change_set": "(cs_name, stack_name)",
+    "ministack.services.cloudformation.helpers._p": "(params, key, default)",
+    "ministack.services.cloudformation.helpers._esc": "(s, quote)",
+    "ministack.services.cloudformation.helpers._error": "(code, message, status)",
+    "ministack.services.cloudformation.helpers._resolve_document": "(params, body_key, url_key, label)",
+    "ministack.services.cloudformation.engine._resolve_dynamic_reference": "(literal)",
+    "ministack.services.cloudformation.provisioners._DEFERRED_PREDECESSOR_DELETES": "ContextVar",
+    "ministack.services.cloudformation.provisioners._provision_resource": (
+        "(resource_type, logical_id, props, stack_name)"
+    ),
+    "ministack.services.cloudformation.provisioners._update_resource": (
+        "(resource_type, physical_id, old_props, new_props, stack_name, logical_id, old_attrs)"
+    ),
+    "ministack.services.cloudformation.provisioners._delete_resource": (
+        "(resource_type, physical_id, props, stack_name, logical_id)"
+    ),
+    "ministack.services.cloudformation.stacks._provision_resource": "(resource_type, logical_id, props, stack_name)",
+    "ministack.services.cloudformation.stacks._update_resource": (
+        "(resource_type, physical_id, old_props, new_props, stack_name, logical_id, old_attrs)"
+    ),
+    "ministack.services.cloudformation.stacks._delete_resource": (
+        "(resource_type, physical_id, props, stack_name, logical_id)"
+    ),
+    "ministack.services.ssm.resolve_parameter_value": "(name_or_arn, version, decrypt)",
     "ministack.app.app": "(scope, receive, send)",
     "ministack.app.SERVICE_HANDLERS": "dict",
     "ministack.core.router.SERVICE_PATTERNS": "dict",
@@ -141,6 +170,7 @@ NAMES = {
     "ministack.services.ssm._parameters": "AccountRegionScopedDict",
     "ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS": "dict",
     "ministack.services.cloudformation.engine._evaluate_conditions": "(template, params)",
+    "ministack.core.iam_evaluator._action_matches": "(request_action, actions, not_actions)",
     "ministack.core.iam_evaluator.evaluate": "(ctx, policies, limits)",
     "ministack.services.cloudformation.provisioners._cw_metric_alarm_record": "(name, props)",
     "ministack.app.load_state": "(service)",

@@ -97,6 +97,12 @@ def test_an_exception_that_is_needed_and_one_that_is_about_nothing_are_named() -
     assert nothing.endswith("dynamodb:Query: an exception, yet nothing of that is granted")
 
 
+def test_what_only_some_runs_use_is_excused_either_way() -> None:
+    reason = {"dynamodb:GetItem": "at times: when it is late", "dynamodb:PutItem": "x", "*:table/*": "at times: both"}
+    exceptions = {"modelyard-deploy-*": {"*/Ledger": reason}}
+    assert report.unneeded([reported({READ: 1})], exceptions) == report.unneeded([reported({})], exceptions) == []
+
+
 def test_exceptions_of_other_roles_are_left_alone() -> None:
     assert len(report.unneeded([reported({READ: 1})], {"modelyard-plan-*": {"x/y": "z"}})) == 2
 

@@ -48,6 +48,15 @@ def told(installed: Administrator) -> Iterator[str]:
     sqs = installed.client("sqs")
     queue = sqs.create_queue(QueueName="watching")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": installed.settings.topic_arn}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
     subscription = installed.client("sns").subscribe(
         TopicArn=installed.settings.topic_arn,
         Protocol="sqs",

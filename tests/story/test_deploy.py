@@ -206,8 +206,9 @@ def test_a_batch_stage_becomes_an_endpoint_and_goes_back_to_its_schedule(platfor
 
 def test_what_scaling_has_set_outlives_an_update_and_another_instance_type(platform, project):
     scaled = "scaling: {min: 1, max: 4, target: {invocations_per_instance: 1000}}\n"
-    first, second = project.register("first", ONE + scaled), project.register("second", ONE + scaled)
-    larger = project.register("third", ONE.replace("m5.large", "m5.xlarge") + scaled)
+    more, captured = scaled.replace("max: 4", "max: 5"), "data_capture: {percent: 100}\n"
+    first, second = project.register("first", ONE + scaled), project.register("second", ONE + more)
+    larger = project.register("third", ONE.replace("m5.large", "m5.xlarge") + more + captured)
     project.approve(first)
     project.deployed(first)
     assert project.resources()["targets"] == [f"endpoint/{project.endpoint}/variant/AllTraffic"]
@@ -225,6 +226,9 @@ def test_what_scaling_has_set_outlives_an_update_and_another_instance_type(platf
 
     assert project.resources()["targets"] == [f"endpoint/{project.endpoint}/variant/AllTraffic"]
     project.serves("third")
+    for version in (larger, second, first):
+        project.reject(version)
+    project.gone()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The installed platform under faults, end to end: real endpoints, real functions, calls that fail and functions killed.
+"""The installed platform under faults, end to end: real endpoints and functions; calls fail, functions are killed.
 
 All of the matrix, in memory: tests/lifecycle_lambdas/test_fault_matrix.py. botocore tries a call four times, so what is
 to reach the function is made to fail as often.
@@ -20,6 +20,9 @@ from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.records import Entry
 from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
+from local_aws.request_checks import service_model
+from tests.lifecycle_lambdas.fault_matrix import CANARIED, SCALING
+from tests.lifecycle_lambdas.simulated_platform import Platform
 from tests.story.platform import CLOCK_SPEED, REAL_TIME, Project, install
 from tests.story.traffic import Traffic
 
@@ -114,7 +117,7 @@ def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Proj
     project.aws.configure("faults", {"rules": [fault]})
     with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
         project.approve(second)
-        project.until(lambda: served(project) == second, f"{second} to serve", lambda: str(project.describe()), LONG)
+        serve(project, second)
         settled(project, ledger)
 
     (found,) = project.aws.settings("faults")["rules"]
@@ -133,7 +136,7 @@ def test_a_function_killed_at_the_first_creation_makes_one_endpoint(project: Pro
     first = project.register("first")
     project.aws.configure("faults", {"rules": [rule("sagemaker", "CreateEndpoint", "kill", when)]})
     project.approve(first)
-    project.until(lambda: served(project) == first, f"{first} to serve", lambda: str(project.describe()), LONG)
+    serve(project, first)
     settled(project, ledger)
     assert project.aws.settings("faults")["rules"][0]["hit"] == 1
     assert [one.status for one in ledger.deployments(project.endpoint)] == ["succeeded"]
@@ -149,12 +152,97 @@ def served(project: Project) -> str | None:
     return str(model["Containers"][0]["ModelPackageName"])
 
 
+def serve(project: Project, version: str) -> None:
+    """Waits until the version answers."""
+    project.until(lambda: served(project) == version, f"{version} to serve", lambda: str(project.describe()), LONG)
+
+
 def nothing_is_orphaned(project: Project) -> None:
     """What serves and the way back, and no alarm of a deployment."""
     found = project.resources()
     assert found["models"] == found["configs"]
     assert len(found["models"]) <= 2
     assert not [name for name in found["alarms"] if "rollback" in name or "abort" in name]
+
+
+# --- the simulated AWS, by which the matrix is driven
+
+# What the controller asks for in nearly every look, and in a deployment with all that there is to make.
+AT_LEAST = {
+    "CreateEndpoint", "CreateEndpointConfig", "CreateModel", "DescribeAlarms", "DescribeEndpoint", "DescribeModel",
+    "DescribeEndpointConfig", "DescribeModelPackage", "DescribeScalableTargets", "DescribeScalingPolicies", "GetItem",
+    "GetDashboard", "GetObject", "GetSchedule", "ListEndpointConfigs", "ListModels", "ListTags", "ListTagsForResource",
+    "PutScalingPolicy", "Query", "TransactWriteItems", "UpdateEndpoint", "UpdateItem",
+}  # fmt: skip
+
+
+def members(shape: Any, value: Any, path: str = "") -> Iterator[str]:
+    """The paths of the members that an answer has, of those that the service's model knows."""
+    if shape.type_name == "structure":
+        for name, member in shape.members.items():
+            if value.get(name) is not None:
+                yield f"{path}.{name}"
+                yield from members(member, value[name], f"{path}.{name}")
+    elif shape.type_name in ("list", "map"):
+        inside = shape.member if shape.type_name == "list" else shape.value
+        for one in value if shape.type_name == "list" else value.values():
+            yield from members(inside, one, f"{path}[]")
+
+
+@pytest.mark.slow
+def test_the_simulated_aws_answers_with_members_and_errors_that_local_aws_answers_with(project: Project) -> None:
+    """Whatever the matrix's AWS answers, local_aws has answered of the same operation in the same deployments."""
+    simulated, local = Answers(), Answers()
+    platform = Platform()
+    platform.aws.seen = simulated.add
+    with platform.installed():
+        first, second = (platform.register({**CANARIED, "scaling": {**SCALING, "min": 2}}) for _ in range(2))
+        for decide, version in ((platform.approve, first), (platform.approve, second), (platform.reject, second)):
+            decide(version)
+            platform.run()
+
+    ledger = ledger_of(project)
+    watched = CANARY + "dashboard: true\nscaling: {min: 2, max: 3, target: {invocations_per_instance: 100000}}\n"
+    real_first, real_second = (project.register(name, watched) for name in ("first", "second"))
+    project.aws.configure("recorder", {"on": True})
+    for act, version, serving in (
+        (project.approve, real_first, real_first),
+        (project.approve, real_second, real_second),
+        (project.reject, real_second, real_first),
+    ):
+        act(version)
+        serve(project, serving)
+        settled(project, ledger)
+    for call in project.aws.settings("recorder")["calls"]:
+        if "modelyard-deploy" in call["caller"] and call["answer"] is not None:
+            local.add(call["service"], call["operation"], call["answer"])
+    project.aws.configure("recorder", {"on": False})
+
+    assert {operation for _, operation in local.members} >= AT_LEAST
+    assert {operation for _, operation in simulated.members} >= AT_LEAST
+    both = simulated.members.keys() & local.members.keys()
+    more = {call: simulated.members[call] - local.members[call] for call in both}
+    assert {call: sorted(found) for call, found in more.items() if found} == {}
+    codes = {call: simulated.codes[call] - local.codes[call] for call in simulated.codes.keys() & local.codes.keys()}
+    assert {call: found for call, found in codes.items() if found} == {}
+
+
+class Answers:
+    """What was answered, by service and operation: the members, and the codes of errors."""
+
+    def __init__(self) -> None:
+        self.members: dict[tuple[str, str], set[str]] = {}
+        self.codes: dict[tuple[str, str], set[str]] = {}
+
+    def add(self, service: str, operation: str, answer: dict[str, Any]) -> None:
+        key = (service, operation)
+        if "Error" in answer:
+            self.codes.setdefault(key, set()).add(answer["Error"]["Code"])
+            return
+        found = self.members.setdefault(key, set())
+        shape = service_model(service).operation_model(operation).output_shape
+        if shape is not None:
+            found |= set(members(shape, {name: value for name, value in answer.items() if name != "Body"}))
 
 
 # --- random histories
@@ -180,7 +268,7 @@ def test_whatever_happened_what_serves_is_what_the_ledger_says(project: Project,
         ledger.append(Entry(project.endpoint, kind, at, version, "ada", "tested", "command"))
         project.aws.client("sqs").send_message(QueueUrl=queue, MessageBody=events.message(LookAt(project.endpoint)))
 
-    acts: dict[str, Callable[[str], None]] = {
+    acts: dict[str, Callable[[str], Any]] = {
         "approve": project.approve,
         "reject": project.reject,
         "go-back": lambda version: command("go-back", version),
@@ -188,7 +276,10 @@ def test_whatever_happened_what_serves_is_what_the_ledger_says(project: Project,
         "kill": lambda version: project.aws.configure("processes", {"kill": "modelyard-deploy"}),
     }
     for _ in range(STEPS):
-        what, version = dice.choice(["approve"] * 5 + ["reject", "reject", "go-back", "park", "kill"]), dice.choice(versions)
+        what, version = (
+            dice.choice(["approve"] * 5 + ["reject", "reject", "go-back", "park", "kill"]),
+            dice.choice(versions),
+        )
         running = {one["name"] for one in project.aws.settings("processes")["processes"]}
         if what == "kill" and "modelyard-deploy" not in running:
             continue

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -251,6 +252,30 @@ def test_the_demo_needs_no_network_ends_well_and_says_how_to_go_on():
     assert re.search(r"requests meanwhile: [1-9]\d* answered by version 2, 0 failed", result.stdout)
     assert "To go on in it yourself: make demo KEEP=1" in result.stdout
     assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()
+
+
+def test_a_data_scientist_looks_at_every_stage_and_registers_the_project_again(repository):
+    again = repository.pipeline("register-project")
+    assert again.stdout.count("was there") == 3, again.stderr
+    for stage in ("feature", "dev", "prod"):
+        for command in ("versions", "status"):
+            looked = repository.pipeline(command, "--stage", stage)
+            assert looked.returncode == 0, looked.stdout + looked.stderr
+
+
+def test_a_data_scientist_stops_an_execution_and_with_it_the_job_that_runs(repository, told, aws):
+    execution = started(repository.pipeline("start").stdout)
+    sagemaker = aws.client("sagemaker", credentials=told.environment)
+
+    until = time.monotonic() + 60
+    while "ProcessingJob" not in (evaluate := steps(aws, execution).get("Evaluate", {})).get("Metadata", {}):
+        assert time.monotonic() < until, evaluate
+        time.sleep(0.05)
+    job = evaluate["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+    sagemaker.stop_pipeline_execution(PipelineExecutionArn=execution, ClientRequestToken=uuid.uuid4().hex)
+
+    assert repository.pipeline("watch", execution).returncode == 3
+    assert sagemaker.describe_processing_job(ProcessingJobName=job)["ProcessingJobStatus"] == "Stopped"
 
 
 @pytest.fixture

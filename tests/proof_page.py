@@ -1,0 +1,189 @@
+"""docs/proof.md: what was tried against the platform and local_aws, how often, and what came out.
+
+`make proof` runs the tests that try it, each of which keeps what it found (tests/proof.py), and writes the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests import proof
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PAGE = CHECKOUT / "docs" / "proof.md"
+TESTS = (
+    "tests/story/test_deploy.py",
+    "tests/story/test_story.py",
+    "tests/story/test_faults.py",
+    "tests/lifecycle_lambdas/test_fault_matrix.py",
+    "tests/lifecycle_lambdas/test_interleavings.py",
+    "tests/lifecycle_lambdas/test_fuzzed_input.py",
+    "tests/steps/test_fuzzed_requests.py",
+    "tests/local_aws/test_hostile_input.py",
+    "tests/local_aws/test_kill.py",
+)
+INTRODUCTION = """\
+# What was tried, and what came out
+
+Written by `make proof` on {day}, {tests} tests in {minutes:.0f} minutes; none failed. Each section names the test that
+tries it; `make test-all` runs them all, `make test` a sample. What only AWS itself can tell is in
+[unverified.md](unverified.md).
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        title: its heading.
+        text: what was tried, and what must come out; says where the test is.
+        proofs: names of what was kept, by prefix; several with the same counts are added up.
+    """
+
+    title: str
+    text: str
+    proofs: str
+
+
+SECTIONS = (
+    Section(
+        "Every permission is needed",
+        "IAM is enforced in `tests/story/test_deploy.py` (the platform's roles: every kind of deployment) and "
+        "`tests/story/test_story.py` (a project's): nothing is denied. Then each action that a policy grants is taken "
+        "away, and the recorded questions are asked again: one of them is denied, or the action is in "
+        "`servicecatalog/unused_permissions.yaml` with the reason why it is granted all the same.",
+        "permissions",
+    ),
+    Section(
+        "The controller under faults",
+        "`tests/lifecycle_lambdas/test_fault_matrix.py`: in every way that a deployment goes, every AWS call that the "
+        "functions make fails once, is throttled once, times out once (done or not done), and the function is killed "
+        "before and after it. What served before serves on, the end is that of a run without the fault, nothing is "
+        "orphaned, no event is lost.",
+        "fault_matrix",
+    ),
+    Section(
+        "Interleavings",
+        "`tests/lifecycle_lambdas/test_interleavings.py`: approvals, rejections, going back, parking, alarms, changes "
+        "by hand and looks in random orders (property-based), against the ledger's rules: all converge. "
+        "`tests/story/test_faults.py` drives some of them through local_aws, with real endpoints.",
+        "interleavings",
+    ),
+    Section(
+        "Requests to an endpoint",
+        "`tests/steps/test_fuzzed_requests.py`: right and spoilt requests in every content type, to an endpoint of two "
+        "variants. Each is answered by the variant that was asked, with exactly the prediction that training's own "
+        "transformation and the model give for its rows, or refused with a 4xx that says why; no answer holds a stack "
+        'trace, a path or a secret. "Refused by the image": a body that is no UTF-8, which the image\'s server decodes '
+        "before our code has it.",
+        "requests",
+    ),
+    Section(
+        "Stage files",
+        "`tests/lifecycle_lambdas/test_fuzzed_input.py`: spoilt and hostile YAML (bombs of aliases, deep nesting, tags "
+        "that call Python) is read as what it says, or refused with field, fault and remedy, in little memory.",
+        "stage_files",
+    ),
+    Section("Messages of the queue", "The same file: events with values replaced, taken away or put in.", "events"),
+    Section(
+        "The chat",
+        "The same file: whatever the webhook answers (redirects, junk, nothing), the message is posted or comes again; "
+        "its URL is in no error and no log.",
+        "chat",
+    ),
+    Section(
+        "HTTP",
+        "`tests/local_aws/test_hostile_input.py`: malformed requests on both ports; after them the server answers. The "
+        "same file has huge bodies, tricks in names and keys, and hostile archives.",
+        "http",
+    ),
+    Section(
+        "Kill -9",
+        "`tests/local_aws/test_kill.py`: under load the server is killed at random moments and started again with its "
+        "state: every version, object, endpoint, row, message and event that a client had been told of is there.",
+        "kill",
+    ),
+)
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="proof-") as folder:
+        started = time.monotonic()
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", *TESTS]
+        report = Path(folder, "junit.xml")
+        found = Path(folder, "found")
+        environment = os.environ | {proof.FOLDER: str(found)}
+        ended = subprocess.run([*command, f"--junitxml={report}"], cwd=CHECKOUT, env=environment, check=False)
+        if ended.returncode:
+            print(f"The page is not written: some tests failed (exit code {ended.returncode}).", file=sys.stderr)
+            return ended.returncode
+        kept = {path.stem: json.loads(path.read_text()) for path in sorted(found.glob("*.json"))}
+        tests = report.read_text().count("<testcase ")
+        PAGE.write_text(page(kept, tests, (time.monotonic() - started) / 60, datetime.now(UTC)), encoding="utf-8")
+    print(f"{PAGE.relative_to(CHECKOUT)} is written.")
+    return 0
+
+
+def page(kept: dict[str, dict[str, Any]], tests: int, minutes: float, now: datetime) -> str:
+    """The page's text.
+
+    Args:
+        kept: what the tests kept, by name.
+
+    Raises:
+        ValueError: a section's tests kept nothing, or something was kept that no section shows.
+    """
+    parts = [INTRODUCTION.format(day=f"{now:%Y-%m-%d}", tests=f"{tests:,}", minutes=minutes)]
+    shown: set[str] = set()
+    for section in SECTIONS:
+        names = [name for name in kept if name.startswith(section.proofs)]
+        if not names:
+            raise ValueError(f"the tests of {section.title!r} kept nothing")
+        shown.update(names)
+        parts.append(f"## {section.title}\n\n{_wrapped(section.text)}\n\n{_tables([kept[name] for name in names])}")
+    if unknown := sorted(set(kept) - shown):
+        raise ValueError(f"no section shows {', '.join(unknown)}")
+    return "\n".join(parts)
+
+
+def _tables(found: list[dict[str, Any]]) -> str:
+    """The single counts as one table, each group of counts as one of its own."""
+    single: Counter[str] = Counter()
+    groups: dict[str, Counter[str]] = {}
+    for one in found:
+        for name, value in one.items():
+            if isinstance(value, dict):
+                groups.setdefault(name, Counter()).update(value)
+            else:
+                single[name] += value
+    tables = [_table("", dict(single))] if single else []
+    return "\n".join([*tables, *(_table(name, dict(sorted(counts.items()))) for name, counts in groups.items())])
+
+
+def _table(title: str, counts: dict[str, int]) -> str:
+    rows = "".join(f"| {name} | {count:,} |\n" for name, count in counts.items())
+    return f"| {title} | count |\n|---|---:|\n{rows}"
+
+
+def _wrapped(text: str) -> str:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) >= 120:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else ''}{word}"
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
