@@ -59,8 +59,8 @@ class Change:
         account, region: the stack's.
         physical_id: of an update or a deletion.
         stack_tags: of the stack, which its resources get too.
-        look_up: what IAM has: ("role" | "user" | "group", name) answers an ARN, ("boundary", role's name) the ARN of
-            its permissions boundary; None: there is no such thing.
+        look_up: what IAM and KMS have: ("role" | "user" | "group" | "key", name) answers an ARN, ("role boundary",
+            role's name) the ARN of its permissions boundary; None: there is no such thing.
     """
 
     type: str

@@ -97,6 +97,16 @@ def schedule_group_arn(scope: Scope, group: str) -> str:
     return f"arn:aws:scheduler:{scope.region}:{scope.account}:schedule-group/{group}"
 
 
+def iam_name(operation: str) -> str:
+    """The action that IAM knows an operation by; a question about a role or a key is asked because of it."""
+    names = {
+        "s3:CopyObject": "s3:PutObject",
+        "s3:CreateMultipartUpload": "s3:PutObject",
+        "s3:UploadPart": "s3:PutObject",
+    }
+    return names.get(operation, operation)
+
+
 # Keys.
 
 _READ, _WRITE, _BOTH = ("kms:Decrypt",), ("kms:GenerateDataKey",), ("kms:GenerateDataKey", "kms:Decrypt")

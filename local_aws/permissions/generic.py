@@ -6,6 +6,8 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/reference_pol
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +68,23 @@ class Sent:
         service = self.action.partition(":")[0]
         where = self.scope.region if region is None else region
         return f"arn:aws:{service}:{where}:{self.scope.account}:{resource}"
+
+
+def members(body: bytes, parameters: Request) -> dict[str, Any]:
+    """A request's members, of its JSON body or its form; a form's lists ("Names.member.1") as lists."""
+    found: dict[str, Any] = {}
+    for name, value in parameters.items():
+        first = value[0] if isinstance(value, list) and value else value
+        head, _, place = name.partition(".member.")
+        if place.isdigit():
+            found.setdefault(head, []).append(first)
+        else:
+            found[name] = first
+    if body[:1] == b"{":
+        with contextlib.suppress(ValueError, RecursionError):  # the service refuses it
+            content = json.loads(body)
+            found |= content if isinstance(content, dict) else {}
+    return found
 
 
 # (kind such as "role", name) -> ARN of what is in IAM, or (key id, alias or ARN) of what is in KMS; None when it is not

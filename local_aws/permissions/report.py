@@ -64,7 +64,7 @@ class IdentityReport:
     """Of one user or role.
 
     Args:
-        arn: with its path.
+        arn: with its path; of an AWS service its name, such as "sns.amazonaws.com".
         exists: whether IAM still has it.
         uses: of every statement, action and resource in its policies.
         denied: what it was refused.
@@ -97,7 +97,8 @@ def counted(settings: Mapping[str, Any]) -> dict[Decision, int]:
 def report(
     identities: Iterable[Identity], decisions: Mapping[Decision, int], allows: Evaluator
 ) -> list[IdentityReport]:
-    """One report for each user and role, and for each that is there no more but was asked about; sorted by ARN.
+    """One report for each user and role, for each that is there no more but was asked about, and for each AWS service
+    that a resource's policy did not let in; sorted by ARN or name.
 
     Args:
         decisions: with how often each was made (`counted`).
@@ -107,7 +108,8 @@ def report(
     known = {identity.arn: identity for identity in identities}
     for decision in decisions:
         about.setdefault(decision.principal, []).append(decision)
-    return [_of_one(arn, known.get(arn), about[arn], decisions, allows) for arn in sorted(about)]
+    reports = [_of_one(arn, known.get(arn), about[arn], decisions, allows) for arn in sorted(about)]
+    return [one for one in reports if one.arn.startswith("arn:") or one.denied]
 
 
 def _of_one(
@@ -247,6 +249,8 @@ def _print(one: IdentityReport, table: Table, console: Console) -> None:
 
 
 def _title(one: IdentityReport) -> str:
+    if not one.arn.startswith("arn:"):
+        return f"service {one.arn}: {len(one.denied)} denied by resources' policies"
     kind = one.arn.split(":", 5)[5].partition("/")[0]
     if not one.exists:
         return f"{kind} {one.name}: there no more; {len(one.denied)} denied"

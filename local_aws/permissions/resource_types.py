@@ -80,7 +80,7 @@ def _identities_gone(kind: str, name: str) -> Callable[[Change], list[str]]:
 
 
 def _boundary_of(change: Change, arn: str) -> Context:
-    boundary = change.look_up("boundary", arn.rpartition("/")[2])
+    boundary = change.look_up("role boundary", arn.rpartition("/")[2])
     return {"iam:PermissionsBoundary": boundary} if boundary else {}
 
 

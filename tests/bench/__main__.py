@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from tests.bench.approval import approval
 from tests.bench.endpoint import endpoint
+from tests.bench.enforcing import enforcing
 from tests.bench.execution import execution
 from tests.bench.figures import Figure
 from tests.bench.overhead import overhead
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "serving": serving,
     "endpoint": endpoint,
     "approval": approval,
+    "enforcing": enforcing,
     "report": report,
 }
 

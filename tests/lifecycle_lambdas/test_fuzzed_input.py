@@ -276,7 +276,7 @@ def test_any_metadata_name_a_place_or_are_refused(seed: int) -> None:
     chance = random.Random(seed)
     prefix = chance.choice(["s3://bucket/churn/deployment/", "s3://bucket/", "file:///etc/", "https://x/", "", *PIECES])
     sha256 = chance.choice(["0a" * 32, "", *PIECES])
-    package = {
+    package: dict[str, Any] = {
         "ModelPackageArn": PACKAGE,
         "CustomerMetadataProperties": {
             "deployment.prefix": prefix + chance.choice(["", "../", "a/", *PIECES]),

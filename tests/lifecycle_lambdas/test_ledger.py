@@ -118,7 +118,12 @@ def test_further_pages_are_read_only_when_they_are_asked_for(begun, monkeypatch)
         begun.append(approval(version, version))
     queries: list[Any] = []
     query = begun._dynamodb.query
-    monkeypatch.setattr(begun._dynamodb, "query", lambda **asked: queries.append(asked) or query(**asked))
+
+    def counted(**asked: Any) -> Any:
+        queries.append(asked)
+        return query(**asked)
+
+    monkeypatch.setattr(begun._dynamodb, "query", counted)
     entries = begun.entries(ENDPOINT)
     assert next(entries).package_arn == PACKAGE.format(FIRST_PAGE + 5)
     assert len(queries) == 1

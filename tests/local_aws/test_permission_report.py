@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,6 +66,17 @@ def test_what_was_denied_says_for_what_it_was_asked() -> None:
 def test_a_role_that_is_gone_still_says_what_it_was_denied() -> None:
     (found,) = report.report([], {REFUSED: 1}, policies_allow)
     assert (found.exists, len(found.denied), found.unexplained) == (False, 1, ())
+
+
+def test_a_service_is_named_where_a_resources_policy_did_not_let_it_in() -> None:
+    let_in = Decision("sns.amazonaws.com", "sqs:SendMessage", "arn:aws:sqs:us-east-1:1:q", "us-east-1", (), True, True)
+    refused = replace(let_in, allowed=False, by_resource=False)
+    assert report.report([], {let_in: 1}, policies_allow) == []
+    (found,) = report.report([], {let_in: 1, refused: 2}, policies_allow)
+    console = Console(file=io.StringIO(), width=160)
+    for render in (report.render, report.render_compact):
+        render([found], console)
+    assert console.file.getvalue().count("service sns.amazonaws.com: 1 denied by resources' policies") == 2
 
 
 def test_what_is_granted_and_not_needed_is_named_once_for_action_and_resource() -> None:

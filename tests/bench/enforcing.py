@@ -1,0 +1,51 @@
+"""What it costs that IAM is enforced: the demo's story, told with it and without it in turn."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from rich.console import Console
+
+from local_aws import LocalAWS
+from tests.bench.figures import Figure
+from tests.story.demo import BUCKET, CLOCK_SPEED, PROJECT
+from tests.story.people import prepare
+from tests.story.story import Story
+
+PAIRS = 3
+
+
+def enforcing() -> list[Figure]:
+    """The whole story, from the server's start to its end; the ratio of each pair of tellings."""
+    with_it: list[float] = []
+    without: list[float] = []
+    for pair in range(PAIRS):
+        # The first of a pair finds colder caches: they take turns.
+        for enforce in (True, False) if pair % 2 else (False, True):
+            (with_it if enforce else without).append(_told(enforce))
+    ratios = [one / other for one, other in zip(with_it, without, strict=True)]
+    return [
+        Figure("the demo with IAM enforced, of the demo without", ratios, "x", at_most=1.15),
+        Figure("the demo with IAM enforced", with_it, "s"),
+        Figure("the demo without", without, "s"),
+    ]
+
+
+def _told(enforce: bool) -> float:
+    """Seconds for one telling."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, redirect_stdout(io.StringIO()):
+        started = time.monotonic()
+        with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=enforce) as aws:
+            people = prepare(aws, PROJECT, BUCKET)
+            story = Story(
+                *(PROJECT, aws.server.region, BUCKET, people.role),
+                *(people.data_scientist, people.administrator, Path(folder), people.admit),
+                console=Console(file=io.StringIO()),
+            )
+            story.train()
+            story.deploy()
+        return time.monotonic() - started
