@@ -492,7 +492,8 @@ class _Look:
         self.under_way()
         digest = hashlib.sha256(re.sub(r"\d+", "", reason).encode()).hexdigest()[:12]
         about = f"{self.state.last_number}#{digest}"
-        remedy = "It is tried again every minute, and goes on by itself when that is put right."
+        goes_on = "It is tried again every minute, and goes on by itself when that is put right."
+        remedy = f"{messages.remedy(reason)} {goes_on}"
         self.news.append(messages.of_endpoint("stuck", self.endpoint, about, reason, remedy))
         log("stuck", level="ERROR", endpoint=self.endpoint, reason=reason)
         return Outcome(self.endpoint, summary=reason, look_again_in=60.0)

@@ -55,8 +55,8 @@ class LookAt:
 
     Args:
         missed: also for approvals whose events were lost.
-        asking: something happened: whoever is at the endpoint already looks once more. Not for the schedules, which
-            come again by themselves: were looks slower than they come, nobody would ever be done.
+        asking: whoever is at the endpoint already looks once more. Not for what is under way, whose schedule comes
+            again by itself: were looks slower than it comes, nobody would ever be done.
     """
 
     endpoint: str
@@ -122,7 +122,8 @@ def _look(event: dict[str, Any]) -> Event:
     if what in ("under-way", "everything"):
         return LookAtMany(what)
     if what == "endpoint" and isinstance(event.get("endpoint"), str):
-        return LookAt(event["endpoint"], bool(event.get("missed")), asking=False)
+        missed = bool(event.get("missed"))
+        return LookAt(event["endpoint"], missed, asking=missed)
     raise BrokenEvent(f'{event}: "look" is "under-way", "everything", or "endpoint" with "endpoint": its name')
 
 

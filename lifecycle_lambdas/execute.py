@@ -16,6 +16,8 @@ Outcome = Literal["done", "was there", "was gone"]
 
 # A request that AWS will never take, whoever sends it: the stage file's or the version's fault.
 _REQUESTS_FAULT = ("ValidationException", "ValidationError", "InvalidParameterValue", "InvalidParameterCombination")
+# How SageMaker says that the model's role is not right: it cannot be assumed, or may not read the model's data.
+_ROLES = ("assume", "could not access model data")
 # What passes by itself: whoever looks again does it again.
 _PASSING = ("Throttling", "ThrottlingException", "TooManyRequestsException", "ConcurrentUpdateException")
 # How SageMaker says that somebody else, such as auto scaling, is changing the endpoint at this moment.
@@ -40,7 +42,7 @@ class Refused(Exception):
     @property
     def of_the_request(self) -> bool:
         """Whether it is the request's fault, and not that of permissions, quotas or of a role that is not right."""
-        return self.code in _REQUESTS_FAULT and "assume" not in str(self)
+        return self.code in _REQUESTS_FAULT and not any(part in str(self).lower() for part in _ROLES)
 
     @property
     def of_the_moment(self) -> bool:

@@ -30,7 +30,7 @@ def endpoints(context: Context, many: LookAtMany) -> list[LookAt]:
             if name not in known and _OURS.fullmatch(name):
                 state = endpoint_of_group(context, name, group["ModelPackageGroupArn"])
                 known |= {state.endpoint} if state is not None else set()
-    return [LookAt(endpoint, missed=True, asking=False) for endpoint in sorted(known)]
+    return [LookAt(endpoint, missed=True) for endpoint in sorted(known)]
 
 
 def look(context: Context, at: LookAt, entries: list[Entry]) -> Outcome | None:

@@ -38,6 +38,24 @@ CONSOLE = {
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
+# Who can do what about that which holds an endpoint up: words of AWS's refusals, the first of them that are found.
+_REMEDIES = (
+    (
+        r"\bKMS[A-Z.]|\bkms:|KMS key",
+        "Whoever owns the key: enable it, and let its policy give the role that is named the use of it.",
+    ),
+    (
+        r"LimitExceeded|QuotaExceeded|(?i:service limit|\bquota)",
+        "Whoever owns the account: ask for more in Service Quotas, or remove what is used no more. Or approve a "
+        "version whose stage file asks for less.",
+    ),
+    (
+        r"AccessDenied|UnauthorizedOperation|(?i:not authorized|assume|could not access)",
+        "Whoever administers the platform: give the role that is named what it lacks. The platform's own roles get "
+        "back what they should have when the platform is installed again.",
+    ),
+)
+_REMEDY = "Whoever administers the platform: put it right."
 Package = Mapping[str, Any]
 """DescribeModelPackage's answer, or of it ModelPackageArn and CustomerMetadataProperties."""
 
@@ -179,6 +197,11 @@ def of_endpoint(kind: Literal["removed", "stuck"], endpoint: str, about: str, re
         title=f"{endpoint}: {titles[kind]}",
         text="\n".join(part for part in (reason, remedy) if part),
     )
+
+
+def remedy(reason: str) -> str:
+    """Who has to do what about the reason why an endpoint is stuck."""
+    return next((who for words, who in _REMEDIES if re.search(words, reason)), _REMEDY)
 
 
 def compared(package: Package | None, before: Package | None) -> tuple[tuple[str, str], ...]:

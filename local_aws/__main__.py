@@ -12,7 +12,6 @@ from pathlib import Path
 from local_aws import control
 
 IDLE_MINUTES = 240.0
-PIPED_WIDTH = 160  # characters a line where no terminal says how many there are
 
 
 def main() -> int:
@@ -68,7 +67,9 @@ def main() -> int:
     permissions.add_argument("--port", type=int, help="the server on this port (default: the one that runs)")
     permissions.add_argument("--role", metavar="NAME", help="of this role or user alone; * stands for any characters")
     permissions.add_argument(
-        "--compact", action="store_true", help="a few lines for each: by service, without resources"
+        "--compact",
+        action="store_true",
+        help="one table: how many actions each was granted, used and never used, and what was denied",
     )
     permissions.add_argument("--json", type=Path, metavar="FILE", help="write it all to this file as well")
     permissions.add_argument(
@@ -168,10 +169,13 @@ def _permissions(arguments: argparse.Namespace) -> int:
     ]
     if arguments.role and not reports:
         raise control.StartError(f"--role {arguments.role}: there is no such user or role in account {server.account}.")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else report.PIPED_WIDTH)
     (report.render_compact if arguments.compact else report.render)(reports, console)
     if arguments.json:
-        arguments.json.write_text(json.dumps([one.as_json() for one in reports], indent=1) + "\n")
+        try:
+            arguments.json.write_text(json.dumps([one.as_json() for one in reports], indent=1) + "\n")
+        except OSError as error:
+            raise control.StartError(f"--json {arguments.json} cannot be written: {error.strerror}.") from None
     unused = any(not use.count for one in reports for use in one.actions)
     denied = any(one.denied for one in reports)
     return int(("unused" in arguments.fail_on and unused) or ("denied" in arguments.fail_on and denied))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +31,8 @@ DEFAULT_ACCOUNT = "123456789012"
 DEFAULT_REGION = "us-east-1"
 START_TIMEOUT = 60.0  # seconds; ready takes about one
 STOP_TIMEOUT = 30.0  # seconds; jobs get a few to end
+
+_MAKING_CLIENTS = threading.Lock()  # a session makes one at a time
 
 
 class StartError(Exception):
@@ -83,18 +87,18 @@ class Server:
                 (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN); without them it is the account's root,
                 which may do everything.
         """
-        import boto3
         from botocore.config import Config
 
-        return boto3.Session().client(
-            service,
-            endpoint_url=self.runtime_endpoint if service == "sagemaker-runtime" else self.endpoint,
-            region_name=region or self.region,
-            aws_access_key_id=(credentials or {}).get("AWS_ACCESS_KEY_ID") or account or self.account,
-            aws_secret_access_key=(credentials or {}).get("AWS_SECRET_ACCESS_KEY", "local"),
-            aws_session_token=(credentials or {}).get("AWS_SESSION_TOKEN"),
-            config=Config(retries={"max_attempts": 1}, proxies={}),
-        )
+        with _MAKING_CLIENTS:
+            return _session().client(
+                service,
+                endpoint_url=self.runtime_endpoint if service == "sagemaker-runtime" else self.endpoint,
+                region_name=region or self.region,
+                aws_access_key_id=(credentials or {}).get("AWS_ACCESS_KEY_ID") or account or self.account,
+                aws_secret_access_key=(credentials or {}).get("AWS_SECRET_ACCESS_KEY", "local"),
+                aws_session_token=(credentials or {}).get("AWS_SESSION_TOKEN"),
+                config=Config(retries={"max_attempts": 1}, proxies={}),
+            )
 
     def configure(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Change one of the server's switches (local_aws.control_calls); answers its settings as they are then.
@@ -321,6 +325,14 @@ class LocalAWS:
     def configure(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Change one of the server's switches; see `Server.configure`."""
         return self.server.configure(name, settings)
+
+
+@functools.cache
+def _session() -> Any:
+    """The boto3 session of all clients: it reads each service's model once, which is nearly all that a client costs."""
+    import boto3
+
+    return boto3.Session()
 
 
 def _wait_until_free(port: int) -> None:

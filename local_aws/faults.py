@@ -5,6 +5,7 @@ Rules are data, set by the switch "faults" (local_aws.control_calls); local_aws.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_type_hints
 
@@ -122,7 +123,9 @@ def _check_operation(rule: Rule) -> None:
         )
     model = service_model(rule.service)
     if rule.operation not in model.operation_names:
-        raise ValueError(f"{rule.service} has no operation {rule.operation!r}.")
+        near = difflib.get_close_matches(rule.operation, model.operation_names, n=1)
+        meant = f"; do you mean {near[0]}?" if near else "."
+        raise ValueError(f"{rule.service} has no operation {rule.operation!r}{meant}")
     if rule.service not in services_signed_as(model.signing_name):
         raise ValueError(
             f"local_aws does not tell calls of {rule.service} from those of other services that are signed for"

@@ -92,5 +92,9 @@ class JsonService:
 
 
 def _access_key(headers: dict[str, str]) -> str:
-    """The access key id in a Signature Version 4 Authorization header ("... Credential=KEY/date/region/...")."""
-    return headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]
+    """The access key id in a Signature Version 4 Authorization header ("... Credential=KEY/date/region/...").
+
+    It is the one whose signature was verified: in another header nobody looks at one.
+    """
+    scheme, _, signature = headers.get("authorization", "").partition(" ")
+    return signature.partition("Credential=")[2].partition("/")[0] if scheme == "AWS4-HMAC-SHA256" else ""

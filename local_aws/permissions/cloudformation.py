@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from local_aws.permissions.identities import as_list
 from local_aws.permissions.permissions import Denied
 
 Operation = Literal["create", "update", "delete"]
@@ -338,10 +339,6 @@ def _folder(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"{package} is not installed, which IAM enforcement reads; run: make install")
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def each(values: Any) -> Iterator[dict[str, Any]]:

@@ -80,7 +80,7 @@ def members(body: bytes, parameters: Request) -> dict[str, Any]:
             found.setdefault(head, []).append(first)
         else:
             found[name] = first
-    if body[:1] == b"{":
+    if body:
         with contextlib.suppress(ValueError, RecursionError):  # the service refuses it
             content = json.loads(body)
             found |= content if isinstance(content, dict) else {}
@@ -192,6 +192,8 @@ def _logs(sent: Sent, find: Find) -> list[str] | None:
     name a group's ARN with ":*" at its end."""
     request = sent.request
     groups = [str(request[member]) for member in ("logGroupName", "logGroupIdentifier") if request.get(member)]
+    for member in ("logGroupNames", "logGroupIdentifiers"):
+        groups += [str(group) for group in request[member]] if isinstance(request.get(member), list) else []
     arns = [
         group.removesuffix(":*") if group.startswith("arn:") else sent.arn(f"log-group:{group}") for group in groups
     ]
@@ -218,6 +220,10 @@ def _sns(sent: Sent, find: Find) -> list[str] | None:
 
 
 def _dynamodb(sent: Sent, find: Find) -> list[str] | None:
+    if sent.name in ("BatchGetItem", "BatchWriteItem"):
+        tables = sent.request.get("RequestItems")
+        named = [str(name) for name in tables] if isinstance(tables, Mapping) else []
+        return [name if name.startswith("arn:") else sent.arn(f"table/{name}") for name in named] or ["*"]
     return _tagged(sent, "ResourceArn") or None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -69,9 +69,11 @@ def statements(document: Document) -> list[dict[str, Any]]:
     return list(found) if isinstance(found, list) else [found]
 
 
-def as_list(value: Any) -> list[str]:
-    """Of an element that may be one text or several."""
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [str(value)]
+def as_list(value: Any) -> list[Any]:
+    """Of an element that may be one value or several, or none."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _default_version(policy: Mapping[str, Any]) -> Document:

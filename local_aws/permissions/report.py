@@ -13,9 +13,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from local_aws.permissions.decisions import Decision
 from local_aws.permissions.identities import Identity
@@ -26,6 +24,7 @@ from local_aws.permissions.replay import Evaluator, Grant, explained, replay
 # statements, actions and resources may be patterns (fnmatch).
 Exceptions = Mapping[str, Mapping[str, str | Mapping[str, str]]]
 AT_TIMES = "at times: "
+PIPED_WIDTH = 160  # characters a line where no terminal says how many there are
 
 
 @dataclass(frozen=True)
@@ -207,39 +206,33 @@ def render(reports: Iterable[IdentityReport], console: Console) -> None:
 
 
 def render_compact(reports: Iterable[IdentityReport], console: Console) -> None:
-    """Each user and role in a few lines: by service, the actions with how often each was used; never used; denied."""
+    """One table with a line for each, users before roles: how many actions it is granted, used and never used, and how
+    many questions were denied; below it what these were.
+    """
+    reports = sorted(reports, key=lambda one: not one.arn.split(":", 5)[-1].startswith("user/"))
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("who", overflow="fold")
+    for column in ("granted", "used", "never used", "denied"):
+        table.add_column(column, justify="right")
     for one in reports:
-        console.print(_title(one), style="bold", markup=False, soft_wrap=True)
-        for service in sorted({_service(name) for name in (*_granted(one), *(each.action for each in one.denied))}):
-            used = _counts((use.grant.text, use.count) for use in one.actions if _service(use.grant.text) == service)
-            denied = _counts((each.action, each.count) for each in one.denied if _service(each.action) == service)
-            did = ", ".join(f"{action} {count}" for action, count in used.items() if count)
-            never = ", ".join(action for action, count in used.items() if not count)
-            refused = ", ".join(f"{action} {count}" for action, count in denied.items())
-            text = Text(did)
-            for said, style in (
-                (f"never {never}" if never else "", "yellow"),
-                (f"denied {refused}" if refused else "", "red"),
-            ):
-                if said:
-                    text.append("; " if text else "").append(said, style)
-            line = Table.grid(padding=(0, 1))
-            line.add_column(width=max(len(service), 12))
-            line.add_column(overflow="fold")
-            line.add_row(Text(service), text)
-            console.print(Padding(line, (0, 0, 0, 2)), soft_wrap=False)
+        denied = sum(each.count for each in one.denied)
+        style = "red" if denied else None
+        table.add_row(escape(_who(one)), *_granted_used_never(one), str(denied), style=style)
+    if table.row_count:
+        console.print(table, soft_wrap=False)
+    for one in reports:
+        for each in one.denied:
+            question = f"{each.action} on {shortened(each.resource)}{_for(each.because)}"
+            console.print(f"denied {each.count}: {_who(one)}: {question}", style="red", markup=False, soft_wrap=True)
 
 
-def _granted(one: IdentityReport) -> list[str]:
-    return [use.grant.text for use in one.actions]
-
-
-def _counts(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """By the action's name without its service."""
-    found: dict[str, int] = {}
-    for action, count in pairs:
-        found[_operation(action)] = found.get(_operation(action), 0) + count
-    return found
+def _granted_used_never(one: IdentityReport) -> tuple[str, str, str]:
+    """How many actions; a user or role that may do everything has no count of what it does not do."""
+    granted = {use.grant.text for use in one.actions}
+    used = {use.grant.text for use in one.actions if use.count}
+    if "*" in granted:
+        return "everything", "", ""
+    return (str(len(granted)), str(len(used)), str(len(granted - used))) if one.exists else ("", "", "")
 
 
 def _print(one: IdentityReport, table: Table, console: Console) -> None:
@@ -250,13 +243,19 @@ def _print(one: IdentityReport, table: Table, console: Console) -> None:
 
 def _title(one: IdentityReport) -> str:
     if not one.arn.startswith("arn:"):
-        return f"service {one.arn}: {len(one.denied)} denied by resources' policies"
-    kind = one.arn.split(":", 5)[5].partition("/")[0]
+        return f"{_who(one)}: {len(one.denied)} denied by resources' policies"
     if not one.exists:
-        return f"{kind} {one.name}: there no more; {len(one.denied)} denied"
+        return f"{_who(one)}; {len(one.denied)} denied"
     actions = {use.grant.text for use in one.actions}
     used = {use.grant.text for use in one.actions if use.count}
-    return f"{kind} {one.name}: {len(used)} of {len(actions)} granted actions used, {len(one.denied)} denied"
+    return f"{_who(one)}: {len(used)} of {len(actions)} granted actions used, {len(one.denied)} denied"
+
+
+def _who(one: IdentityReport) -> str:
+    if not one.arn.startswith("arn:"):
+        return f"service {one.arn}"
+    kind = one.arn.split(":", 5)[5].partition("/")[0]
+    return f"{kind} {one.name}" if one.exists else f"{kind} {one.name}: there no more"
 
 
 def shortened(arn: str) -> str:
@@ -271,11 +270,3 @@ def _shortened(arns: Sequence[str], most: int = 2) -> str:
 
 def _for(because: str) -> str:
     return f" (for {because})" if because else ""
-
-
-def _service(action: str) -> str:
-    return action.partition(":")[0]
-
-
-def _operation(action: str) -> str:
-    return action.partition(":")[2] or action

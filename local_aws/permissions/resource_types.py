@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_aws.permissions.cloudformation import Change, Context, Operation, Rule, TypeRules, as_list, each
+from local_aws.permissions.cloudformation import Change, Context, Operation, Rule, TypeRules, each
+from local_aws.permissions.identities import as_list
 
 GLOBAL_TABLES = "only for replicas, which are of AWS::DynamoDB::GlobalTable"
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from local_aws.permissions.identities import as_list
+
 _IF_EXISTS = "ifexists"
 
 
@@ -26,21 +28,21 @@ def trusts_service(policy: Any, service: str, context: Mapping[str, str]) -> boo
     known = {key.lower(): value for key, value in context.items()}
     effects = {
         statement.get("Effect")
-        for statement in _as_list(policy.get("Statement", []))
+        for statement in as_list(policy.get("Statement", []))
         if isinstance(statement, dict) and _names(statement.get("Principal"), service) and _holds(statement, known)
     }
     return "Allow" in effects and "Deny" not in effects
 
 
 def _names(principal: Any, service: str) -> bool:
-    services = _as_list(principal.get("Service", [])) if isinstance(principal, dict) else []
+    services = as_list(principal.get("Service", [])) if isinstance(principal, dict) else []
     return principal == "*" or "*" in services or service in services
 
 
 def _holds(statement: Mapping[str, Any], context: Mapping[str, str]) -> bool:
     conditions = statement.get("Condition") or {}
     return all(
-        _compare(operator.lower(), context.get(key.lower()), [str(value) for value in _as_list(expected)])
+        _compare(operator.lower(), context.get(key.lower()), [str(value) for value in as_list(expected)])
         for operator, keys in conditions.items()
         for key, expected in keys.items()
     )
@@ -49,7 +51,7 @@ def _holds(statement: Mapping[str, Any], context: Mapping[str, str]) -> bool:
 def _compare(operator: str, actual: str | None, expected: list[str]) -> bool:
     """One operator; one that no trust of a service needs holds never, so that nobody is trusted by mistake."""
     if operator == "null":
-        return (actual is None) == (expected[0].lower() == "true")
+        return (actual is None) == ([each.lower() for each in expected[:1]] == ["true"])
     if actual is None and operator.endswith(_IF_EXISTS):
         return True
     operator = operator.removesuffix(_IF_EXISTS)
@@ -74,7 +76,3 @@ _OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "arnequals": _like,
     "arnlike": _like,
 }
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -10,6 +10,7 @@ from typing import Any
 
 from local_aws.calls import Response
 from local_aws.events import Events
+from local_aws.sagemaker import times
 from local_aws.sagemaker.deployments import Deployed, Stage, Variant
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Document, Scope, Store, Table
@@ -179,15 +180,7 @@ def event_detail(document: Document, tags: dict[str, str]) -> dict[str, Any]:
     detail["ProductionVariants"] = answer.get("ProductionVariants", [])
     detail["EndpointStatus"] = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", answer["EndpointStatus"]).upper()
     detail |= {"CreationTime": answer["CreationTime"], "LastModifiedTime": answer["LastModifiedTime"], "Tags": tags}
-    return _in_milliseconds(detail)
-
-
-def _in_milliseconds(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict) and name != "Tags":
-        return {key: _in_milliseconds(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_in_milliseconds(item) for item in value]
-    return round(value * 1000) if name.endswith("Time") else value
+    return times.in_milliseconds(detail)
 
 
 def _variant_summary(variant: Variant) -> dict[str, Any]:

@@ -6,7 +6,6 @@ States and what is allowed in each: https://docs.aws.amazon.com/sagemaker/latest
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, validation_error
@@ -14,6 +13,7 @@ from local_aws.clock import Clock
 from local_aws.events import Events
 from local_aws.hosting import Hosting
 from local_aws.loopback import Loopback
+from local_aws.sagemaker import times
 from local_aws.sagemaker.deployments import (
     Deployed,
     Variant,
@@ -106,7 +106,7 @@ class Endpoints:
         if "DeploymentConfig" in request:
             self._check_deployment(call.scope, request["DeploymentConfig"], new, None)
         check_quota(new, None, self._quotas["instances_per_endpoint"])
-        now = _now()
+        now = times.now()
         document = {
             "EndpointName": name,
             "EndpointArn": arn,
@@ -300,7 +300,7 @@ class Endpoints:
             ServiceError: ValidationException: it, or a model of it, is not there.
         """
         config = self._configs.get(scope, config_name)
-        now = _now()
+        now = times.now()
         variants = []
         for one in config["ProductionVariants"]:
             (container,) = self._models.containers(scope, one["ModelName"])
@@ -388,7 +388,3 @@ def _check_changeable(document: Document) -> None:
 def _in_progress(document: Document) -> ServiceError:
     # AWS's words, as its clients look for them; for DeleteEndpoint too.
     return validation_error(f'Cannot update in-progress endpoint "{document["EndpointArn"]}".')
-
-
-def _now() -> float:
-    return round(time.time(), 3)

@@ -24,7 +24,7 @@ def check_processing_job(request: Request) -> None:
     outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
     for item in inputs:
         where = f"ProcessingInputs {item['InputName']!r}"
-        _refuse(where, item, {"DatasetDefinition"})
+        refuse(where, item, "DatasetDefinition")
         _only(f"{where}: AppManaged", item.get("AppManaged", False), False)
         if "S3Input" not in item:
             raise validation_error(f"{where}: S3Input is missing.")
@@ -36,7 +36,7 @@ def check_processing_job(request: Request) -> None:
         _only(f"{where}: S3CompressionType", source.get("S3CompressionType", "None"), "None")
     for item in outputs:
         where = f"ProcessingOutputConfig.Outputs {item['OutputName']!r}"
-        _refuse(where, item, {"FeatureStoreOutput"})
+        refuse(where, item, "FeatureStoreOutput")
         _only(f"{where}: AppManaged", item.get("AppManaged", False), False)
         if "S3Output" not in item:
             raise validation_error(f"{where}: S3Output is missing.")
@@ -57,22 +57,22 @@ def check_processing_job(request: Request) -> None:
 
 def check_training_job(request: Request) -> None:
     """Raise ValidationException for what cannot be run here, or nowhere."""
-    _refuse(
+    refuse(
         "CreateTrainingJob",
         request,
-        {"DebugRuleConfigurations", "ProfilerRuleConfigurations", "ServerlessJobConfig", "MlflowConfig"}
-        | {"ModelPackageConfig"},
+        *("DebugRuleConfigurations", "ProfilerRuleConfigurations", "ServerlessJobConfig", "MlflowConfig"),
+        "ModelPackageConfig",
     )
     for name in ("AlgorithmSpecification", "ResourceConfig", "StoppingCondition"):
         if name not in request:
             raise validation_error(f"{name} is missing.")
     specification = request["AlgorithmSpecification"]
-    _refuse("AlgorithmSpecification", specification, {"AlgorithmName", "TrainingImageConfig"})
+    refuse("AlgorithmSpecification", specification, "AlgorithmName", "TrainingImageConfig")
     if "TrainingImage" not in specification:
         raise validation_error("AlgorithmSpecification.TrainingImage is missing.")
     _only("AlgorithmSpecification.TrainingInputMode", specification["TrainingInputMode"], "File")
     resources = request["ResourceConfig"]
-    _refuse("ResourceConfig", resources, {"InstanceGroups", "InstancePreferences"})
+    refuse("ResourceConfig", resources, "InstanceGroups", "InstancePreferences")
     if "InstanceType" not in resources:
         raise validation_error("ResourceConfig.InstanceType is missing.")
     _check_instance_count("ResourceConfig.InstanceCount", resources.get("InstanceCount", 1))
@@ -101,15 +101,15 @@ def _check_channel(channel: dict[str, Any]) -> None:
     where = f"InputDataConfig {channel['ChannelName']!r}"
     if channel["ChannelName"] in (".", ".."):  # the model's pattern allows it
         raise validation_error(f"{where}: ChannelName names the channel's folder; choose another.")
-    _refuse(where, channel, {"ShuffleConfig"})
+    refuse(where, channel, "ShuffleConfig")
     _only(f"{where}: InputMode", channel.get("InputMode", "File"), "File")
     _only(f"{where}: CompressionType", channel.get("CompressionType", "None"), "None")
     _only(f"{where}: RecordWrapperType", channel.get("RecordWrapperType", "None"), "None")
-    _refuse(f"{where}: DataSource", channel["DataSource"], set(channel["DataSource"]) - {"S3DataSource"})
+    refuse(f"{where}: DataSource", channel["DataSource"], *(set(channel["DataSource"]) - {"S3DataSource"}))
     if "S3DataSource" not in channel["DataSource"]:
         raise validation_error(f"{where}: DataSource.S3DataSource is missing.")
     source = channel["DataSource"]["S3DataSource"]
-    _refuse(where, source, {"AttributeNames", "InstanceGroupNames", "ModelAccessConfig", "HubAccessConfig"})
+    refuse(where, source, "AttributeNames", "InstanceGroupNames", "ModelAccessConfig", "HubAccessConfig")
     _only(f"{where}: S3DataType", source["S3DataType"], "S3Prefix")
     _check_uri(f"{where}: S3Uri", source["S3Uri"])
 
@@ -146,7 +146,8 @@ def _check_script_mode(hyperparameters: dict[str, str]) -> None:
         )
 
 
-def _refuse(where: str, structure: dict[str, Any], names: set[str]) -> None:
+def refuse(where: str, structure: Request, *names: str) -> None:
+    """Raise ValidationException when one of these members is given, which nothing here does."""
     if given := sorted(name for name in names if structure.get(name)):
         raise validation_error(f"{where}: {', '.join(given)} is not supported by local_aws. Leave it out.")
 

@@ -6,7 +6,6 @@ import logging
 import math
 import re
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from local_aws.jobs.staging import S3Object, Transfers, list_objects, s3_locatio
 from local_aws.loopback import Loopback
 from local_aws.permissions.containers import ContainerDenied, ask_for_container
 from local_aws.processes import Process
+from local_aws.sagemaker import times
 from local_aws.sagemaker.job_checks import check_processing_job, check_training_job
 from local_aws.sagemaker.roles import check_role
 from local_aws.sagemaker.tags import Tags
@@ -250,7 +250,7 @@ class Jobs:
 
     def new_document(self, kind: Kind, arn: str) -> Document:
         """The members that every job begins with."""
-        now = _now()
+        now = times.now()
         return {
             kind.member("JobArn"): arn,
             kind.member("JobStatus"): "InProgress",
@@ -380,7 +380,7 @@ class Jobs:
         def change(document: Document) -> Document:
             started = kind.member("StartTime")
             if phase == "Training" and started not in document:
-                document = document | {started: _now()}
+                document = document | {started: times.now()}
             if kind is TRAINING and document["TrainingJobStatus"] == "InProgress":
                 document = _secondary_status(document, phase)
             return document
@@ -391,7 +391,7 @@ class Jobs:
         """Put a changed copy in the document's place: whoever reads the old one reads it whole."""
         with self._store.lock:
             before = self.get(scope, kind, key)
-            document = change(before) | {"LastModifiedTime": _now()}
+            document = change(before) | {"LastModifiedTime": times.now()}
             self._tables[kind].put(scope, key, document)
             names = (kind.member("JobStatus"), "SecondaryStatus")
             if any(document.get(name) != before.get(name) for name in names):
@@ -404,7 +404,7 @@ class Jobs:
         (docs/unverified.md).
         """
         arn = document[kind.member("JobArn")]
-        detail = _in_milliseconds(document) | {"Tags": self._tags.of(scope, arn)}
+        detail = times.in_milliseconds(document) | {"Tags": self._tags.of(scope, arn)}
         self._events.emit(scope, f"SageMaker {kind.name} Job State Change", [arn], detail)
 
     # Describe, list, stop
@@ -529,7 +529,7 @@ class Jobs:
             for scope, key, document in table.items():
                 if document[kind.member("JobStatus")] not in ENDED:
                     failed = _ended(kind, document, Outcome("Failed", SERVER_STOPPED), Metrics())
-                    failed |= {"LastModifiedTime": _now()}
+                    failed |= {"LastModifiedTime": times.now()}
                     with self._store.lock:
                         table.put(scope, key, failed)
                         self._tell(scope, kind, failed)
@@ -556,20 +556,6 @@ class Jobs:
             (document := table.get(scope, key)) is not None and document[kind.member("JobArn")] == arn
             for kind, table in self._tables.items()
         )
-
-
-def _now() -> float:
-    return round(time.time(), 3)
-
-
-def _in_milliseconds(value: Any) -> Any:
-    """A description as events have it, whose times are milliseconds."""
-    if isinstance(value, dict):
-        return {
-            key: round(item * 1000) if key.endswith("Time") and isinstance(item, float) else _in_milliseconds(item)
-            for key, item in value.items()
-        }
-    return [_in_milliseconds(item) for item in value] if isinstance(value, list) else value
 
 
 def _found(listing: Future[list[S3Object]], channel: dict[str, Any]) -> list[S3Object]:
@@ -606,7 +592,7 @@ def _described_training_job(request: Request) -> Document:
 
 def _secondary_status(document: Document, status: str) -> Document:
     """The document with a further transition, the one before ended."""
-    now = _now()
+    now = times.now()
     *before, last = document.get("SecondaryStatusTransitions", []) or [None]
     done = [*before, last | {"EndTime": now}] if last else []
     entry = {"Status": status, "StartTime": now, "StatusMessage": STATUS_MESSAGES[status]}
@@ -622,7 +608,7 @@ def _stopping(kind: Kind, document: Document) -> Document:
 
 def _ended(kind: Kind, document: Document, outcome: Outcome, metrics: Metrics) -> Document:
     """The document of a job that has ended."""
-    now = _now()
+    now = times.now()
     changed = document | {kind.member("JobStatus"): outcome.status, kind.member("EndTime"): now}
     if outcome.reason:
         changed["FailureReason"] = outcome.reason

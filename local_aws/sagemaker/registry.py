@@ -9,13 +9,13 @@ their own (".../model-package/<name>"). Rules are those of the SageMaker API ref
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.events import Events, event_time
 from local_aws.request_checks import service_model
+from local_aws.sagemaker import times
 from local_aws.sagemaker.client_tokens import ClientTokens
 from local_aws.sagemaker.model_card import check_model_card
 from local_aws.sagemaker.tags import Tags
@@ -143,7 +143,7 @@ class Registry:
                 "ModelPackageGroupName": name,
                 "ModelPackageGroupArn": arn,
                 **_given(request, "ModelPackageGroupDescription"),
-                "CreationTime": _now(),
+                "CreationTime": times.now(),
                 "CreatedBy": call.user_context,
                 "ModelPackageGroupStatus": "Completed",
                 "LastVersion": 0,
@@ -219,7 +219,7 @@ class Registry:
         self._tags.set_on_create(call, arn, request.get("Tags"))
         package |= {
             "ModelPackageArn": arn,
-            "CreationTime": _now(),
+            "CreationTime": times.now(),
             "CreatedBy": call.user_context,
             "ModelPackageStatus": "Completed",
             "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
@@ -282,7 +282,7 @@ class Registry:
 
     def _update_model_package(self, call: Call, request: Request) -> Response:
         key, package = self._version(call, request["ModelPackageArn"])
-        updated = _updated(package, request) | {"LastModifiedTime": _now(), "LastModifiedBy": call.user_context}
+        updated = _updated(package, request) | {"LastModifiedTime": times.now(), "LastModifiedBy": call.user_context}
         self._packages.put(call.scope, key, updated)
         self._tell(call.scope, updated, [event_name for name, event_name in _EVENT_FIELDS.items() if name in request])
         return {"ModelPackageArn": updated["ModelPackageArn"]}
@@ -515,7 +515,3 @@ def _answer(operation: str, document: Document) -> Response:
     """Of a document what the operation's answer has; the rest is for our own use."""
     shape = service_model("sagemaker").operation_model(operation).output_shape
     return _given(document, *shape.members)
-
-
-def _now() -> float:
-    return round(time.time(), 3)  # seconds, to the millisecond as on AWS

@@ -20,6 +20,8 @@ from typing import Any
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.loopback import Loopback
 from local_aws.request_checks import check_request, service_model
+from local_aws.sagemaker import times
+from local_aws.sagemaker.job_checks import refuse
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.roles import Authorize, call_as
 from local_aws.sagemaker.tags import Tags
@@ -104,7 +106,7 @@ class Tuning:
         check_request(service_model("sagemaker").operation_model("CreateTrainingJob"), trial)
         self._jobs.check_training_job(call, trial)
         arn = call.arn(f"hyper-parameter-tuning-job/{name.lower()}")
-        now = _now()
+        now = times.now()
         document = {key: value for key, value in request.items() if key != "Tags"} | {
             "HyperParameterTuningJobArn": arn,
             "HyperParameterTuningJobStatus": "InProgress",
@@ -230,7 +232,7 @@ class Tuning:
 
     def _ending(self, call: Call, document: Document, active: _Active) -> Document:
         """What changes of a tuning job's document when it has ended."""
-        ending = {"HyperParameterTuningEndTime": _now()}
+        ending = {"HyperParameterTuningEndTime": times.now()}
         fault = active.fault
         if fault is None and document["HyperParameterTuningJobStatus"] == "Stopping":
             return ending | {"HyperParameterTuningJobStatus": "Stopped"}
@@ -246,7 +248,7 @@ class Tuning:
         """Put a changed copy in the document's place: whoever reads the old one reads it whole."""
         with self._store.lock:
             document = self._get(scope, key)
-            self._table.put(scope, key, document | change(document) | {"LastModifiedTime": _now()})
+            self._table.put(scope, key, document | change(document) | {"LastModifiedTime": times.now()})
 
     # Describe, list, stop
 
@@ -376,7 +378,7 @@ class Tuning:
                     key,
                     document
                     | {"HyperParameterTuningJobStatus": "Failed", "FailureReason": SERVER_STOPPED}
-                    | {"HyperParameterTuningEndTime": _now(), "LastModifiedTime": _now()},
+                    | {"HyperParameterTuningEndTime": times.now(), "LastModifiedTime": times.now()},
                 )
 
     def kill(self) -> None:
@@ -399,9 +401,9 @@ class Tuning:
 def _check(request: Request) -> None:
     """What CreateHyperParameterTuningJob refuses of itself; what its training jobs may not be is theirs to say."""
     config = request["HyperParameterTuningJobConfig"]
-    _refuse("CreateHyperParameterTuningJob", request, "TrainingJobDefinitions", "WarmStartConfig", "Autotune")
-    _refuse("HyperParameterTuningJobConfig", config, "StrategyConfig", "TuningJobCompletionCriteria")
-    _refuse("ResourceLimits", config["ResourceLimits"], "MaxRuntimeInSeconds")
+    refuse("CreateHyperParameterTuningJob", request, "TrainingJobDefinitions", "WarmStartConfig", "Autotune")
+    refuse("HyperParameterTuningJobConfig", config, "StrategyConfig", "TuningJobCompletionCriteria")
+    refuse("ResourceLimits", config["ResourceLimits"], "MaxRuntimeInSeconds")
     if config["Strategy"] == "Hyperband":
         raise validation_error("Strategy Hyperband is not supported by local_aws; Bayesian, Random and Grid are.")
     if config.get("TrainingJobEarlyStoppingType", "Off") != "Off":
@@ -409,7 +411,7 @@ def _check(request: Request) -> None:
     if "TrainingJobDefinition" not in request:
         raise validation_error("TrainingJobDefinition is missing.")
     definition = request["TrainingJobDefinition"]
-    _refuse(
+    refuse(
         "TrainingJobDefinition",
         definition,
         "DefinitionName",
@@ -418,7 +420,7 @@ def _check(request: Request) -> None:
         "HyperParameterTuningResourceConfig",
         "RetryStrategy",
     )
-    _refuse("ParameterRanges", config.get("ParameterRanges", {}), "AutoParameters")
+    refuse("ParameterRanges", config.get("ParameterRanges", {}), "AutoParameters")
     if "HyperParameterTuningJobObjective" not in config:
         raise validation_error("HyperParameterTuningJobConfig.HyperParameterTuningJobObjective is missing.")
     metric = config["HyperParameterTuningJobObjective"]["MetricName"]
@@ -528,12 +530,3 @@ def _counters(summaries: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
         },
         "ObjectiveStatusCounters": {name: objectives.count(name) for name in ("Succeeded", "Pending", "Failed")},
     }
-
-
-def _refuse(where: str, structure: dict[str, Any], *names: str) -> None:
-    if given := [name for name in names if structure.get(name)]:
-        raise validation_error(f"{where}: {', '.join(given)} is not supported by local_aws. Leave it out.")
-
-
-def _now() -> float:
-    return round(time.time(), 3)

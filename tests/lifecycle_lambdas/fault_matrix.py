@@ -382,6 +382,10 @@ def faults_of(scenario: str, fault: Fault) -> list[str]:
 
 
 def may_be_told_twice(fault: Fault) -> bool:
-    """It is sent first and recorded then: where one of the two is cut short, one message may come again."""
+    """It is sent first and recorded then: where one of the two is cut short, one message may come again.
+
+    A version that AWS was asked twice to approve was approved twice, at two times.
+    """
     sent = fault.call.operation == "Publish" and fault.kind in ("killed after", "not answered", "closed", "asked twice")
-    return sent or (fault.call.service, fault.call.operation) == ("dynamodb", "PutItem")
+    approved = (fault.call.operation, fault.kind) == ("UpdateModelPackage", "asked twice")
+    return sent or approved or (fault.call.service, fault.call.operation) == ("dynamodb", "PutItem")

@@ -675,8 +675,8 @@ def test_whoever_finds_another_one_at_it_makes_that_one_look_once_more(stage: St
     assert stage.serves == first
 
 
-def test_the_schedules_find_another_one_at_it_and_ask_for_nothing(stage: Stage) -> None:
-    """Were looks slower than the schedules come, nobody would ever be done."""
+def test_the_schedule_of_what_is_under_way_finds_another_one_at_it_and_asks_for_nothing(stage: Stage) -> None:
+    """Were looks slower than it comes, nobody would ever be done."""
     stage.deploy(stage.register())
     stage.approve(stage.register())
 
@@ -848,17 +848,27 @@ def test_what_cannot_be_swept_is_told_once_and_serves_all_the_same(stage: Stage,
     assert stage.there == {"2", "2 config", "3", "3 config", "errors"}
 
 
-def test_a_role_that_sagemaker_cannot_assume_is_not_the_versions_fault(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Could not assume role x.",
+        'Could not access model data at s3://artifacts/model.tar.gz. Please ensure that the role "x" exists and that '
+        'its trust relationship policy allows the action "sts:AssumeRole" for the service principal '
+        '"sagemaker.amazonaws.com".',
+    ],
+)
+def test_a_role_that_is_not_right_is_not_the_versions_fault(stage: Stage, message: str) -> None:
     first = stage.register()
     stage.approve(first)
 
     def refuse(operation: str, request: Any, when: str) -> None:
         if operation == "CreateModel":
-            raise refusal(operation, "ValidationException", "Could not assume role x.")
+            raise refusal(operation, "ValidationException", message)
 
     stage.aws.hook = refuse
-    assert "Could not assume role" in stage.look().summary
+    assert message in stage.look().summary
     assert stage.aws.packages[first]["ModelApprovalStatus"] == "Approved"
+    assert "Whoever administers the platform: give the role" in stage.aws.published[0]["Message"]
 
 
 def test_too_many_calls_are_nobodys_fault_and_the_look_comes_again(stage: Stage) -> None:

@@ -42,10 +42,12 @@ class Looks:
 
     endpoints: list[str] = field(default_factory=list)
     busy: set[str] = field(default_factory=set)
+    asking: set[bool] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
 
     def look(self, endpoint: str, context: Context, asking: bool = True) -> Outcome:
         self.endpoints.append(endpoint)
+        self.asking.add(asking)
         if endpoint in self.broken:
             raise RuntimeError(f"{endpoint} is broken")
         return Outcome(endpoint, busy=endpoint in self.busy, summary="looked")
@@ -396,6 +398,8 @@ def test_what_is_under_way_is_looked_at_and_what_is_settled_is_not(context, look
         context.ledger.put_state_if_new(State(endpoint, endpoint[0], "dev", endpoint, "under-way"))
     deploy.handle(context, messages('{"look": "under-way"}'))
     assert sorted(looks.endpoints) == ["a-dev", "c-dev"]
+    # it comes again by itself, and would never find an end
+    assert looks.asking == {False}
 
 
 def test_many_endpoints_are_a_message_each(context, looks):

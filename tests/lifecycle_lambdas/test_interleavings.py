@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lifecycle_lambdas.records import Entry, EntryKind
+from tests import proof
 from tests.lifecycle_lambdas.test_converge import ALARM, BATCH, CANARY, SCALING, STAGE_FILE, Killed, Stage, make_stage
 
 HISTORIES, AT_ONCE = 1000, 50
@@ -140,12 +141,14 @@ class History:
 
 @pytest.mark.parametrize("first", range(0, HISTORIES, AT_ONCE))
 def test_whatever_happened_what_serves_is_what_the_ledger_says(first: int) -> None:
+    steps = 0
     for seed in range(first, first + AT_ONCE):
         history = History(make_stage(), random.Random(seed))
         history.begin()
         for _ in range(STEPS):
             history.step()
         history.end()
+        steps += len(history.done)
 
         stage, what = history.stage, f"seed {seed}: {history.done}"
         assert history.serves == history.wanted, what
@@ -161,3 +164,4 @@ def test_whatever_happened_what_serves_is_what_the_ledger_says(first: int) -> No
         calls = len(stage.aws.calls)
         assert stage.look().settled, what
         assert not [call for call in stage.aws.calls[calls:] if not call.startswith(("Describe", "Get", "List"))], what
+    proof.keep(f"interleavings_{first}", {"histories": AT_ONCE, "steps": steps})

@@ -24,6 +24,7 @@ from lifecycle_lambdas.messages import (
     of_deployment,
     of_endpoint,
     of_entry,
+    remedy,
     short_name,
 )
 from lifecycle_lambdas.records import Deployment, Entry
@@ -350,3 +351,24 @@ def test_whatever_else_the_topic_is_told_is_posted_as_it_is(text):
     assert payload({"Message": text, "Subject": "News"})["text"].replace("&lt;", "<").replace("&gt;", ">") == (
         f"News\n{text}"
     )
+
+
+@pytest.mark.parametrize(
+    ("reason", "who"),
+    [
+        ("ResourceLimitExceeded: The account-level service limit 'ml.m5.large' is 2", "Whoever owns the account: ask"),
+        (
+            "AccessDeniedException: x is not authorized to perform: sagemaker:CreateModel",
+            "administers the platform: give",
+        ),
+        ("ValidationException: Could not assume role x.", "administers the platform: give"),
+        ("AccessDenied: x is not authorized to perform: kms:Decrypt on key k", "Whoever owns the key: enable it"),
+        ("KMS.DisabledException: the key is disabled", "Whoever owns the key: enable it"),
+        (
+            "there is a model churn-prod-3 of no model package: delete or rename it",
+            "administers the platform: put it right",
+        ),
+    ],
+)
+def test_who_has_to_do_what_is_said_of_what_holds_an_endpoint_up(reason, who):
+    assert who in remedy(reason)

@@ -386,7 +386,7 @@ def test_a_table_that_is_throttled_for_long_loses_nothing(platform: Platform, se
     assert platform.told() == {"version 2 approved by ada": 1, "version 2 serves": 1}
 
 
-@pytest.mark.parametrize("seconds", [HALF_AN_HOUR, HOURS])
+@pytest.mark.parametrize("seconds", [HALF_AN_HOUR, pytest.param(HOURS, marks=pytest.mark.slow)])
 def test_what_serves_does_not_wait_for_the_topic(platform: Platform, seconds: float) -> None:
     first, second, third = served(platform, CANARIED, CANARIED, CANARIED)
     deny(platform, refused("Publish", "InternalError", 500), "Publish")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,12 @@ from local_aws.sagemaker.models import Models
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Scope, Store
+from tests.local_aws.waiting import wait_for
 
 SCOPE = Scope("123456789012", "us-east-1")
 CALL = Call(SCOPE, "123456789012")
 ROLE = "arn:aws:iam::123456789012:role/modelyard/models/churn"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
-TIMEOUT = 10.0  # real seconds until a test gives up
 
 
 class FakeFleet:
@@ -219,7 +217,9 @@ class Stand:
         return only
 
     def wait(self, endpoint: str, status: str) -> dict[str, Any]:
-        eventually(lambda: self.describe(endpoint)["EndpointStatus"] == status, lambda: str(self.describe(endpoint)))
+        wait_for(
+            lambda: self.describe(endpoint)["EndpointStatus"] == status, otherwise=lambda: str(self.describe(endpoint))
+        )
         return self.describe(endpoint)
 
     def settles(self, status: str, after: float, endpoint: str = "churn") -> None:
@@ -234,16 +234,10 @@ class Stand:
             pending = self.describe(endpoint).get("PendingDeploymentSummary", {"ProductionVariants": []})
             return [one for variant in pending["ProductionVariants"] for one in variant["VariantStatus"]]
 
-        eventually(lambda: [one["Status"] for one in current()][:1] == [status], lambda: str(self.describe(endpoint)))
+        wait_for(
+            lambda: [one["Status"] for one in current()][:1] == [status], otherwise=lambda: str(self.describe(endpoint))
+        )
         return current()[0]["StatusMessage"]
 
     def gone(self, endpoint: str) -> None:
-        eventually(lambda: not self.call("ListEndpoints", NameContains=endpoint)["Endpoints"])
-
-
-def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "it never was so") -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < until, otherwise()
-        time.sleep(0.002)
+        wait_for(lambda: not self.call("ListEndpoints", NameContains=endpoint)["Endpoints"])

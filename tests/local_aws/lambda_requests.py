@@ -6,7 +6,6 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 from local_aws import LocalAWS
@@ -36,15 +35,6 @@ def archive(**files: str) -> bytes:
         for name, source in files.items():
             zipped.writestr(f"{name}.py", source)
     return buffer.getvalue()
-
-
-def wait_for(found: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """What `found` answers once it is something."""
-    deadline = time.monotonic() + seconds
-    while not (answer := found()):
-        assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.01)
-    return answer
 
 
 class Parts:

@@ -21,6 +21,7 @@ from local_aws.sagemaker.pipelines import Pipelines
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Scope, Store
+from tests.local_aws.waiting import wait_for
 
 SCOPE = Scope("123456789012", "eu-central-1")
 CALL = Call(SCOPE, "123456789012")
@@ -203,8 +204,8 @@ class Service:
         return self.ended(self.start())
 
     def ended(self, arn: str) -> dict[str, Any]:
-        self.until(lambda: self.describe(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"))
-        self.until(lambda: not self.executions.busy)
+        wait_for(lambda: self.describe(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"))
+        wait_for(lambda: not self.executions.busy)
         return self.describe(arn) | {"Steps": self.steps(arn)}
 
     def describe(self, arn: str) -> dict[str, Any]:
@@ -215,12 +216,6 @@ class Service:
             "ListPipelineExecutionSteps", PipelineExecutionArn=arn, SortOrder="Ascending", MaxResults=100
         )
         return {step["StepName"]: step for step in answer["PipelineExecutionSteps"]}
-
-    def until(self, condition: Callable[[], Any], timeout: float = 10.0) -> None:
-        end = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.002)
 
 
 def definition(*steps: dict[str, Any], parameters: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:

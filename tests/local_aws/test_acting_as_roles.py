@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.local_aws.test_running_pipelines import PipelineWorkshop
 from tests.local_aws.test_transform_jobs import transform_request
 from tests.local_aws.test_tuning_jobs import ended as tuning_ended
 from tests.local_aws.test_tuning_jobs import tuning_request
+from tests.local_aws.waiting import wait_for
 
 SERVICE = "sagemaker.amazonaws.com"
 TRUSTING = {"Effect": "Allow", "Principal": {"Service": SERVICE}, "Action": "sts:AssumeRole"}
@@ -108,15 +108,8 @@ class ActingWorkshop(PipelineWorkshop):
         def describe() -> dict[str, Any]:
             return self.sagemaker.describe_endpoint(EndpointName=endpoint)
 
-        until(lambda: describe()["EndpointStatus"] not in ("Creating", "Updating", "RollingBack"))
+        wait_for(lambda: describe()["EndpointStatus"] not in ("Creating", "Updating", "RollingBack"))
         return describe()
-
-
-def until(condition: Any, timeout: float = 30.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -315,8 +308,8 @@ def test_an_endpoint_needs_exactly_its_rights(workshop: ActingWorkshop) -> None:
     assert described["EndpointStatus"] == "InService", described
     answer = workshop.runtime.invoke_endpoint(EndpointName=name, Body=b"!environment", ContentType="text/csv")
     variables = dict(line.partition("=")[::2] for line in answer["Body"].read().decode().splitlines())
-    until(lambda: workshop.keys(f"captured/{name}"))
-    until(lambda: workshop.streams(f"/aws/sagemaker/Endpoints/{name}", "all/"))
+    wait_for(lambda: workshop.keys(f"captured/{name}"))
+    wait_for(lambda: workshop.streams(f"/aws/sagemaker/Endpoints/{name}", "all/"))
     assert decisions(workshop.aws, role, allowed=False) == []
     assert minimal_roles.actions(decisions(workshop.aws, role)) == set(serving(workshop))
     credentials = {key: value for key, value in variables.items() if key.startswith("AWS_")}
@@ -348,7 +341,7 @@ def test_without_the_right_to_write_them_captured_requests_are_lost(workshop: Ac
     workshop.served(workshop.config(name, workshop.model(name), capture=True))
     answer = workshop.runtime.invoke_endpoint(EndpointName=name, Body=b"?", ContentType="text/csv")
     assert answer["Body"].read().decode() == f"{name}:?"
-    until(lambda: minimal_roles.actions(decisions(workshop.aws, role, allowed=False)) == {"s3:PutObject"})
+    wait_for(lambda: minimal_roles.actions(decisions(workshop.aws, role, allowed=False)) == {"s3:PutObject"})
     assert workshop.keys(f"captured/{name}") == []
 
 
@@ -357,7 +350,7 @@ def test_without_the_right_to_write_them_captured_requests_are_lost(workshop: Ac
 def test_without_a_right_to_logs_an_endpoint_serves(workshop: ActingWorkshop, action: str) -> None:
     role = workshop.acting_as(without(serving(workshop), action))
     assert workshop.endpoint()["EndpointStatus"] == "InService"
-    until(lambda: minimal_roles.actions(decisions(workshop.aws, role, allowed=False)) == {action})
+    wait_for(lambda: minimal_roles.actions(decisions(workshop.aws, role, allowed=False)) == {action})
 
 
 VPC = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
@@ -541,7 +534,7 @@ def test_the_whole_way_from_data_to_predictions_goes_with_minimal_roles(workshop
     described = workshop.served(workshop.config(name, workshop.model(name), capture=True))
     assert described["EndpointStatus"] == "InService", described
     workshop.runtime.invoke_endpoint(EndpointName=name, Body=b"?", ContentType="text/csv")["Body"].read()
-    until(lambda: workshop.keys(f"captured/{name}"))
+    wait_for(lambda: workshop.keys(f"captured/{name}"))
     assert workshop.transformed(make_model(workshop))["TransformJobStatus"] == "Completed"
     for each in (role, model_role):
         assert decisions(workshop.aws, each, allowed=False) == []

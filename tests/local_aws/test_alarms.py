@@ -18,7 +18,8 @@ from local_aws import LocalAWS
 from local_aws.alarms import COMPARISONS, LOOK_BACK, Point, evaluate, series, statistic
 from local_aws.metric_math import MathError
 from local_aws.metric_math import evaluate as calculate
-from tests.local_aws.lambda_requests import Parts, wait_for
+from tests.local_aws.lambda_requests import Parts
+from tests.local_aws.waiting import wait_for
 
 KEPT = None  # the state that the alarm has
 

@@ -10,9 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
@@ -54,25 +52,10 @@ def allow(*actions: str, on: str | list[str] = "*", **conditions: Any) -> dict[s
     )
 
 
-SESSION = boto3.Session()  # one for all: it reads each service's model once
-
-
-def client(aws: LocalAWS, service: str, credentials: dict[str, str]) -> Any:
-    return SESSION.client(
-        service,
-        endpoint_url=aws.server.runtime_endpoint if service == "sagemaker-runtime" else aws.endpoint,
-        region_name=aws.server.region,
-        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
-        aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
-        config=Config(retries={"max_attempts": 1}, proxies={}),
-    )
-
-
 @functools.cache
 def root(aws: LocalAWS, service: str) -> Any:
     """A client that may do everything."""
-    return client(aws, service, {"AWS_ACCESS_KEY_ID": aws.server.account, "AWS_SECRET_ACCESS_KEY": "local"})
+    return aws.client(service)
 
 
 class Person:
@@ -94,7 +77,7 @@ class Person:
             self._iam.put_user_policy(UserName=self.name, PolicyName="all", PolicyDocument=json.dumps(policy))
 
     def client(self, service: str) -> Any:
-        return client(self._aws, service, self.credentials)
+        return self._aws.client(service, credentials=self.credentials)
 
 
 def denied(call: Callable[..., Any], **request: Any) -> str:
@@ -339,9 +322,11 @@ def test_a_session_must_show_its_token(aws, served):
         "AWS_SESSION_TOKEN": session["SessionToken"],
     }
     request = {"EndpointName": served, "Body": b"?", "ContentType": "text/csv"}
-    client(aws, "sagemaker-runtime", credentials).invoke_endpoint(**request)
-    client(aws, "sagemaker", credentials).list_models()
+    aws.client("sagemaker-runtime", credentials=credentials).invoke_endpoint(**request)
+    aws.client("sagemaker", credentials=credentials).list_models()
     del credentials["AWS_SESSION_TOKEN"]
     for service, call in (("sagemaker-runtime", "invoke_endpoint"), ("sagemaker", "list_models")):
         sent = request if service == "sagemaker-runtime" else {}
-        assert code(getattr(client(aws, service, credentials), call), **sent) == "UnrecognizedClientException"
+        assert (
+            code(getattr(aws.client(service, credentials=credentials), call), **sent) == "UnrecognizedClientException"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from local_aws.store import Scope, Store
 from tests.local_aws.job_requests import Workshop
 from tests.local_aws.model_archives import make_model
 from tests.local_aws.test_processing_jobs import refusal
+from tests.local_aws.waiting import wait_for
 
 SCOPE = Scope("123456789012", "us-east-1")
 RESOURCE = "endpoint/churn-prod/variant/AllTraffic"
@@ -48,15 +49,6 @@ def policy(target: float = 10.0, **members: Any) -> dict[str, Any]:
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": configuration,
     }
-
-
-def until(found: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What is found, as soon as it is something."""
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-    return value
 
 
 class Aws:
@@ -137,7 +129,7 @@ class Scaling:
     def minutes(self, count: int) -> None:
         """Let minutes pass in which the metrics are read."""
         reads = self.aws.reads
-        until(lambda: self.aws.reads >= reads + count)
+        wait_for(lambda: self.aws.reads >= reads + count)
 
 
 @pytest.fixture
@@ -157,32 +149,32 @@ def scaling(aws_stub: Aws) -> Iterator[Scaling]:
 
 def test_a_count_outside_of_the_registered_bounds_is_brought_inside(scaling, aws_stub):
     scaling.register(MinCapacity=3)
-    until(lambda: aws_stub.count == 3)
-    (activity,) = until(lambda: [each for each in scaling.activities() if each["StatusCode"] == "Successful"])
+    wait_for(lambda: aws_stub.count == 3)
+    (activity,) = wait_for(lambda: [each for each in scaling.activities() if each["StatusCode"] == "Successful"])
     assert activity["Cause"] == "minimum capacity was set to 3"
     assert activity["Description"] == "Setting desired instance count to 3."
     assert activity["StatusMessage"] == (
         "Successfully set desired instance count to 3. Change successfully fulfilled by sagemaker."
     )
     scaling("RegisterScalableTarget", **TARGET, MinCapacity=1, MaxCapacity=2)
-    until(lambda: aws_stub.count == 2)
+    wait_for(lambda: aws_stub.count == 2)
 
 
 def test_load_above_the_target_adds_instances_and_load_below_it_removes_them(scaling, aws_stub):
     scaling.register()
     aws_stub.value, aws_stub.updating = 30.0, "Updating"
     alarms = {each["AlarmName"] for each in scaling("PutScalingPolicy", **policy())["Alarms"]}
-    until(lambda: aws_stub.count == 3)
+    wait_for(lambda: aws_stub.count == 3)
     aws_stub.value = None
     scaling.minutes(3)
     assert [each["StatusCode"] for each in scaling.activities()] == ["InProgress"]
     aws_stub.status = "InService"
-    until(lambda: scaling.activities()[0]["StatusCode"] == "Successful")
+    wait_for(lambda: scaling.activities()[0]["StatusCode"] == "Successful")
     cause = scaling.activities()[0]["Cause"]
     assert cause.endswith(" in state ALARM triggered policy load")
     assert cause.removeprefix("monitor alarm ").partition(" ")[0] in alarms
     aws_stub.value = 3.0
-    until(lambda: aws_stub.count == 1)
+    wait_for(lambda: aws_stub.count == 1)
 
 
 def test_without_any_invocation_nothing_is_removed(scaling, aws_stub):
@@ -203,7 +195,7 @@ def test_scaling_pauses_while_the_endpoint_is_not_in_service(scaling, aws_stub, 
     scaling.minutes(25)
     assert aws_stub.count == 1
     aws_stub.status = "InService"
-    until(lambda: aws_stub.count > 1)
+    wait_for(lambda: aws_stub.count > 1)
 
 
 @pytest.mark.parametrize(
@@ -216,19 +208,19 @@ def test_a_suspended_direction_is_not_scaled_in_until_it_is_resumed(scaling, aws
     scaling.minutes(25)
     assert aws_stub.count == 4
     scaling("RegisterScalableTarget", **TARGET, SuspendedState={suspended: False})
-    until(lambda: aws_stub.count == (8 if value > 10 else 1))
+    wait_for(lambda: aws_stub.count == (8 if value > 10 else 1))
 
 
 def test_a_cooldown_begins_when_a_change_is_fulfilled(scaling, aws_stub):
     scaling.register()
     aws_stub.value = 20.0
     scaling("PutScalingPolicy", **policy(ScaleOutCooldown=10**9))
-    until(lambda: aws_stub.count == 2)
-    until(lambda: scaling.activities()[0]["StatusCode"] == "Successful")
+    wait_for(lambda: aws_stub.count == 2)
+    wait_for(lambda: scaling.activities()[0]["StatusCode"] == "Successful")
     scaling.minutes(10)
     assert aws_stub.count == 2  # twice the target was asked of one instance, and is the reason for the second
     scaling.clock.advance(10**9)
-    until(lambda: aws_stub.count == 4)
+    wait_for(lambda: aws_stub.count == 4)
 
 
 def test_what_sagemaker_refuses_is_a_failed_activity(scaling, aws_stub):
@@ -236,7 +228,7 @@ def test_what_sagemaker_refuses_is_a_failed_activity(scaling, aws_stub):
     scaling("PutScalingPolicy", **policy())
     aws_stub.refused = "the account-level service limit was exceeded"
     aws_stub.value = 20.0
-    activity = until(scaling.activities)[-1]
+    activity = wait_for(scaling.activities)[-1]
     assert activity["StatusCode"] == "Failed"
     assert activity["StatusMessage"] == (
         "Failed to set desired instance count to 2. Reason: the account-level service limit was exceeded"
@@ -247,9 +239,9 @@ def test_a_change_that_somebody_else_overrode_says_so(scaling, aws_stub):
     scaling.register()
     scaling("PutScalingPolicy", **policy())
     aws_stub.value, aws_stub.updating = 20.0, "Updating"
-    until(lambda: aws_stub.count == 2)
+    wait_for(lambda: aws_stub.count == 2)
     aws_stub.variant, aws_stub.status = {"DesiredInstanceCount": 6}, "InService"
-    until(lambda: scaling.activities()[-1]["StatusCode"] == "Overridden")
+    wait_for(lambda: scaling.activities()[-1]["StatusCode"] == "Overridden")
 
 
 def test_provisioned_concurrency_is_scaled_by_its_utilization(scaling, aws_stub):
@@ -261,7 +253,7 @@ def test_provisioned_concurrency_is_scaled_by_its_utilization(scaling, aws_stub)
     request = policy() | target | {"TargetTrackingScalingPolicyConfiguration": configuration}
     aws_stub.value, aws_stub.updating = 1.0, "Updating"
     scaling("PutScalingPolicy", **request)
-    until(lambda: (aws_stub.variant or {}).get("DesiredServerlessConfig") == {"ProvisionedConcurrency": 3})
+    wait_for(lambda: (aws_stub.variant or {}).get("DesiredServerlessConfig") == {"ProvisionedConcurrency": 3})
     (low, _) = sorted(aws_stub.alarms.values(), key=lambda each: each["Threshold"])
     assert low["MetricName"] == "ServerlessProvisionedConcurrencyUtilization"
     assert low["Threshold"] == pytest.approx(0.63)
@@ -272,7 +264,7 @@ def test_after_a_restart_targets_are_scaled_on_and_what_was_under_way_is_seen_to
     arn = first.register()
     first("PutScalingPolicy", **policy())
     aws_stub.value, aws_stub.updating = 20.0, "Updating"
-    until(lambda: aws_stub.count == 2)
+    wait_for(lambda: aws_stub.count == 2)
     first.service.stop()
     first.store.close()
 
@@ -281,8 +273,8 @@ def test_after_a_restart_targets_are_scaled_on_and_what_was_under_way_is_seen_to
         (target,) = second("DescribeScalableTargets", ServiceNamespace="sagemaker")["ScalableTargets"]
         assert target["ScalableTargetARN"] == arn
         aws_stub.status = "InService"
-        until(lambda: second.activities()[-1]["StatusCode"] == "Successful")
-        until(lambda: aws_stub.count > 2)
+        wait_for(lambda: second.activities()[-1]["StatusCode"] == "Successful")
+        wait_for(lambda: aws_stub.count > 2)
     finally:
         second.service.stop()
         second.store.close()
@@ -496,7 +488,7 @@ def make_endpoint(workshop: Workshop) -> str:
     }
     workshop.sagemaker.create_endpoint_config(EndpointConfigName=model, ProductionVariants=[variant])
     workshop.sagemaker.create_endpoint(EndpointName=model, EndpointConfigName=model)
-    until(lambda: workshop.sagemaker.describe_endpoint(EndpointName=model)["EndpointStatus"] == "InService")
+    wait_for(lambda: workshop.sagemaker.describe_endpoint(EndpointName=model)["EndpointStatus"] == "InService")
     return model
 
 
@@ -539,9 +531,9 @@ def test_invocations_add_instances_and_fewer_remove_them_without_a_failed_reques
     for thread in asking:
         thread.start()
     try:
-        until(lambda: counts(fast, endpoint) == ("InService", 2), 60)
+        wait_for(lambda: counts(fast, endpoint) == ("InService", 2), 60)
         many.set()
-        until(lambda: counts(fast, endpoint) == ("InService", 1), 60)
+        wait_for(lambda: counts(fast, endpoint) == ("InService", 1), 60)
     finally:
         many.set()
         few.set()
@@ -568,7 +560,7 @@ def test_deleting_an_endpoint_deregisters_its_scalable_targets_with_their_alarms
         answer = client.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]])
         return answer["ScalableTargets"]
 
-    until(lambda: registered() == [])
+    wait_for(lambda: registered() == [])
     prefix = f"TargetTracking-endpoint/{endpoint}/"
     assert fast.aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=prefix)["MetricAlarms"] == []
     code, message = refusal(client.deregister_scalable_target, **target)

@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from local_aws import LocalAWS, control
 from local_aws.scratch import scratch_folder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+CREDENTIALS = {"aws_access_key_id": "123456789012", "aws_secret_access_key": "local"}
 
 
 @pytest.fixture
@@ -81,6 +84,7 @@ def test_status_and_stop_find_what_start_started(home):
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0
 
 
+@pytest.mark.slow
 def test_stop_asks_which_one_when_several_run(home):
     ports = [exported(local_aws(home, "start", "--port", "0").stdout)["AWS_ENDPOINT_URL"][-5:] for _ in range(2)]
 
@@ -147,6 +151,7 @@ def test_a_folder_for_jobs_that_a_shell_would_misread_is_refused(home):
     assert re.match(r"The jobs' folder .* has characters that a shell script would misread", started.stderr)
 
 
+@pytest.mark.slow
 def test_a_second_start_on_the_port_leaves_the_first_one_s_log_alone(home):
     first = local_aws(home, "start", "--port", "0")
     port = re.findall(r"127\.0\.0\.1:(\d+)", first.stderr)[0]
@@ -201,7 +206,9 @@ def test_a_server_stops_by_itself_when_nobody_calls_it(tmp_path):
 def test_a_server_stops_by_itself_although_its_functions_call_it(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_EXECUTION_ENV", "AWS_Lambda_python3.11")  # as in a function, whose clients say so
     server, process = control.launch(0, log=tmp_path / "log", idle_minutes=0.5 / 60)
-    client = server.client("sts")
+    client = boto3.Session().client(
+        "sts", endpoint_url=server.endpoint, region_name="us-east-1", config=Config(proxies={}), **CREDENTIALS
+    )
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(BotoCoreError):
@@ -262,7 +269,7 @@ def test_with_a_state_folder_generic_and_sagemaker_resources_survive_a_restart(t
     assert [group["ModelPackageGroupName"] for group in groups] == ["group"]
 
 
-@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_restarted_server_is_found_at_the_same_addresses_with_its_state(tmp_path, kill):
     with LocalAWS(state=tmp_path / "state", account="210987654321") as aws:
         environment, pid = aws.environment, aws.server.pid
@@ -282,12 +289,11 @@ def test_a_restarted_server_is_found_at_the_same_addresses_with_its_state(tmp_pa
             aws.client("sagemaker-runtime").invoke_endpoint(EndpointName="nobody", Body=b"")
 
 
-def test_a_server_without_a_state_folder_is_not_restarted():
-    with LocalAWS() as aws:
-        with pytest.raises(ValueError, match=r"keeps nothing over a restart\. Give it a state folder"):
-            aws.restart()
+def test_a_server_without_a_state_folder_is_not_restarted(aws):
+    with pytest.raises(ValueError, match=r"keeps nothing over a restart\. Give it a state folder"):
+        aws.restart()
 
-        assert aws.client("sts").get_caller_identity()["Account"] == "123456789012"
+    assert aws.client("sts").get_caller_identity()["Account"] == "123456789012"
 
 
 def test_after_the_block_the_server_answers_no_more():

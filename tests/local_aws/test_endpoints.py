@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from local_aws.calls import ServiceError
-from tests.local_aws.endpoint_fakes import CALL, FakeHosting, Stand, eventually
+from tests.local_aws.endpoint_fakes import CALL, FakeHosting, Stand
+from tests.local_aws.waiting import wait_for
 
 CANARY: dict[str, Any] = {
     "BlueGreenUpdatePolicy": {
@@ -80,7 +81,7 @@ def test_the_container_starts_while_the_endpoint_is_creating_not_after(stand):
     stand.config("churn-1")
     stand.call("CreateEndpoint", EndpointName="churn", EndpointConfigName="churn-1")
 
-    eventually(lambda: len(stand.hosting.fleets) == 1)
+    wait_for(lambda: len(stand.hosting.fleets) == 1)
     assert stand.describe()["EndpointStatus"] == "Creating"
     spec = stand.hosting.fleets[0].spec
     assert (spec.endpoint, spec.config, spec.variant, spec.instances) == ("churn", "churn-1", "AllTraffic", 2)
@@ -94,7 +95,7 @@ def test_network_isolation_and_the_time_to_start_are_the_container_s(stand):
     stand.call("CreateEndpointConfig", EndpointConfigName="churn-1", ProductionVariants=[patient])
     stand.call("CreateEndpoint", EndpointName="churn", EndpointConfigName="churn-1")
 
-    eventually(lambda: len(stand.hosting.fleets) == 1)
+    wait_for(lambda: len(stand.hosting.fleets) == 1)
     spec = stand.hosting.fleets[0].spec
     assert spec.container.network_isolation
     assert spec.startup_seconds == 900
@@ -104,7 +105,7 @@ def test_an_endpoint_whose_container_does_not_run_has_failed_and_says_why(stand)
     stand.hosting.ready = False
     stand.config("churn-1")
     stand.call("CreateEndpoint", EndpointName="churn", EndpointConfigName="churn-1")
-    eventually(lambda: len(stand.hosting.fleets) == 1)
+    wait_for(lambda: len(stand.hosting.fleets) == 1)
     stand.hosting.fleets[0].fail("The primary container did not pass the ping health check.")
 
     described = stand.wait("churn", "Failed")
@@ -116,7 +117,7 @@ def test_an_endpoint_whose_container_does_not_run_has_failed_and_says_why(stand)
         "UpdateEndpoint", EndpointName="churn", EndpointConfigName="churn-1"
     )
     stand.call("DeleteEndpoint", EndpointName="churn")
-    eventually(lambda: stand.describe()["EndpointStatus"] == "Deleting")
+    wait_for(lambda: stand.describe()["EndpointStatus"] == "Deleting")
 
 
 def test_names_differ_by_more_than_case(serving):
@@ -167,7 +168,7 @@ def test_an_update_without_a_deployment_configuration_shifts_everything_once_the
     assert serving.describe()["EndpointConfigName"] == "churn-1"  # until it is done
     serving.passes(10)
     serving.stage("Deleting")
-    eventually(lambda: serving.hosting.running == ["churn-2"])
+    wait_for(lambda: serving.hosting.running == ["churn-2"])
     serving.passes(20)
 
     described = serving.wait("churn", "InService")
@@ -234,7 +235,7 @@ def test_an_alarm_at_any_time_of_a_deployment_brings_back_what_served(serving, s
     serving.wait("churn", "RollingBack")
     assert serving.hosting.shares("churn") == {"AllTraffic": {"churn-1": 1.0}}
     serving.stage("Deleting")
-    eventually(lambda: serving.hosting.running == ["churn-1"])
+    wait_for(lambda: serving.hosting.running == ["churn-1"])
     serving.passes(30)
     described = serving.wait("churn", "InService")
     assert described["EndpointConfigName"] == "churn-1"  # InService says nothing about which one it is
@@ -313,7 +314,7 @@ def test_a_fault_of_our_own_makes_the_endpoint_fail_and_its_deletion_leaves_no_p
     assert described["FailureReason"].startswith("InternalServerError: local_aws failed: ")
     assert serving.hosting.running == ["churn-1", "churn-2"]
     serving.call("DeleteEndpoint", EndpointName="churn")
-    eventually(lambda: not serving.hosting.running)
+    wait_for(lambda: not serving.hosting.running)
 
 
 def test_going_back_to_a_configuration_that_was_deleted_fails(serving):
@@ -481,7 +482,7 @@ def test_of_several_changes_at_once_one_happens_and_the_others_are_refused(servi
     (winner,) = set(results) - {IN_PROGRESS}
     assert results.count(IN_PROGRESS) == 5
     assert serving.describe()["PendingDeploymentSummary"]["EndpointConfigName"] == winner
-    eventually(lambda: serving.hosting.running == ["churn-1", winner])
+    wait_for(lambda: serving.hosting.running == ["churn-1", winner])
 
 
 # Weights and capacities
@@ -532,7 +533,7 @@ def test_a_deleted_endpoint_leaves_no_process_route_scalable_target_or_tag(servi
     serving.call("DeleteEndpoint", EndpointName="churn")
 
     assert serving.describe()["EndpointStatus"] == "Deleting"
-    eventually(lambda: not serving.hosting.running and not serving.hosting.routes)
+    wait_for(lambda: not serving.hosting.running and not serving.hosting.routes)
     serving.passes(20)
     serving.gone("churn")
     assert serving.aws.targets == [other]
@@ -678,7 +679,7 @@ def test_what_was_in_service_is_served_again_after_a_restart(tmp_path):
 
     again = restart(stand, state)
 
-    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    wait_for(lambda: again.hosting.routes.keys() == {"churn"})
     assert again.describe()["EndpointStatus"] == "InService"
     assert again.hosting.fleets[0].spec == stand.hosting.fleets[0].spec
     again.close()
@@ -691,9 +692,9 @@ def test_requests_wait_after_a_restart_for_a_container_and_are_refused_when_it_d
     again = Stand(tmp_path / "state.sqlite", FakeHosting(ready=False))
     again.endpoints.resume()
 
-    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    wait_for(lambda: again.hosting.routes.keys() == {"churn"})
     again.hosting.fleets[0].fail("no model")
-    eventually(lambda: again.describe()["EndpointStatus"] == "Failed")
+    wait_for(lambda: again.describe()["EndpointStatus"] == "Failed")
     assert not again.hosting.routes
     again.close()
 
@@ -708,7 +709,7 @@ def test_a_creation_under_way_at_a_restart_begins_anew(tmp_path):
 
     assert again.describe()["EndpointStatus"] == "Creating"
     again.passes(120)
-    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    wait_for(lambda: again.describe()["EndpointStatus"] == "InService")
     assert again.hosting.shares("churn") == {"AllTraffic": {"churn-1": 1}}
     again.close()
 
@@ -723,19 +724,19 @@ def test_an_update_under_way_at_a_restart_begins_anew_beside_what_served(tmp_pat
 
     again = restart(stand, state)
 
-    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    wait_for(lambda: again.hosting.routes.keys() == {"churn"})
     assert again.describe()["EndpointStatus"] == "Updating"
     assert again.hosting.shares("churn") == {"AllTraffic": {"churn-1": 1}}
-    eventually(lambda: again.hosting.running == ["churn-1", "churn-2"])
+    wait_for(lambda: again.hosting.running == ["churn-1", "churn-2"])
 
     def in_service_after_a_second() -> bool:
         again.passes(1)
         return again.describe()["EndpointStatus"] == "InService"
 
-    eventually(in_service_after_a_second)
+    wait_for(in_service_after_a_second)
     assert again.describe()["EndpointConfigName"] == "churn-2"
     assert again.hosting.shares("churn") == {"AllTraffic": {"churn-2": 1}}
-    eventually(lambda: again.hosting.running == ["churn-2"])
+    wait_for(lambda: again.hosting.running == ["churn-2"])
     again.close()
 
 
@@ -752,7 +753,7 @@ def test_an_update_of_which_only_the_old_fleet_was_left_is_done_after_a_restart(
 
     again = restart(stand, state)
 
-    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    wait_for(lambda: again.describe()["EndpointStatus"] == "InService")
     assert again.describe()["EndpointConfigName"] == "churn-2"
     assert again.hosting.running == ["churn-2"]
     again.close()
@@ -765,13 +766,13 @@ def test_a_roll_back_under_way_at_a_restart_is_finished_and_says_why_it_was(tmp_
     stand.in_service()
     stand.hosting.ready = False
     update(stand)
-    eventually(lambda: "churn-2" in stand.hosting.running)
+    wait_for(lambda: "churn-2" in stand.hosting.running)
     stand.hosting.fleet("churn-2").fail("the model does not load")
-    eventually(lambda: stand.describe()["EndpointStatus"] == "RollingBack")
+    wait_for(lambda: stand.describe()["EndpointStatus"] == "RollingBack")
 
     again = restart(stand, state)
 
-    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    wait_for(lambda: again.describe()["EndpointStatus"] == "InService")
     assert again.describe()["EndpointConfigName"] == "churn-1"
     assert again.describe()["FailureReason"] == "the model does not load"
     assert again.hosting.running == ["churn-1"]
@@ -787,10 +788,10 @@ def test_a_change_of_capacity_under_way_at_a_restart_is_finished(tmp_path):
 
     again = restart(stand, state)
 
-    eventually(lambda: again.hosting.routes.keys() == {"churn"})
+    wait_for(lambda: again.hosting.routes.keys() == {"churn"})
     assert again.describe()["EndpointStatus"] == "Updating"
     again.passes(60)
-    eventually(lambda: again.describe()["EndpointStatus"] == "InService")
+    wait_for(lambda: again.describe()["EndpointStatus"] == "InService")
     assert again.describe()["ProductionVariants"][0]["CurrentInstanceCount"] == 3
     again.close()
 

@@ -15,7 +15,8 @@ import pytest
 from local_aws import LocalAWS
 from local_aws.events import HELD_FOR_REORDERING, Events, event_time
 from local_aws.store import Scope
-from tests.local_aws.lambda_requests import SPECIFICATION, Parts, wait_for
+from tests.local_aws.lambda_requests import SPECIFICATION, Parts
+from tests.local_aws.waiting import wait_for
 
 SCOPE = Scope("123456789012", "us-east-1")
 

@@ -29,6 +29,7 @@ from tests.local_aws.pipeline_fakes import (
     register,
     training,
 )
+from tests.local_aws.waiting import wait_for
 
 REPORT = [{"PropertyFileName": "Report", "OutputName": "report", "FilePath": "report.json"}]
 EVALUATE = processing("Evaluate", {"report": "s3://b/report/"}, PropertyFiles=REPORT)
@@ -253,7 +254,7 @@ def test_independent_steps_run_at_the_same_time(service: Service) -> None:
         service.jobs.script[name] = [release]
     service.create(definition(*(processing(name) for name in "ABC"), processing("D", DependsOn=["A", "B", "C"])))
     arn = service.start()
-    service.until(lambda: [step["StepStatus"] for step in service.steps(arn).values()] == ["Executing"] * 3)
+    wait_for(lambda: [step["StepStatus"] for step in service.steps(arn).values()] == ["Executing"] * 3)
     release.set()
     assert service.ended(arn)["PipelineExecutionStatus"] == "Succeeded"
     assert service.jobs.steps_run()[3] == "D"
@@ -271,7 +272,7 @@ def test_no_more_steps_run_at_once_than_the_parallelism_allows(service: Service,
         service.jobs.script[f"S{number}"] = [release]
     arn = service.start(**(limit if given_at == "start" else {}))
     for number, release in enumerate(releases):
-        service.until(lambda number=number: len(service.jobs.requests) == min(number + 2, 5))  # type: ignore[misc]
+        wait_for(lambda number=number: len(service.jobs.requests) == min(number + 2, 5))  # type: ignore[misc]
         release.set()
     ended = service.ended(arn)
     assert ended["ParallelismConfiguration"] == limit["ParallelismConfiguration"]
@@ -312,7 +313,7 @@ def test_a_failed_job_fails_the_execution_while_running_steps_end_and_no_other_s
         )
     )
     arn = service.start()
-    service.until(lambda: service.steps(arn).get("Bad", {}).get("StepStatus") == "Failed")
+    wait_for(lambda: service.steps(arn).get("Bad", {}).get("StepStatus") == "Failed")
     assert service.describe(arn)["PipelineExecutionStatus"] == "Executing"
     release.set()
     ended = service.ended(arn)
@@ -475,7 +476,7 @@ def test_a_stop_ends_the_wait_for_a_retry(service: Service) -> None:
     service.jobs.script["A"] = [THROTTLED]
     service.create(definition(processing("A", RetryPolicies=[policy])))
     arn = service.start()
-    service.until(lambda: not service.jobs.script["A"])
+    wait_for(lambda: not service.jobs.script["A"])
     service.call("StopPipelineExecution", PipelineExecutionArn=arn)
     assert statuses(service.ended(arn)) == {"A": "Stopped"}
 
@@ -487,7 +488,7 @@ def test_a_stopped_execution_stops_its_jobs_and_starts_no_more(service: Service)
     service.jobs.script["A"] = [threading.Event()]
     service.create(definition(processing("A"), processing("B", DependsOn=["A"])))
     arn = service.start()
-    service.until(lambda: service.jobs.requests)
+    wait_for(lambda: service.jobs.requests)
     assert service.call("StopPipelineExecution", PipelineExecutionArn=arn) == {"PipelineExecutionArn": arn}
     ended = service.ended(arn)
     assert ended["PipelineExecutionStatus"] == "Stopped"
@@ -502,7 +503,7 @@ def test_a_job_that_the_role_may_not_stop_runs_to_its_end(service: Service, capl
     service.jobs.script["A"] = [going]
     service.create(definition(processing("A"), processing("B", DependsOn=["A"])))
     arn = service.start()
-    service.until(lambda: service.jobs.requests)
+    wait_for(lambda: service.jobs.requests)
     service.call("StopPipelineExecution", PipelineExecutionArn=arn)
     assert service.describe(arn)["PipelineExecutionStatus"] == "Stopping"
     going.set()
@@ -534,7 +535,7 @@ def test_an_execution_is_stopping_until_its_jobs_have_ended(service: Service) ->
     service.jobs.stop = lambda call, kind, request: {}  # type: ignore[method-assign]
     service.create(definition(processing("A")))
     arn = service.start()
-    service.until(lambda: service.steps(arn).get("A", {}).get("StepStatus") == "Executing")
+    wait_for(lambda: service.steps(arn).get("A", {}).get("StepStatus") == "Executing")
     service.call("StopPipelineExecution", PipelineExecutionArn=arn)
     assert service.describe(arn)["PipelineExecutionStatus"] == "Stopping"
     assert statuses({"Steps": service.steps(arn)}) == {"A": "Stopping"}
@@ -563,7 +564,7 @@ def test_a_stopped_execution_can_be_retried_with_another_parallelism(service: Se
     service.jobs.script["A"] = [threading.Event()]
     service.create(definition(processing("A"), processing("B", DependsOn=["A"])))
     arn = service.start()
-    service.until(lambda: service.jobs.requests)
+    wait_for(lambda: service.jobs.requests)
     service.call("StopPipelineExecution", PipelineExecutionArn=arn)
     service.ended(arn)
     limit = {"MaxParallelExecutionSteps": 1}
@@ -710,7 +711,7 @@ def test_what_was_under_way_when_the_server_ended_has_failed_afterwards_and_can_
     before.jobs.script["B"] = [threading.Event()]
     before.create(definition(processing("A"), processing("B", DependsOn=["A"])))
     arn = before.start()
-    before.until(lambda: before.steps(arn).get("B", {}).get("StepStatus") == "Executing")
+    wait_for(lambda: before.steps(arn).get("B", {}).get("StepStatus") == "Executing")
     before.executions.stop()
     for name in before.jobs.jobs:
         before.jobs.end("Processing", name, "Stopped")  # as Jobs.stop does
@@ -722,7 +723,7 @@ def test_what_was_under_way_when_the_server_ended_has_failed_afterwards_and_can_
     execution = after.describe(arn)
     assert execution["PipelineExecutionStatus"] == "Failed"
     assert execution["FailureReason"].startswith("local_aws ended while this was under way")
-    after.until(lambda: len(after.events) == 1)
+    wait_for(lambda: len(after.events) == 1)
     assert json.loads(after.events[0]["Detail"])["currentPipelineExecutionStatus"] == "Failed"
     steps = after.steps(arn)
     assert [step["StepStatus"] for step in steps.values()] == ["Succeeded", "Failed"]

@@ -16,8 +16,9 @@ from local_aws import LocalAWS
 from local_aws.environment import OWN_USER_AGENT
 from tests.local_aws.clients import trying_once
 from tests.local_aws.job_requests import Workshop
-from tests.local_aws.lambda_requests import Parts, wait_for
+from tests.local_aws.lambda_requests import Parts
 from tests.local_aws.model_programs import IMAGE, SCRIPT_MODE, named
+from tests.local_aws.waiting import wait_for
 
 SPEED = 600.0  # an invisible message comes again after a tenth of a second for each minute
 
@@ -271,7 +272,8 @@ def handler(event, context):
     ("changes", "said"),
     [
         ({"service": "sagemakr"}, "there is no service 'sagemakr'"),
-        ({"operation": "ListModel"}, "sagemaker has no operation 'ListModel'"),
+        ({"operation": "ListModel"}, "sagemaker has no operation 'ListModel'; do you mean ListModels?"),
+        ({"operation": "Nothing at all"}, "sagemaker has no operation 'Nothing at all'."),
         ({"kind": "explode"}, "there is no kind 'explode'; there are error, throttle, delay, drop, kill"),
         ({"when": "during"}, "when 'during' is neither before nor after"),
         ({"nth": 0}, "nth 0: calls are counted from 1"),
@@ -329,6 +331,7 @@ def test_a_function_s_process_is_killed_by_name_and_another_takes_its_place(part
     assert running(parts, "function")["kept"] == first
 
     parts.aws.configure("processes", {"kill": "kept"})
+    wait_for(lambda: "kept" not in running(parts, "function"))
 
     second, failed = parts.invoke("kept")
     assert (second != first, failed) == (True, None)

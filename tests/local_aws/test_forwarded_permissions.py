@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import boto3
 import pytest
-from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from local_aws.permissions.forwarded import KEY_ACTIONS, key_refusal, passed_roles
 from local_aws.store import Scope
 from servicecatalog.bucket import policy as bucket_policy
-from tests.local_aws.lambda_requests import Parts, archive, wait_for
+from tests.local_aws.clients import refused
+from tests.local_aws.lambda_requests import Parts, archive
 from tests.local_aws.minimal_roles import Grants, policy, without
+from tests.local_aws.waiting import wait_for
 from tests.story import platform
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -42,22 +42,15 @@ class Rights:
     """Users, roles and what they may do, made as the account's root; and who asks what."""
 
     def __init__(self, aws: LocalAWS) -> None:
-        self.aws, self._session = aws, boto3.Session()
+        self.aws = aws
         self._clients: dict[tuple[str, str], Any] = {}
         self.iam = self.client("iam")
 
     def client(self, service: str, credentials: Mapping[str, str] | None = None) -> Any:
-        """As LocalAWS.client, made once each, and all from one session, which reads a service's model once."""
-        given = credentials or {"AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "local"}
-        key = (service, given["AWS_ACCESS_KEY_ID"])
+        """As LocalAWS.client, made once each."""
+        key = (service, (credentials or {}).get("AWS_ACCESS_KEY_ID", ACCOUNT))
         if key not in self._clients:
-            self._clients[key] = self._session.client(
-                service,
-                endpoint_url=self.aws.server.endpoint,
-                region_name=REGION,
-                aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-            )
+            self._clients[key] = self.aws.client(service, credentials=credentials)
         return self._clients[key]
 
     @functools.cached_property
@@ -147,13 +140,6 @@ class User:
 @pytest.fixture(scope="module")
 def rights(enforcing: LocalAWS) -> Rights:
     return Rights(enforcing)
-
-
-def refused(call: Callable[[], Any]) -> tuple[str, str]:
-    """The error's code and message."""
-    with pytest.raises(ClientError) as error:
-        call()
-    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
 
 
 def service(name: str, action: str, source: str | None = None) -> dict[str, Any]:

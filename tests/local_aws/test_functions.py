@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from local_aws.runtimes import Runtimes, RuntimeUnknown
-from tests.local_aws.lambda_requests import Parts, archive, wait_for
+from tests.local_aws.lambda_requests import Parts, archive
+from tests.local_aws.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def spoilt_request(chance: random.Random) -> bytes:
     return request
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(3_000, marks=pytest.mark.slow)])
 def test_whatever_is_sent_the_server_answers_the_next_request(place: Place, count: int) -> None:
     answers: Counter[str] = Counter()
     for seed in range(count):
@@ -274,12 +274,12 @@ def test_object_keys_stay_in_their_bucket(place: Place) -> None:
 @pytest.mark.parametrize(
     "operation",
     [
-        "create_model_package_group",
+        pytest.param("create_model_package_group", marks=pytest.mark.slow),
         "create_endpoint",
-        "create_pipeline",
+        pytest.param("create_pipeline", marks=pytest.mark.slow),
         "create_processing_job",
-        "create_training_job",
-        "create_model",
+        pytest.param("create_training_job", marks=pytest.mark.slow),
+        pytest.param("create_model", marks=pytest.mark.slow),
     ],
 )
 def test_names_of_sagemakers_resources_are_names(place: Place, workshop: Workshop, operation: str) -> None:
@@ -378,7 +378,12 @@ ARCHIVES: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHIVES)
+SAMPLE = ("a file above", "a file through a link", "a device", "cut")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in ARCHIVES]
+)
 def test_a_hostile_model_archive_is_no_model(place: Place, workshop: Workshop, name: str) -> None:
     sagemaker, unique = place.aws.client("sagemaker"), f"archive-{list(ARCHIVES).index(name)}"
     container = {

@@ -16,7 +16,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from local_aws.loopback import Loopback
 from local_aws.store import Scope
 from tests.bench.load import http_request
 from tests.local_aws.model_programs import BUCKET, IMAGE, SCRIPT_MODE, archive, named, spec
+from tests.local_aws.waiting import wait_for
 
 SIGNED = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=123456789012/20261121/us-east-1/sagemaker/aws4_request, Signature=0"
@@ -131,14 +132,6 @@ def served(bench: Workbench) -> Fleet:
     return bench.serve("plain")
 
 
-def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
-    return found
-
-
 def test_an_endpoint_answers_with_its_model(bench, served):
     answer = bench.runtime.invoke_endpoint(EndpointName="plain", Body="1,2", ContentType="text/csv", Accept="text/csv")
 
@@ -156,7 +149,7 @@ def test_what_the_container_prints_is_in_the_endpoint_s_log_group(bench, served)
         found = logs.filter_log_events(logGroupName="/aws/sagemaker/Endpoints/plain")["events"]
         return [event["message"] for event in found]
 
-    until(lambda: any(line.startswith("loading from /") for line in lines()))
+    wait_for(lambda: any(line.startswith("loading from /") for line in lines()))
 
 
 def test_the_program_s_environment_is_the_container_s_and_nothing_of_the_server_s(bench, served):
@@ -390,7 +383,7 @@ def test_the_model_s_own_error_comes_as_a_model_error(bench, served, status):
 def test_an_exception_of_the_model_is_a_500_with_its_reason_in_the_log(bench, served):
     assert bench.error("plain", "!raise")["OriginalStatusCode"] == 500
     logs = bench.aws.client("logs")
-    until(
+    wait_for(
         lambda: logs.filter_log_events(
             logGroupName="/aws/sagemaker/Endpoints/plain", filterPattern='"RuntimeError: as was asked"'
         )["events"]
@@ -446,7 +439,7 @@ def test_routes_change_under_load_without_a_failed_request_and_stopping_drains(b
     bench.route("swapped", second)
     since = len(answers)
     first.stop(drain=10)
-    until(lambda: len(answers) > since + 50)
+    wait_for(lambda: len(answers) > since + 50)
     ended.set()
     for each in [*clients, slow]:
         each.join()
@@ -502,7 +495,7 @@ def test_a_container_that_dies_again_and_again_leaves_the_machine_to_the_others(
 def test_a_data_plane_that_dies_is_started_again_with_all_its_routes(bench, served):
     os.kill(bench.hosting._process.pid, signal.SIGKILL)
 
-    until(lambda: bench.hosting._process.poll() is None and bench.ask("plain") == "plain:x")
+    wait_for(lambda: bench.hosting._process.poll() is None and bench.ask("plain") == "plain:x")
 
 
 def test_requests_are_counted_as_cloudwatch_counts_them(bench):
@@ -534,7 +527,7 @@ def test_what_the_container_uses_is_published(bench, served):
         found = bench.aws.client("cloudwatch").list_metrics(Namespace="/aws/sagemaker/Endpoints")["Metrics"]
         return {metric["MetricName"] for metric in found}
 
-    until(lambda: {"CPUUtilization", "MemoryUtilization"} <= published())
+    wait_for(lambda: {"CPUUtilization", "MemoryUtilization"} <= published())
 
 
 CAPTURE = {
@@ -637,7 +630,7 @@ def test_a_serverless_variant_sleeps_without_requests_and_the_next_one_wakes_it(
     fleet = bench.serve("sleeper", serverless=SERVERLESS)
     first = fleet.container.pid
 
-    until(lambda: not fleet.container.alive)  # five minutes of AWS's later
+    wait_for(lambda: not fleet.container.alive)  # five minutes of AWS's later
     assert bench.ask("sleeper") == "sleeper:x"
     assert fleet.container.pid not in (None, first)
     names = {"EndpointName": "sleeper", "VariantName": "AllTraffic"}
@@ -648,12 +641,12 @@ def test_a_serverless_variant_sleeps_without_requests_and_the_next_one_wakes_it(
 
 def test_a_serverless_variant_that_sleeps_is_woken_by_a_data_plane_that_was_started_again_too(bench):
     fleet = bench.serve("dreamer", serverless=SERVERLESS)
-    until(lambda: not fleet.container.alive)
+    wait_for(lambda: not fleet.container.alive)
     before = bench.hosting._process
     before.kill()
-    until(lambda: bench.hosting._process is not before)
+    wait_for(lambda: bench.hosting._process is not before)
 
-    until(lambda: bench.ask("dreamer") == "dreamer:x")
+    wait_for(lambda: bench.ask("dreamer") == "dreamer:x")
     fleet.stop()
 
 
@@ -776,7 +769,7 @@ def test_an_endpoint_that_is_asked_keeps_its_server_and_one_that_is_not_does_not
     variant = {"VariantName": "v", "ModelName": "kept", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName="kept", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="kept", EndpointConfigName="kept")
-    until(lambda: sagemaker.describe_endpoint(EndpointName="kept")["EndpointStatus"] == "InService")
+    wait_for(lambda: sagemaker.describe_endpoint(EndpointName="kept")["EndpointStatus"] == "InService")
 
     last_call = time.monotonic()
     while time.monotonic() < last_call + 5:  # nothing but InvokeEndpoint for longer than the server waits
@@ -815,4 +808,4 @@ def test_containers_and_data_plane_end_with_a_process_that_is_killed():
         process.wait()
         process.stdout.close()
         assert len(pids) == 2
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

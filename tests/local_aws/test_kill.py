@@ -23,20 +23,14 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local_aws import LocalAWS
+from tests import proof
 from tests.local_aws.job_requests import Workshop
 from tests.local_aws.model_programs import IMAGE, SCRIPT_MODE, named
+from tests.local_aws.waiting import wait_for
 
 SPEED = 600.0
-TIMEOUT = 60.0  # seconds until a test gives up
+KILLS = 30
 ACCOUNT = "123456789012"
-
-
-def wait_for(condition: Callable[[], Any], otherwise: Callable[[], str] = lambda: "it never was so") -> Any:
-    until = time.monotonic() + TIMEOUT
-    while not (found := condition()):
-        assert time.monotonic() < until, otherwise()
-        time.sleep(0.05)
-    return found
 
 
 class Clients:
@@ -131,7 +125,7 @@ class Clients:
                 pass
             return (set(self.told["approval"]) - self.events) | (set(self.told["message"]) - self.messages)
 
-        wait_for(lambda: not lost(), lambda: f"lost: {lost()}")
+        wait_for(lambda: not lost(), otherwise=lambda: f"lost: {lost()}")
 
     def check_endpoints(self) -> None:
         """Every endpoint is in service at last, and answers by the model that it was told to have or a later one."""
@@ -446,4 +440,7 @@ def test_nothing_is_lost_that_clients_were_told_when_the_server_is_killed_under_
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_nothing_is_lost_in_many_kills(tmp_path):
-    kill_under_load(tmp_path / "state", kills=30, seed=1)
+    clients = kill_under_load(tmp_path / "state", kills=KILLS, seed=1)
+
+    told = {f"{kind}: told and found": len(found) for kind, found in clients.told.items()}
+    proof.keep("kill", {"kills": KILLS, **told})

@@ -197,6 +197,15 @@ NAMES = {
     "ministack.services.cloudformation.changesets._evaluate_conditions": "(template, params)",
     "ministack.services.cloudformation.handlers._evaluate_conditions": "(template, params)",
     "ministack.services.cloudformation.stacks._evaluate_conditions": "(template, params)",
+    "ministack.core.iam_actions.SERVICE_TO_IAM_NAMESPACE": "dict",
+    "ministack.core.iam_actions._CBOR_CAPABLE": "frozenset",
+    "ministack.core.iam_actions._IAM_NAMESPACE_BY_OPERATION": "dict",
+    "ministack.core.iam_actions._S3_BUCKET_QUERY_ACTIONS": "dict",
+    "ministack.core.iam_actions._S3_OBJECT_QUERY_ACTIONS": "dict",
+    "ministack.core.iam_actions._S3_QUERY_ACTIONS": "dict",
+    "ministack.core.iam_actions._SERVICE_PROTOCOL": "dict",
+    "ministack.core.iam_actions._s3_action": "(method, path, query_params)",
+    "ministack.core.iam_evaluator._served_unsigned": "(service, iam_action)",
 }
 
 LOOK_UP = """

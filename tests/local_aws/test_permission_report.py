@@ -74,9 +74,10 @@ def test_a_service_is_named_where_a_resources_policy_did_not_let_it_in() -> None
     assert report.report([], {let_in: 1}, policies_allow) == []
     (found,) = report.report([], {let_in: 1, refused: 2}, policies_allow)
     console = Console(file=io.StringIO(), width=160)
-    for render in (report.render, report.render_compact):
-        render([found], console)
-    assert console.file.getvalue().count("service sns.amazonaws.com: 1 denied by resources' policies") == 2
+    report.render([found], console)
+    report.render_compact([found], console)
+    assert "service sns.amazonaws.com: 1 denied by resources' policies" in console.file.getvalue()
+    assert "denied 2: service sns.amazonaws.com: sqs:SendMessage on q\n" in console.file.getvalue()
 
 
 def test_what_is_granted_and_not_needed_is_named_once_for_action_and_resource() -> None:
@@ -136,12 +137,25 @@ def test_the_table_has_a_line_for_every_action_and_every_denial() -> None:
     assert denied.split() == ["denied", "iam:PassRole", "2", "role/x", "(for", "lambda:CreateFunction)"]
 
 
-def test_the_compact_table_has_a_line_for_every_service() -> None:
-    text = printed(report.render_compact, {READ: 3, REFUSED: 2})
-    (dynamodb,) = [line for line in text.splitlines() if line.strip().startswith("dynamodb")]
-    assert dynamodb.split() == ["dynamodb", "GetItem", "3;", "never", "PutItem"]
-    (iam,) = [line for line in text.splitlines() if line.strip().startswith("iam")]
-    assert iam.split() == ["iam", "denied", "PassRole", "2"]
+def test_the_compact_table_has_a_line_for_each_and_says_what_was_denied() -> None:
+    lines = printed(report.render_compact, {READ: 3, REFUSED: 2}).splitlines()
+    assert lines[1].split() == ["who", "granted", "used", "never", "used", "denied"]
+    assert lines[3].split() == ["role", "modelyard-deploy-us-east-1", "2", "1", "1", "2"]
+    assert lines[-1] == "denied 2: role modelyard-deploy-us-east-1: iam:PassRole on role/x (for lambda:CreateFunction)"
+
+
+def test_the_compact_table_is_no_wider_than_a_terminal_and_has_users_first() -> None:
+    everything = {"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
+    longest = replace(IDENTITY, arn=f"{ROLE.rpartition('/')[0]}/{'r' * 64}")
+    user = Identity("arn:aws:iam::123456789012:user/z", {"all": everything})
+    gone = replace(REFUSED, principal="arn:aws:iam::123456789012:role/gone")
+    console = Console(file=io.StringIO(), width=80)
+    report.render_compact(report.report([longest, user], {gone: 1}, policies_allow), console)
+    lines = console.file.getvalue().splitlines()
+    table = lines[: next(number for number, line in enumerate(lines) if line.startswith("denied"))]
+    assert max(map(len, table)) <= 80
+    assert lines[3].split() == ["user", "z", "everything", "0"]
+    assert "role gone: there no more" in console.file.getvalue()
 
 
 # With a server.
@@ -222,6 +236,14 @@ def test_the_command_fails_on_what_it_is_told_to(enforcing: control.Server) -> N
     assert command(enforcing, "--role", "worker", "--fail-on", "denied").returncode == 0
     assert command(enforcing, "--role", "work*", "--fail-on", "unused,denied", "--compact").returncode == 1
     assert command(enforcing, "--fail-on", "everything").returncode == 2
+
+
+def test_the_command_says_when_its_file_cannot_be_written(enforcing: control.Server, tmp_path: Path) -> None:
+    done = command(enforcing, "--json", str(tmp_path / "nowhere" / "report.json"))
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"--json {tmp_path / 'nowhere' / 'report.json'} cannot be written: No such file or directory.\n"
+    )
 
 
 def test_the_command_says_when_there_is_no_such_role(enforcing: control.Server) -> None:

@@ -12,6 +12,7 @@ import pytest
 from local_aws.calls import Call, ServiceError
 from local_aws.store import Scope, Store
 from tests.local_aws.pipeline_fakes import CALL, ROLE, Service, definition, fail, processing
+from tests.local_aws.waiting import wait_for
 
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn"
 ONE = definition(processing("One"))
@@ -299,7 +300,7 @@ def test_a_pipeline_deleted_and_made_anew_meanwhile_stays_the_new_one(service: S
     service.loopback.get_role = while_iam_answers  # type: ignore[method-assign]
     more: dict[str, Any] = {"RoleArn": ROLE} if operation == "UpdatePipeline" else {}
     service.call(operation, PipelineName="churn", **more)
-    service.until(lambda: not service.executions.busy)
+    wait_for(lambda: not service.executions.busy)
     described = service.call("DescribePipeline", PipelineName="churn")
     assert (described["PipelineDescription"], json.loads(described["PipelineDefinition"])) == ("new", TWO)
     for execution in service.call("ListPipelineExecutions", PipelineName="churn")["PipelineExecutionSummaries"]:
@@ -312,7 +313,7 @@ def test_the_same_token_creates_and_starts_once(service: Service) -> None:
     assert service.start(ClientRequestToken=TOKEN) == service.start(ClientRequestToken=TOKEN)
     assert len(service.call("ListPipelineExecutions", PipelineName="churn")["PipelineExecutionSummaries"]) == 1
     for _ in range(2):
-        service.until(lambda: not service.executions.busy)
+        wait_for(lambda: not service.executions.busy)
         assert service.call("DeletePipeline", PipelineName="churn", ClientRequestToken=TOKEN) == {"PipelineArn": ARN}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from local_aws.calls import Call
@@ -21,6 +20,7 @@ from local_aws.events import Events
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Scope, Store
+from tests.local_aws.clients import refused
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
 SPECIFICATION = {
@@ -67,13 +67,6 @@ def metric(name: str) -> dict[str, str]:
 
 def versions(response: dict[str, Any]) -> list[int]:
     return [summary["ModelPackageVersion"] for summary in response["ModelPackageSummaryList"]]
-
-
-def refused(call: Callable[[], Any]) -> tuple[str, str]:
-    """The code and the message of the error that a call must end with."""
-    with pytest.raises(ClientError) as error:
-        call()
-    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
 
 
 # --- groups

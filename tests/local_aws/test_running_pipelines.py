@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,6 +25,7 @@ from tests.local_aws.pipeline_fakes import (
     register,
     training,
 )
+from tests.local_aws.waiting import wait_for
 
 PREPARE = """
     with open("/opt/ml/processing/train/rows.csv", "w") as file:
@@ -126,15 +125,8 @@ class PipelineWorkshop(Workshop):
         return {step["StepName"]: step for step in steps["PipelineExecutionSteps"]}
 
     def execution_ended(self, arn: str) -> dict[str, Any]:
-        until(lambda: self.execution(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"))
+        wait_for(lambda: self.execution(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"))
         return self.execution(arn) | {"Steps": self.steps(arn)}
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -188,7 +180,7 @@ def test_a_stop_stops_the_running_program(workshop: PipelineWorkshop) -> None:
     slow = workshop.script(processing("Slow"), "import time; time.sleep(600)")
     workshop.create(definition(slow, processing("After", DependsOn=["Slow"])))
     arn = workshop.start()
-    until(lambda: workshop.steps(arn).get("Slow", {}).get("StepStatus") == "Executing")
+    wait_for(lambda: workshop.steps(arn).get("Slow", {}).get("StepStatus") == "Executing")
     workshop.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
     ended = workshop.execution_ended(arn)
     assert ended["PipelineExecutionStatus"] == "Stopped"

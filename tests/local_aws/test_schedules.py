@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from local_aws import LocalAWS
 from local_aws.clock import Clock
 from local_aws.schedules import ExpressionError, Schedule, Schedules, next_time
-from tests.local_aws.lambda_requests import Parts, wait_for
+from tests.local_aws.lambda_requests import Parts
+from tests.local_aws.waiting import wait_for
 
 SPEED = 600  # a minute in a tenth of a second
 

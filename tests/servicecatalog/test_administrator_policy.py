@@ -16,6 +16,7 @@ from local_aws.permissions import Decision
 from local_aws.permissions import cloudformation as cfn
 from local_aws.permissions.cloudformation import Change, Question, questions
 from local_aws.permissions.decisions import frozen_context
+from local_aws.permissions.identities import as_list
 from servicecatalog.account import STACK, TAGS, TEMPLATE
 from tests.servicecatalog import template
 from tests.servicecatalog.conftest import ROOT, Administrator
@@ -72,10 +73,6 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def statements() -> list[dict[str, Any]]:
     return [statement for document in documents().values() for statement in document["Statement"]]
-
-
-def as_list(value: str | list[str]) -> list[str]:
-    return value if isinstance(value, list) else [value]
 
 
 def granted() -> set[str]:

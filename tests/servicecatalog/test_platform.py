@@ -15,6 +15,7 @@ from botocore import xform_name
 
 from lifecycle_lambdas import names
 from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
+from local_aws.permissions.identities import as_list
 from local_aws.request_checks import service_model
 from servicecatalog import account, archive, install
 from tests.servicecatalog import template
@@ -60,10 +61,6 @@ def statements(*policies: str) -> list[dict[str, Any]]:
         for name in chosen
         for statement in documents[name]["Statement"]
     ]
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def allowing(action: str, *policies: str) -> list[dict[str, Any]]:

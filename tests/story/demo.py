@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -25,11 +26,17 @@ KEPT_MINUTES = 60
 CLOCK_SPEED = 60.0  # a minute of SageMaker's takes a second: creating instances, baking, alarms
 
 
-def show_permissions(server: control.Server, console: Console) -> None:
-    """A few lines for each user and role of the story."""
-    identities = read_identities(server.client("iam"))
+def show_permissions(server: control.Server, file: Path, console: Console) -> None:
+    """A line for each user and role of the story; action by action in the file."""
     decisions = report.counted(server.settings("permissions"))
-    report.render_compact(report.report(identities, decisions, policies_allow), console)
+    reports = report.report(read_identities(server.client("iam")), decisions, policies_allow)
+    denied = sum(count for decision, count in decisions.items() if not decision.allowed)
+    console.print(f"IAM was asked {sum(decisions.values()):,} times and denied {denied:,}. Granted actions:")
+    report.render_compact(reports, console)
+    with file.open("w", encoding="utf-8") as opened:
+        report.render(reports, Console(file=opened, width=report.PIPED_WIDTH, highlight=False))
+    console.print(f"Action by action, and on what: {os.path.relpath(file)}. What this story never used, tests use, or")
+    console.print("servicecatalog/unused_permissions.yaml says why it is granted.")
 
 
 def main() -> int:
@@ -49,6 +56,11 @@ def main() -> int:
                 server = ending.enter_context(LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=True)).server
             console.print(f"local_aws answers AWS calls on {server.endpoint} ({time.monotonic() - started:.1f} s).")
             people = prepare(server, PROJECT, BUCKET)
+            console.print(
+                f"IAM is enforced. An administrator has made the bucket {BUCKET} and the stack modelyard-{PROJECT}\n"
+                "(servicecatalog/project.yaml): its pipelines' role, and what a data scientist may do, who types what "
+                "follows."
+            )
             story = Story(
                 *(PROJECT, server.region, BUCKET, people.role),
                 *(people.data_scientist, people.administrator, folder, people.admit),
@@ -57,7 +69,7 @@ def main() -> int:
             story.train()
             story.deploy()
             with story.chapter("IAM was enforced: what each of them was granted, used and denied"):
-                show_permissions(server, console)
+                show_permissions(server, folder / "permissions.txt", console)
     except (ChapterFailed, control.StartError) as error:
         console.print(f"\n[bold red]The demo stopped:[/] {error}")
         return 1
@@ -77,15 +89,22 @@ def main() -> int:
         return 0
     console.print(f"local_aws runs on until nobody calls it for {KEPT_MINUTES} minutes. To go on in this shell:\n")
     console.print(server.shell_commands, markup=False)
-    keys = [f"{name}={shlex.quote(people.data_scientist[name])}" for name in KEYS]
-    console.print(f"export {' '.join(keys)}   # the data scientist's", markup=False)
+    console.print(f"export {_keys(people.data_scientist)}   # the data scientist's", markup=False)
     console.print(f'export PATH="{Path(sys.executable).parent}:$PATH"\ncd {repository}', markup=False)
     console.print("python -m pipeline start --watch --parameter max_depth=6   # Preprocess comes from the cache")
     console.print("python -m pipeline start --watch --parameter MinimumAuc=0.9999   # a gate that no model passes")
     console.print("python -m pipeline report --open   # and why it did not")
     console.print("python -m pipeline approve 2 --watch   # the canary to its end; python -m pipeline status")
-    console.print(f"python -m local_aws stop --port {server.port}   # in the checkout, at the end")
+    console.print(f"cd {os.path.relpath(CHECKOUT, story.repository)}   # back in the checkout")
+    console.print(f"export {_keys(people.administrator)}   # the administrator's", markup=False)
+    console.print(f"python -m lifecycle_lambdas show {story.endpoint}   # who approved what, what was deployed")
+    console.print(f"python -m local_aws permissions --compact --port {server.port}   # who used what by now")
+    console.print(f"python -m local_aws stop --port {server.port}   # at the end")
     return 0
+
+
+def _keys(variables: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={shlex.quote(variables[name])}" for name in KEYS)
 
 
 if __name__ == "__main__":

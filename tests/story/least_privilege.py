@@ -53,3 +53,18 @@ def unneeded(found: list[report.IdentityReport], run: str) -> list[str]:
     """
     exceptions = yaml.safe_load(EXCEPTIONS.read_text())[run]
     return report.unneeded(found, exceptions)
+
+
+def counts(aws: LocalAWS, found: list[report.IdentityReport]) -> dict[str, int]:
+    """For docs/proof.md, once nothing is `unneeded`: what is granted and not needed has its reason, then."""
+    arns = {one.arn for one in found}
+    decisions = report.counted(aws.server.settings("permissions"))
+    actions = [use for one in found for use in one.actions]
+    return {
+        "users and roles": len(found),
+        "actions granted": len(actions),
+        "of them denied when they were taken away": sum(use.needed for use in actions),
+        "of them kept for a reason": sum(not use.needed for use in actions),
+        "questions asked": sum(count for decision, count in decisions.items() if decision.principal in arns),
+        "questions denied": sum(denial.count for one in found for denial in one.denied),
+    }

@@ -119,7 +119,7 @@ class Story:
         with self.chapter("Version 2: flatter trees, two instances, and a canary that is watched"):
             self.change_model()
             self.pipeline("start", "--watch")
-        with self.chapter("It is approved while requests go on, and rejected in the canary: version 1 takes over"):
+        with self.chapter("It is approved under load, rejected in the canary: version 1 takes over"):
             self.approve_and_reject()
 
     def check_endpoint(self) -> None:

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import pytest
 
 from local_aws import LocalAWS
+from tests import proof
 from tests.story.aws import remove_project
-from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
+from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
 from tests.story.platform import ARTIFACTS, BATCH_DATA, CLOCK_SPEED, REAL_TIME, Project, install
 from tests.story.traffic import Traffic
 
@@ -381,7 +382,8 @@ def test_no_role_of_the_platform_was_denied_anything(roles):
     assert denied(roles) == []
 
 
-def test_without_any_one_of_its_permissions_a_role_of_the_platform_would_have_been_denied(roles):
+def test_without_any_one_of_its_permissions_a_role_of_the_platform_would_have_been_denied(roles, platform):
     """But for those that no test uses, each with its reason."""
     assert unexplained(roles) == []
     assert unneeded(roles, "platform") == []
+    proof.keep("permissions_platform", counts(platform, roles))

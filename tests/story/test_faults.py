@@ -111,6 +111,7 @@ def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Proj
     settled(project, ledger)
     if fault["operation"] == "DeleteModel":  # the third deployment is the first one that leaves something to sweep
         project.approve(second)
+        serve(project, second)
         settled(project, ledger)
         second, third = third, second
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from local_aws import LocalAWS
+from tests import proof
 from tests.story.aws import remove_project
-from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
+from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
 from tests.story.repository import BUCKET, PROGRAMS, started, steps, versions
 from tests.story.story import CHECKOUT
 
@@ -252,6 +253,11 @@ def test_the_demo_needs_no_network_ends_well_and_says_how_to_go_on():
     assert re.search(r"requests meanwhile: [1-9]\d* answered by version 2, 0 failed", result.stdout)
     assert "To go on in it yourself: make demo KEEP=1" in result.stdout
     assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()
+    assert re.search(r"IAM was asked [\d,]+ times and denied 0\.", result.stdout)
+    in_full = (CHECKOUT / "build" / "demo" / "permissions.txt").read_text(encoding="utf-8")
+    for name in ("user demo-data-scientist", "role demo-pipeline", "role modelyard-deploy-us-east-1"):
+        assert re.search(rf"^ {name} +[1-9]\d* +[1-9]\d* +\d+ +0 *$", result.stdout, re.MULTILINE)
+        assert re.search(rf"^{name}: [1-9]\d* of [1-9]\d* granted actions used, 0 denied$", in_full, re.MULTILINE)
 
 
 def test_a_data_scientist_looks_at_every_stage_and_registers_the_project_again(repository):
@@ -289,7 +295,8 @@ def test_neither_the_data_scientist_nor_the_pipelines_were_denied_anything(peopl
     assert denied(people) == []
 
 
-def test_without_any_one_of_their_permissions_they_would_have_been_denied(people):
+def test_without_any_one_of_their_permissions_they_would_have_been_denied(people, aws):
     """But for those that these tests do not use, each with its reason."""
     assert unexplained(people) == []
     assert unneeded(people, "project") == []
+    proof.keep("permissions_project", counts(aws, people))

@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
@@ -29,7 +30,7 @@ def pipeline(generated: Callable[..., Path]) -> Iterator[SimpleNamespace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(generated("regression")))
         patch.setattr(sys, "dont_write_bytecode", True)
-        names = ("aws", "endpoint", "errors", "execution", "plan", "registry", "terminal")
+        names = ("aws", "cli", "endpoint", "errors", "execution", "permissions", "plan", "registry", "terminal")
         yield SimpleNamespace(**{name: importlib.import_module(f"pipeline.{name}") for name in names})
         for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
             del sys.modules[name]
@@ -662,3 +663,54 @@ def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(
     assert pipeline.execution.last_log_lines(account, step) == ["first", "last"]
     logs.add_client_error("describe_log_streams", "ResourceNotFoundException", "no such group")
     assert pipeline.execution.last_log_lines(account, step) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "policies"),
+    [
+        ("start", "`start` needs modelyard-churn-reader and modelyard-churn-developer ("),
+        ("versions", "`versions` needs modelyard-churn-reader ("),
+        ("approve", "needs modelyard-churn-reader, modelyard-planner-us-east-1 and modelyard-approver-us-east-1 ("),
+    ],
+)
+def test_a_missing_permission_names_whom_to_ask_for_which_policies(
+    pipeline: SimpleNamespace, command: str, policies: str
+) -> None:
+    said = pipeline.permissions.advice(command, "Churn", "us-east-1", "User: x is not authorized to perform: y")
+    assert said.startswith("Ask an administrator of the account: ")
+    assert policies in said
+
+
+def test_what_a_policy_forbids_is_not_promised_by_another(pipeline: SimpleNamespace) -> None:
+    said = pipeline.permissions.advice(
+        "approve", "churn", "us-east-1", "with an explicit deny in an identity-based policy"
+    )
+    assert "A policy forbids it" in said
+    assert "modelyard-approver" not in said
+
+
+def test_automatic_approval_is_an_administrators(pipeline: SimpleNamespace) -> None:
+    said = pipeline.permissions.advice(pipeline.permissions.AUTOMATIC, "churn", "us-east-1", "not authorized")
+    assert said.startswith("This is for an administrator of the account")
+
+
+def test_every_command_for_which_more_than_looking_is_needed_is_one(pipeline: SimpleNamespace) -> None:
+    for command in pipeline.permissions.NEEDED:
+        with pytest.raises(SystemExit, match="0"):
+            pipeline.cli.main([command, "--help"])
+
+
+@pytest.mark.parametrize(
+    ("error", "denied"),
+    [
+        (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "m"}}, "DescribeEndpoint"), True),
+        (ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject"), True),
+        (ClientError({"Error": {"Code": "ValidationException", "Message": "AccessDenied"}}, "DescribeEndpoint"), False),
+        (S3UploadFailedError("Failed to upload a to b: An error occurred (AccessDenied) when calling PutObject"), True),
+        (S3UploadFailedError("Failed to upload a to b: An error occurred (SlowDown) when calling PutObject"), False),
+    ],
+)
+def test_a_missing_permission_is_told_from_other_errors(
+    pipeline: SimpleNamespace, error: Exception, denied: bool
+) -> None:
+    assert pipeline.permissions.is_denied(error) is denied

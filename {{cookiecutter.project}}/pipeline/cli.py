@@ -18,7 +18,18 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from pipeline import aws, endpoint, execution, parameters, plan, registry, sample_data, stage_schema, terminal
+from pipeline import (
+    aws,
+    endpoint,
+    execution,
+    parameters,
+    permissions,
+    plan,
+    registry,
+    sample_data,
+    stage_schema,
+    terminal,
+)
 from pipeline.errors import InputError
 from pipeline.lineage import current_branch, read_lineage
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
@@ -48,12 +59,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
     except ClientError as error:
         print(f"error: AWS refused {error.operation_name}: {error.response['Error']['Message']}", file=sys.stderr)
+        _advise(options, error)
     except (BotoCoreError, Boto3Error) as error:
         print(f"error: calling AWS failed: {error}", file=sys.stderr)
+        _advise(options, error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return BAD_INPUT
+
+
+def _advise(options: argparse.Namespace, error: Exception) -> None:
+    """Whom to ask for what, when a permission is missing."""
+    if permissions.is_denied(error):
+        settings = load_settings()
+        command = permissions.AUTOMATIC if getattr(options, "automatic_approval", None) else options.name
+        print(permissions.advice(command, settings.project, settings.aws.region, str(error)), file=sys.stderr)
 
 
 def check(options: argparse.Namespace) -> int:
@@ -383,7 +404,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, function: object, text: str, branch: bool = False) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(command=function)
+        command.set_defaults(command=function, name=name)
         if branch:
             command.add_argument("--branch", help="act for this branch (default: the one checked out, or the CI's)")
         return command
