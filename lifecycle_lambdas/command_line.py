@@ -38,6 +38,10 @@ EXIT_CODES = """exit codes:
   130  interrupted (Ctrl-C)
 """
 SECONDS = 600.0  # that one look may take
+POLICIES = (
+    "This is for operators: ask an administrator for modelyard-operator, -looking, -serving, -watching and -ledger "
+    '(Modelyard\'s docs/install.md, "Who gets which policy")'
+)
 LONGEST_PAUSE = 15.0  # seconds between two looks at what is under way
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -55,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
     except ClientError as error:
         print(f"error: AWS refused {error.operation_name}: {error.response['Error']['Message']}", file=sys.stderr)
+        if error.response["Error"]["Code"].startswith("AccessDenied"):
+            print(POLICIES, file=sys.stderr)
     except BotoCoreError as error:
         print(f"error: calling AWS failed: {error}", file=sys.stderr)
     except KeyboardInterrupt:

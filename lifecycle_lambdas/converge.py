@@ -533,6 +533,7 @@ class _Look:
         client = self.context.client("sagemaker")
         arn = deployment.package_arn
         self.packages.pop(arn, None)
+        self.keep_lease()  # who comes late would undo what was decided about the version since
         try:
             client.update_model_package(ModelPackageArn=arn, CustomerMetadataProperties=stamps, **changes)
         except ClientError as error:

@@ -36,8 +36,11 @@ SIGNED_AS = {
 }
 CBOR = "smithy-rpc-v2-cbor"
 NOT_KEPT = "(not kept)"
-# Beside what the models themselves mark as sensitive.
-SECRETS = frozenset({"SecretString", "SecretBinary", "SecretAccessKey", "SessionToken", "Plaintext", "Password"})
+# Beside what the models themselves mark as sensitive. Of a stack's parameters, those that are not to be echoed are known
+# to its template alone.
+SECRETS = frozenset(
+    {"SecretString", "SecretBinary", "SecretAccessKey", "SessionToken", "ParameterValue", "Plaintext", "Password"}
+)
 
 Answer = tuple[int, dict[str, str], bytes]
 

@@ -117,6 +117,7 @@ def _writable(file: Any) -> Path:
     if not isinstance(file, str) or not Path(file).is_absolute():
         raise ValueError(f"recorder: file {file!r} is no absolute path.")
     try:
+        Path(file).touch(0o600)  # for nobody else's eyes, when it is new
         with Path(file).open("a"):
             return Path(file)
     except OSError as error:

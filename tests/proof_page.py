@@ -21,16 +21,16 @@ from tests import proof
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = CHECKOUT / "docs" / "proof.md"
-TESTS = (
+# Tests that share nothing are shared out one by one; the others file by file, since a file's tests share a server.
+ALONE = ("tests/lifecycle_lambdas/test_fault_matrix.py", "tests/lifecycle_lambdas/test_interleavings.py")
+BY_FILE = (
+    "tests/story/test_faults.py",
     "tests/story/test_deploy.py",
     "tests/story/test_story.py",
-    "tests/story/test_faults.py",
-    "tests/lifecycle_lambdas/test_fault_matrix.py",
-    "tests/lifecycle_lambdas/test_interleavings.py",
-    "tests/lifecycle_lambdas/test_fuzzed_input.py",
-    "tests/steps/test_fuzzed_requests.py",
-    "tests/local_aws/test_hostile_input.py",
     "tests/local_aws/test_kill.py",
+    "tests/steps/test_fuzzed_requests.py",
+    "tests/lifecycle_lambdas/test_fuzzed_input.py",
+    "tests/local_aws/test_hostile_input.py",
 )
 INTRODUCTION = """\
 # What was tried, and what came out
@@ -119,17 +119,17 @@ SECTIONS = (
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="proof-") as folder:
-        started = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", *TESTS]
-        report = Path(folder, "junit.xml")
-        found = Path(folder, "found")
-        environment = os.environ | {proof.FOLDER: str(found)}
-        ended = subprocess.run([*command, f"--junitxml={report}"], cwd=CHECKOUT, env=environment, check=False)
-        if ended.returncode:
-            print(f"The page is not written: some tests failed (exit code {ended.returncode}).", file=sys.stderr)
-            return ended.returncode
+        started, tests = time.monotonic(), 0
+        found, report = Path(folder, "found"), Path(folder, "junit.xml")
+        for options in (["--dist", "load", *ALONE], ["--dist", "loadfile", "--no-loadscope-reorder", *BY_FILE]):
+            command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", f"--junitxml={report}", *options]
+            environment = os.environ | {proof.FOLDER: str(found)}
+            ended = subprocess.run(command, cwd=CHECKOUT, env=environment, check=False)
+            if ended.returncode:
+                print(f"The page is not written: some tests failed (exit code {ended.returncode}).", file=sys.stderr)
+                return ended.returncode
+            tests += report.read_text().count("<testcase ")
         kept = {path.stem: json.loads(path.read_text()) for path in sorted(found.glob("*.json"))}
-        tests = report.read_text().count("<testcase ")
         PAGE.write_text(page(kept, tests, (time.monotonic() - started) / 60, datetime.now(UTC)), encoding="utf-8")
     print(f"{PAGE.relative_to(CHECKOUT)} is written.")
     return 0

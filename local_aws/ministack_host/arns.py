@@ -1,6 +1,6 @@
 """The ARNs that names, ids and aliases stand for.
 
-Touches: where IAM, KMS and Secrets Manager keep what they have.
+Touches: where IAM, KMS, Secrets Manager and CloudFormation keep what they have.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ def kms_key_arn(scope: Scope, key: str) -> str:
 
 
 def find_arn(kind: str, name: str) -> str | None:
-    """The ARN of a role, user, group, instance profile or KMS key of the request's account, or a boundary's."""
+    """The ARN of a role, user, group, instance profile or KMS key of the request's account, of a boundary, or of the
+    stack that a change set is of."""
     from ministack.services import iam, kms
 
+    if kind == "change set's stack":
+        from ministack.services.cloudformation import changesets
+
+        return (changesets._find_change_set(name)[1] or {}).get("StackId")
     if kind == "key":
         record = kms._resolve_key(name)
         return record and str(record["Arn"])

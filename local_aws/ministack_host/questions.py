@@ -22,6 +22,8 @@ from local_aws.store import Scope
 _asked_besides: contextvars.ContextVar[tuple[str, list[tuple[str, str]]] | None] = contextvars.ContextVar(
     "asked besides", default=None
 )
+# Of what was asked besides, what was denied last.
+_denied: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("denied", default=None)
 # Why the request that is answered is refused whoever asks: what is asked about might not be what is done.
 _unclear: contextvars.ContextVar[str] = contextvars.ContextVar("unclear", default="")
 # Of the request that is answered: the name of its operation, and how it is named.
@@ -40,12 +42,14 @@ def correct_questions() -> None:
 
     Call it after `enforce_iam`.
     """
+    from ministack.app import SERVICE_HANDLERS
     from ministack.core import iam_actions, iam_evaluator
     from ministack.services import tagging
 
     action_of, resource_of = iam_actions.extract_iam_action, iam_actions.extract_resource_arn
     context_of, logs_context_of = iam_actions.request_tag_context, iam_actions.logs_service_context
     enforce, tags_of = iam_evaluator.enforce, tagging.resource_tags
+    additional_checks, respond = iam_actions.s3_additional_checks, iam_actions.access_denied_response
     parse = iam_evaluator.parse_policy_document
     parsed = functools.lru_cache(POLICIES_KEPT)(parse)
     path_of: contextvars.ContextVar[str] = contextvars.ContextVar("path", default="")
@@ -95,6 +99,8 @@ def correct_questions() -> None:
             return action_of(service, method, path, headers, body, parameters)
         namespace = iam_actions.SERVICE_TO_IAM_NAMESPACE.get(service, service)
         if service not in iam_actions.SERVICE_TO_IAM_NAMESPACE:
+            if service not in SERVICE_HANDLERS:  # nothing answers it
+                return None
             return unclear(service, f"Nobody has said what {service} asks IAM.")
         try:
             operation, way = operation_of(service, method, path, headers, body, parameters)
@@ -158,6 +164,14 @@ def correct_questions() -> None:
     def logs_context(named: str, body: bytes, arn: str, region: str, account: str) -> Any:
         return logs_context_of(named, body, arn.partition(":log-stream:")[0], region, account)
 
+    def s3_checks(
+        method: str, path: str, headers: dict[str, str], body: bytes, parameters: dict[str, Any]
+    ) -> list[tuple[str, str]]:
+        checks: list[tuple[str, str]] = additional_checks(method, path, headers, body, parameters)
+        bucket, _, key = path.removeprefix("/").partition("/")
+        asked = generic.s3_further_actions(method, key, headers)
+        return [*checks, *[(each, f"arn:aws:s3:::{bucket}/{key}") for each in asked]]
+
     def enforce_all(
         access_key: str,
         named: str,
@@ -174,11 +188,20 @@ def correct_questions() -> None:
         of_bucket = service == "s3" and named not in OF_NO_BUCKET
         if not access_key and not of_bucket and not iam_evaluator._served_unsigned(service, named):
             return iam_evaluator.AuthError("MissingAuthenticationToken", "Request is missing Authentication Token")
+        _denied.set(None)
         refusal = enforce(access_key, named, service, region, resource_arn, service_context)
         if besides is not None and besides[0] == resource_arn:
             for another, arn in besides[1]:
-                refusal = refusal or enforce(access_key, another, service, region, arn, service_context)
+                if refusal is None and (refusal := enforce(access_key, another, service, region, arn, service_context)):
+                    _denied.set((another, arn))
         return refusal
+
+    def denied_response(service: str, named: str, *others: Any, **more: Any) -> Any:
+        """The front door names what it asked itself; what was denied may be what was asked besides."""
+        action_denied, arn = _denied.get() or (named, more.get("resource_arn"))
+        if "resource_arn" in more:
+            more["resource_arn"] = arn
+        return respond(service, action_denied, *others, **more)
 
     def tags(arn: str) -> dict[str, str] | None:
         service = arn.split(":")[2] if arn.count(":") >= 5 else ""
@@ -194,7 +217,8 @@ def correct_questions() -> None:
         return parsed(document) if isinstance(document, str) else parse(document)
 
     iam_actions.extract_iam_action, iam_actions.extract_resource_arn = action, resource
-    iam_actions._s3_action = s3_action
+    iam_actions._s3_action, iam_actions.s3_additional_checks = s3_action, s3_checks
+    iam_actions.access_denied_response = denied_response
     iam_actions.request_tag_context, iam_actions.logs_service_context = context, logs_context
     iam_evaluator.enforce, tagging.resource_tags = enforce_all, tags
     iam_evaluator.parse_policy_document = parse_once

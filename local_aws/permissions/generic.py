@@ -26,6 +26,24 @@ ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",
     "lambda:InvokeWithResponseStream": "lambda:InvokeFunction",
 }
+# What is asked besides of a request that has tags, as each operation's API reference says.
+TAGGING = {
+    "cloudwatch:PutCompositeAlarm": "cloudwatch:TagResource",
+    "cloudwatch:PutMetricAlarm": "cloudwatch:TagResource",
+    "dynamodb:CreateTable": "dynamodb:TagResource",
+    "events:PutRule": "events:TagResource",
+    "iam:CreatePolicy": "iam:TagPolicy",
+    "iam:CreateRole": "iam:TagRole",
+    "iam:CreateUser": "iam:TagUser",
+    "kms:CreateKey": "kms:TagResource",
+    "lambda:CreateFunction": "lambda:TagResource",
+    "logs:CreateLogGroup": "logs:TagResource",
+    "scheduler:CreateScheduleGroup": "scheduler:TagResource",
+    "secretsmanager:CreateSecret": "secretsmanager:TagResource",
+    "sns:CreateTopic": "sns:TagResource",
+    "sqs:CreateQueue": "sqs:TagQueue",
+    "ssm:PutParameter": "ssm:AddTagsToResource",
+}
 _RULES = ("PutRule", "DeleteRule", "DescribeRule", "EnableRule", "DisableRule")
 _TARGETS = ("PutTargets", "RemoveTargets", "ListTargetsByRule")
 _LOG_STREAMS = ("CreateLogStream", "DeleteLogStream", "PutLogEvents", "GetLogEvents")
@@ -87,7 +105,8 @@ def members(body: bytes, parameters: Request) -> dict[str, Any]:
     return found
 
 
-# (kind such as "role", name) -> ARN of what is in IAM, or (key id, alias or ARN) of what is in KMS; None when it is not
+# (kind, name) -> ARN of what has that name; None when there is none. Kinds are those of IAM such as "role", "key" (by
+# id, alias or ARN) and "change set's stack".
 Find = Callable[[str, str], str | None]
 
 
@@ -98,10 +117,25 @@ def resources(sent: Sent, find: Find) -> list[str] | None:
 
 
 def further_actions(sent: Sent) -> list[str]:
-    """Actions that are asked besides, on the same resources in the same context."""
-    if sent.action in ("cloudwatch:PutMetricAlarm", "cloudwatch:PutCompositeAlarm") and sent.request.get("Tags"):
-        return ["cloudwatch:TagResource"]
-    return []
+    """Actions that are asked besides, on the same resources in the same context: who gives it tags, tags it."""
+    tagged = any(name.partition(".")[0] in ("Tags", "tags") and value for name, value in sent.request.items())
+    return [TAGGING[sent.action]] if tagged and sent.action in TAGGING else []
+
+
+def s3_further_actions(method: str, key: str, headers: Mapping[str, str]) -> list[str]:
+    """Actions that putting an object asks besides, on the object: its tags and its access control list.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html, "Permissions".
+
+    Args:
+        key: empty of a request that is about a bucket.
+        headers: names in lower case.
+    """
+    if not key or method not in ("PUT", "POST"):
+        return []
+    listed = any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers)
+    tagged = bool(headers.get("x-amz-tagging"))
+    return ["s3:PutObjectTagging"] * tagged + ["s3:PutObjectAcl"] * listed
 
 
 def context(sent: Sent, find: Find) -> Context:
@@ -143,6 +177,13 @@ def _function_arn(sent: Sent) -> str:
     """Of the function that a request names by its name, or by its ARN, whole or from the account on."""
     name = str(sent.request.get("FunctionName", "*"))
     return name if name.startswith("arn:") else sent.arn(f"function:{name.rpartition('function:')[2]}")
+
+
+def _cloudformation(sent: Sent, find: Find) -> list[str] | None:
+    """A change set that is named by its ARN is its own stack's, whichever stack the request names."""
+    name = str(sent.request.get("ChangeSetName", ""))
+    stack = find("change set's stack", name) if name.startswith("arn:") and sent.name != "CreateChangeSet" else None
+    return [stack] if stack else None
 
 
 def _cloudwatch(sent: Sent, find: Find) -> list[str] | None:
@@ -254,6 +295,16 @@ def _iam(sent: Sent, find: Find) -> list[str] | None:
     return None
 
 
+def _lambda(sent: Sent, find: Find) -> list[str] | None:
+    """Who invokes a version or an alias is asked about that one:
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-api-permissions-ref.html."""
+    name = sent.path.partition("/functions/")[2].partition("/")[0]
+    qualifier = sent.request.get("Qualifier")
+    if sent.name != "InvokeFunction" or not qualifier or ":" in name:
+        return None
+    return [sent.arn(f"function:{name}:{qualifier}")]
+
+
 def _s3(sent: Sent, find: Find) -> list[str] | None:
     """A key may begin or end with "/" or have several in a row."""
     bucket, slash, key = sent.path.removeprefix("/").partition("/")
@@ -261,11 +312,13 @@ def _s3(sent: Sent, find: Find) -> list[str] | None:
 
 
 _RESOURCES: dict[str, Callable[[Sent, Find], list[str] | None]] = {
+    "cloudformation": _cloudformation,
     "cloudwatch": _cloudwatch,
     "dynamodb": _dynamodb,
     "events": _events,
     "iam": _iam,
     "kms": _kms,
+    "lambda": _lambda,
     "logs": _logs,
     "s3": _s3,
     "scheduler": _scheduler,

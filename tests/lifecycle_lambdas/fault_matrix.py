@@ -14,6 +14,8 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from lifecycle_lambdas import approvals, names
+from lifecycle_lambdas.messages import id_of_entry
 from tests.lifecycle_lambdas.simulated_platform import READ_KINDS, WRITE_KINDS, Call, Fault, Platform, throttled
 from tests.lifecycle_lambdas.test_converge import ALARM, BATCH, CANARY, SCALING, STAGE_FILE
 
@@ -345,7 +347,45 @@ def undisturbed(scenario: str) -> Undisturbed:
     platform = run(scenario, None)
     assert not platform.faults, platform.faults
     assert not platform.dead_letters
+    assert not against_the_rules(platform), against_the_rules(platform)
+    messages = [message["Message"] for message in platform.aws.published]
+    assert len(messages) == len(set(messages)), messages
     return Undisturbed(tuple(platform.aws.made), platform.end_state(), platform.told())
+
+
+def against_the_rules(platform: Platform) -> list[str]:
+    """What may be at no scenario's end, whatever another run of it came to."""
+    aws, name = platform.aws, platform.endpoint
+    wanted = approvals.desired(
+        platform.entries, lambda arn: str(aws.packages[arn]["ModelApprovalStatus"]), platform.clock.now()
+    )
+    serving = next((one for one in platform.deployments if one.number == platform.serving_number), None)
+    stage_file: dict[str, Any] = {} if serving is None else serving.stage_file
+    of_endpoint = stage_file if aws.endpoints else {}
+    kept = set() if serving is None else {f"{name}-{number}" for number in (serving.number, serving.previous)}
+    standing = {*names.standing_alarms(name)} if of_endpoint.get("alarms") else set()
+    approved = {arn for arn, version in aws.packages.items() if version["ModelApprovalStatus"] == "Approved"}
+    told = {
+        key[1].removeprefix("TOLD#") for key, item in aws.items.items() if key[1].startswith("TOLD#") and "at" in item
+    }
+    kinds = {"succeeded": "deployed", "failed": "failed", "superseded": "superseded"}
+    news = {id_of_entry(one) for one in platform.entries if one.source in ("event", "found")}
+    news |= {f"{kinds.get(one.status)}#{one.number}" for one in platform.deployments}
+    rules = {
+        "people were told of all": news <= told,
+        "every approval is in the ledger": approved <= {one.package_arn for one in platform.entries},
+        "what serves is what the ledger says": platform.serves == (None if wanted is None else wanted.package_arn),
+        "an endpoint or a schedule": not (aws.endpoints and aws.schedules),
+        "the version that serves has a deployment": (serving is None) == (platform.serves is None),
+        "models of what serves and the way back": set(aws.models) <= kept,
+        "configs of these models": set(aws.configs) <= set(aws.models),
+        "the standing alarms of what serves": set(aws.alarms) <= standing,
+        "scaling of what serves": not aws.targets or bool(of_endpoint.get("scaling")),
+        "policies of targets": len(aws.policies) == len(aws.targets),
+        "a dashboard of what serves": not aws.dashboards or bool(of_endpoint.get("dashboard")),
+        "nothing is under way": all(one.status != "under-way" for one in platform.deployments),
+    }
+    return [f"not so: {rule}" for rule, holds in rules.items() if not holds]
 
 
 def cases(scenario: str) -> Iterator[Fault]:
@@ -361,7 +401,7 @@ def faults_of(scenario: str, fault: Fault) -> list[str]:
         platform = run(scenario, fault)
     except AssertionError as error:
         return [str(error)]
-    found = list(platform.faults)
+    found = [*platform.faults, *against_the_rules(platform)]
     if not platform.aws.hit:
         found.append("the call was not made")
     if platform.dead_letters:
@@ -382,10 +422,12 @@ def faults_of(scenario: str, fault: Fault) -> list[str]:
 
 
 def may_be_told_twice(fault: Fault) -> bool:
-    """It is sent first and recorded then: where one of the two is cut short, one message may come again.
+    """It is looked up, sent, and recorded: where that is cut short or takes too long, one message may come again.
 
     A version that AWS was asked twice to approve was approved twice, at two times.
     """
-    sent = fault.call.operation == "Publish" and fault.kind in ("killed after", "not answered", "closed", "asked twice")
-    approved = (fault.call.operation, fault.kind) == ("UpdateModelPackage", "asked twice")
-    return sent or approved or (fault.call.service, fault.call.operation) == ("dynamodb", "PutItem")
+    what, call = (fault.call.operation, fault.kind), (fault.call.service, fault.call.operation)
+    sent = what[0] == "Publish" and what[1] in ("killed after", "not answered", "closed", "late", "asked twice")
+    return (
+        sent or call == ("dynamodb", "PutItem") or what in (("UpdateModelPackage", "asked twice"), ("GetItem", "late"))
+    )

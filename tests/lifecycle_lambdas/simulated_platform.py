@@ -29,7 +29,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from lifecycle_lambdas import log
+from lifecycle_lambdas import log, names
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.handlers import batch, deploy
@@ -50,6 +50,8 @@ ENDPOINT_SECONDS = 45
 # What botocore's four tries take, of a server that cannot be reached and of one that does not answer (clients.py).
 UNREACHABLE_SECONDS, SILENT_SECONDS, ONE_TRY_SECONDS = 22, 84, 21
 PRICING_SECONDS = 7
+# How late an answer comes, or how long a function is paused: longer than its lease lasts (converge.LEASE_SECONDS).
+LATE_SECONDS = 45
 # Stamps on versions that say when.
 TIMES = ("approval.at", "deployment.ended")
 # What a run takes at most, in things that were due.
@@ -81,7 +83,7 @@ BROKEN = {
     "sqs": "InternalError",
 }
 # What can happen to a call that only reads, and to one that changes something; in the words of `_AWS._fail`.
-READ_KINDS = ("error", "throttled", "not sent", "not answered", "killed before")
+READ_KINDS = ("error", "throttled", "not sent", "not answered", "late", "killed before")
 WRITE_KINDS = (*READ_KINDS, "closed", "asked twice", "killed after")
 
 
@@ -109,7 +111,8 @@ class Fault:
     Args:
         kind: "error": AWS has a fault of its own (HTTP 500). "throttled". "not sent": the server could not be reached.
             "not answered", "closed": the call was made, its answer never came (time-out; connection closed).
-            "asked twice": the same, and botocore's second try got an answer. "killed before", "killed after": the
+            "asked twice": the same, and botocore's second try got an answer. "late": the answer comes when another
+            function may have the lease. "killed before", "killed after": the
             function's process ended, the call not made or made.
     """
 
@@ -249,7 +252,7 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
         try:
             answer = self._do(operation, request)
         except ClientError:
-            if kind == "asked twice":
+            if kind in ("late", "asked twice"):
                 raise  # AWS refused it, so nothing is asked again
             answer = {}
         if kind == "killed after":
@@ -257,6 +260,9 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
         if kind == "not answered":
             self.waiting(PRICING_SECONDS if service == "pricing" else SILENT_SECONDS)
             raise ReadTimeoutError(endpoint_url=address)
+        if kind == "late":
+            self.waiting(LATE_SECONDS)
+            return answer
         if kind == "closed":
             raise ConnectionClosedError(endpoint_url=address)
         assert kind == "asked twice", kind
@@ -660,6 +666,15 @@ class Platform:
             return str(self.aws.configs[endpoint["EndpointConfigName"]]["ProductionVariants"][0]["package"])
         for schedule in self.aws.schedules.values():
             return str(json.loads(schedule["Target"]["Input"])["package_arn"])
+        return None
+
+    @property
+    def serving_number(self) -> int | None:
+        """Of the deployment that answers, or whose batch jobs are scheduled."""
+        for endpoint in self.aws.endpoints.values():
+            return names.number_of(self.endpoint, endpoint["EndpointConfigName"])
+        for schedule in self.aws.schedules.values():
+            return int(json.loads(schedule["Target"]["Input"])["number"])
         return None
 
     def _read(self, read: Callable[[Ledger], Any]) -> Any:

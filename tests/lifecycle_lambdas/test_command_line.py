@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import command_line, looking, planning, stage_schema
 from lifecycle_lambdas.context import Context
@@ -159,6 +160,18 @@ def test_what_aws_refuses_is_said_in_one_line(run, endpoint, clients, context):
     code, _, error = run("show", endpoint)
     assert (code, len(error.splitlines())) == (2, 1)
     assert error.startswith("error: AWS refused GetItem")
+
+
+def test_a_missing_permission_names_the_policies_that_give_it(run, clients, monkeypatch):
+    refused = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetParametersByPath")
+
+    def from_parameters(ssm: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(command_line.Settings, "from_parameters", from_parameters)
+    code, _, error = run("show", "churn-dev")
+    assert (code, error.splitlines()[0]) == (2, "error: AWS refused GetParametersByPath: no")
+    assert "ask an administrator for modelyard-operator" in error.splitlines()[1]
 
 
 # --- deciding

@@ -675,6 +675,22 @@ def test_whoever_finds_another_one_at_it_makes_that_one_look_once_more(stage: St
     assert stage.serves == first
 
 
+def test_news_that_no_entry_was_written_from_makes_it_look_once_more_too(stage: Stage) -> None:
+    """Of an endpoint or an alarm, which may have changed after it was looked at."""
+    stage.deploy(stage.register())
+    stage.approve(stage.register())
+
+    def endpoint_changed(operation: str, request: Any, when: str) -> None:
+        stage.aws.hook = lambda operation, request, when: None
+        assert stage.look().busy
+
+    stage.aws.hook = endpoint_changed
+    stage.aws.calls.clear()
+    stage.look()
+
+    assert stage.aws.calls.count("DescribeEndpoint") == 2
+
+
 def test_the_schedule_of_what_is_under_way_finds_another_one_at_it_and_asks_for_nothing(stage: Stage) -> None:
     """Were looks slower than it comes, nobody would ever be done."""
     stage.deploy(stage.register())

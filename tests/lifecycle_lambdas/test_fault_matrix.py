@@ -70,6 +70,18 @@ def test_whichever_call_fails_in_whichever_way_the_end_is_the_same(scenario: str
     proof.keep(f"fault_matrix_{scenario}", found)
 
 
+def test_a_function_that_was_paused_for_longer_than_its_lease_decides_nothing_about_a_version() -> None:
+    """It would undo what somebody decided meanwhile."""
+    scenario = "approved_again"
+    check(
+        [
+            (scenario, fault)
+            for fault in cases(scenario)
+            if "ModelPackage" in fault.call.operation and fault.kind == "late"
+        ]
+    )
+
+
 def test_the_scenarios_are_what_they_are_called() -> None:
     """A matrix whose scenarios do nothing would always pass."""
     statuses = {name: [status for _, _, status, _ in undisturbed(name).end["deployments"]] for name in SCENARIOS}
@@ -144,7 +156,9 @@ def test_a_plan_that_fails_is_asked_for_again_and_one_without_prices_says_so() -
             disturbed, answer = planned(Fault(call, kind))
             assert disturbed.aws.hit
             assert disturbed.end_state() == platform.end_state()
-            if call.service == "pricing" and not kind.startswith("killed"):
+            if kind == "late":
+                assert answer == undisturbed_answer
+            elif call.service == "pricing" and not kind.startswith("killed"):
                 assert answer is not None
                 assert answer["calls"] == undisturbed_answer["calls"]
                 assert answer["monthly"]["usd"] is None
@@ -191,5 +205,7 @@ def test_only_a_message_whose_sending_was_cut_short_may_come_twice() -> None:
     may = partial(fault_matrix.may_be_told_twice)
     assert may(Fault(Call("sns", "Publish", 1), "killed after"))
     assert may(Fault(Call("dynamodb", "PutItem", 3), "error"))
+    assert may(Fault(Call("dynamodb", "GetItem", 7), "late"))
+    assert not may(Fault(Call("dynamodb", "GetItem", 7), "not answered"))
     assert not may(Fault(Call("sns", "Publish", 1), "error"))
     assert not may(Fault(Call("dynamodb", "TransactWriteItems", 1), "not answered"))

@@ -412,3 +412,26 @@ def test_a_batch_stage_whose_model_is_deleted_by_hand_gets_it_again(platform: Pl
     platform.run()
     assert platform.serves == first
     assert list(platform.aws.models) == [f"{platform.endpoint}-1"]
+
+
+def test_a_version_that_somebody_rejected_is_not_approved_automatically_by_the_late_news_of_its_registration() -> None:
+    platform = Platform(tags={"modelyard:approval": "automatic"})
+    with platform.installed():
+        version = platform.register({**STAGE_FILE, "approval": "automatic"})
+        registration = platform.queue.pop()
+        platform.reject(version)
+        platform.queue.append(registration)
+        platform.run()
+        assert platform.aws.packages[version]["ModelApprovalStatus"] == "Rejected"
+        assert platform.serves is None
+
+
+def test_what_is_stuck_though_all_was_settled_is_tried_again_every_minute(platform: Platform) -> None:
+    served(platform, ALL_AT_ONCE)
+    deny(platform, refusal("", "AccessDeniedException", "not authorized"), "DescribeEndpoint")
+    platform.pass_time(601)
+    assert platform.told() == {"needs somebody": 1}
+    platform.aws.standing = NOTHING
+    platform.aws.alarms.clear()
+    platform.pass_time(62)
+    assert platform.aws.alarms

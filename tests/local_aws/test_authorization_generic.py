@@ -227,6 +227,12 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, list[str]]]] = [
     ("lambda", "invoke", {"FunctionName": "plan"}, {"lambda:InvokeFunction": [f"{LAMBDA}function:plan"]}),
     (
         "lambda",
+        "invoke",
+        {"FunctionName": "plan", "Qualifier": "live"},
+        {"lambda:InvokeFunction": [f"{LAMBDA}function:plan:live"]},
+    ),
+    (
+        "lambda",
         "get_function_configuration",
         {"FunctionName": "plan"},
         {"lambda:GetFunctionConfiguration": [f"{LAMBDA}function:plan"]},
@@ -247,6 +253,30 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, list[str]]]] = [
     ("s3", "get_object", {"Bucket": "bucket", "Key": "a//b/"}, {"s3:GetObject": ["arn:aws:s3:::bucket/a//b/"]}),
     ("s3", "head_object", {"Bucket": "bucket", "Key": "k"}, {"s3:GetObject": ["arn:aws:s3:::bucket/k"]}),
     ("s3", "put_object", {"Bucket": "bucket", "Key": "k", "Body": b""}, {"s3:PutObject": ["arn:aws:s3:::bucket/k"]}),
+    (
+        "s3",
+        "put_object",
+        {"Bucket": "bucket", "Key": "k", "Body": b"", "Tagging": "a=b", "ACL": "private"},
+        {f"s3:{action}": ["arn:aws:s3:::bucket/k"] for action in ("PutObject", "PutObjectTagging", "PutObjectAcl")},
+    ),
+    (
+        "sqs",
+        "create_queue",
+        {"QueueName": "tagged", "tags": {"a": "b"}},
+        {action: [f"{SQS}tagged"] for action in ("sqs:CreateQueue", "sqs:TagQueue")},
+    ),
+    (
+        "sns",
+        "create_topic",
+        {"Name": "tagged", "Tags": [{"Key": "a", "Value": "b"}]},
+        {action: [f"{SNS}tagged"] for action in ("sns:CreateTopic", "sns:TagResource")},
+    ),
+    (
+        "dynamodb",
+        "batch_write_item",
+        {"RequestItems": {table: [{"DeleteRequest": {"Key": ITEM}}] for table in ("one", "two")}},
+        {"dynamodb:BatchWriteItem": [f"{DYNAMODB}table/one", f"{DYNAMODB}table/two"]},
+    ),
     (
         "sts",
         "assume_role",
@@ -323,8 +353,8 @@ def test_what_is_asked_is_in_the_service_authorization_reference():
         for arn in arns:
             plain = arn.removesuffix("*") if action != "cloudwatch:PutMetricData" else arn
             service = action.split(":")[0]
-            # Log groups are named with what follows in denials: their own ARN ends before.
-            named = [plain, plain.partition(":log-stream:")[0]]
+            # Log groups are named with what follows in denials: their own ARN ends before, and so does a function's.
+            named = [plain, plain.partition(":log-stream:")[0], plain.removesuffix(":live")]
             assert (arn == "*" and not types) or any(
                 pattern(service, kind).fullmatch(each) for kind in types for each in named
             ), (action, arn)
@@ -382,6 +412,13 @@ def test_a_key_is_asked_about_by_whatever_name_it_is_called(aws):
     encrypt(KeyId="alias/churn", Plaintext=b"x", EncryptionContext=context)
     encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=context)
     assert denied(encrypt, KeyId="alias/churn", Plaintext=b"x").startswith("kms:Encrypt")
+
+
+def test_a_denial_names_what_is_missing_when_that_is_asked_besides(aws):
+    maker = Person(aws, allow("ssm:PutParameter")).client("ssm")
+    tags = [{"Key": "a", "Value": "b"}]
+    refusal = denied(maker.put_parameter, Name="/new", Value="x", Type="String", Tags=tags)
+    assert refusal.startswith(f"ssm:AddTagsToResource on resource: {SSM}parameter/new")
 
 
 def test_a_member_that_the_operation_does_not_look_at_changes_no_question():

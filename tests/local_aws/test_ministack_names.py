@@ -205,6 +205,11 @@ NAMES = {
     "ministack.core.iam_actions._S3_QUERY_ACTIONS": "dict",
     "ministack.core.iam_actions._SERVICE_PROTOCOL": "dict",
     "ministack.core.iam_actions._s3_action": "(method, path, query_params)",
+    "ministack.core.iam_actions.s3_additional_checks": "(method, path, headers, body, query_params)",
+    "ministack.core.iam_actions.access_denied_response": (
+        "(service, action, principal_arn, request_id, error_code, message, headers, resource_arn, explicit_deny,"
+        " resource_policy_arn)"
+    ),
     "ministack.core.iam_evaluator._served_unsigned": "(service, iam_action)",
 }
 

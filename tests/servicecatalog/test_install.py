@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from servicecatalog import __main__ as command_line
 from servicecatalog.account import KEY_ALIAS, LEDGER_TABLE
+from servicecatalog.errors import InstallError
 from tests.servicecatalog.conftest import Administrator, new_administrator
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
@@ -205,3 +207,24 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("sys.argv", ["servicecatalog", "install", "--artifact-buckets", "mine", "--yes"])
     assert command_line.main() == 130
     assert "the same command takes it up" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeStackEvents"),
+        InstallError("stack modelyard: FailedQueue: User: x is not authorized to perform: sqs:CreateQueue"),
+    ],
+)
+def test_a_missing_permission_names_the_policies_that_give_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def refused(session: object) -> None:
+        raise error
+
+    monkeypatch.setattr("servicecatalog.account.Account.of", refused)
+    monkeypatch.setattr("sys.argv", ["servicecatalog", "uninstall", "--yes"])
+    assert command_line.main() == 1
+    said = capsys.readouterr().err
+    assert str(error) in said
+    assert "The administrator's policies" in said

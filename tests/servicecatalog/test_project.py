@@ -137,6 +137,18 @@ def test_the_pipeline_registers_as_pending_and_never_approves(group: str) -> Non
     assert not allowed(ROLE, "sagemaker:UpdateModelPackage", group, tags=tags("churn"))
 
 
+def test_who_approves_a_projects_versions_approves_no_others() -> None:
+    approver = [*PEOPLE, POLICIES["ApproverPolicy"]]
+    approved = {"": {"sagemaker:ModelApprovalStatus": "Approved"}}
+    for stage in ("feature", "dev", "prod", "champion", "challenger"):
+        assert allowed(approver, "sagemaker:UpdateModelPackage", f"model-package/churn-{stage}/1", **approved)
+        assert not allowed(PEOPLE, "sagemaker:UpdateModelPackage", f"model-package/churn-{stage}/1", **approved)
+        for other in OTHERS:
+            foreign = f"model-package/{other}-{stage}/1"
+            assert not allowed(approver, "sagemaker:UpdateModelPackage", foreign, tags=tags("churn"), **approved)
+            assert not allowed(approver, "sagemaker:DescribeModelPackage", foreign, tags=tags("churn"))
+
+
 def test_the_pipeline_registers_where_it_trains_not_where_users_are_served() -> None:
     pending = {"": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}}
     for name in ("churn-prod", "churn-champion", "other-dev", "churn-dev-dev"):
@@ -189,7 +201,7 @@ def test_without_optional_parameters_nothing_is_left_of_them() -> None:
     assert "ManagedPolicyArns" not in bare["PipelineRole"]["Properties"]
 
 
-@pytest.mark.parametrize("policy", ["DeveloperPolicy", "ReaderPolicy"])
+@pytest.mark.parametrize("policy", ["DeveloperPolicy", "ReaderPolicy", "ApproverPolicy"])
 def test_a_managed_policy_is_not_longer_than_iam_takes(policy: str) -> None:
     """6,144 characters, by the longest name: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
     many = VALUES | {"Project": "p" * 32, "KmsKeyArns": ",".join([KEY] * 3), "ArtifactBucket": "b" * 63}

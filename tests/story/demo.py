@@ -58,8 +58,7 @@ def main() -> int:
             people = prepare(server, PROJECT, BUCKET)
             console.print(
                 f"IAM is enforced. An administrator has made the bucket {BUCKET} and the stack modelyard-{PROJECT}\n"
-                "(servicecatalog/project.yaml): its pipelines' role, and what a data scientist may do, who types what "
-                "follows."
+                "(servicecatalog/project.yaml): the pipelines' role, and policies for the data scientist who acts here."
             )
             story = Story(
                 *(PROJECT, server.region, BUCKET, people.role),

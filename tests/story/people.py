@@ -38,12 +38,13 @@ class People:
 
     def admit(self) -> None:
         """What an administrator does for a project once the platform is there: its pipelines never approve; the data
-        scientist may ask for plans, and approve.
+        scientist may ask for plans, and approve the project's versions.
         """
         outputs = self._outputs("modelyard")
         _put_stack(self, {"DenyApprovalPolicyArn": outputs["DenyApprovalPolicy"]})
         iam = self.aws.client("iam", credentials=self.administrator)
-        for policy in (outputs["PlannerPolicy"], outputs["ApproverPolicy"]):
+        approver = self._outputs(f"modelyard-{self.project}")["ApproverPolicy"]
+        for policy in (outputs["PlannerPolicy"], approver):
             iam.attach_user_policy(UserName=data_scientist(self.project), PolicyArn=policy)
 
     def _outputs(self, stack: str) -> dict[str, str]:

@@ -670,7 +670,7 @@ def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(
     [
         ("start", "`start` needs modelyard-churn-reader and modelyard-churn-developer ("),
         ("versions", "`versions` needs modelyard-churn-reader ("),
-        ("approve", "needs modelyard-churn-reader, modelyard-planner-us-east-1 and modelyard-approver-us-east-1 ("),
+        ("approve", "needs modelyard-churn-reader, modelyard-planner-us-east-1 and modelyard-churn-approver ("),
     ],
 )
 def test_a_missing_permission_names_whom_to_ask_for_which_policies(

@@ -35,6 +35,7 @@ FILES = {
     "pipeline/metrics.py",
     "pipeline/names.py",
     "pipeline/parameters.py",
+    "pipeline/permissions.py",
     "pipeline/plan.py",
     "pipeline/quality.py",
     "pipeline/registration.py",

@@ -80,8 +80,8 @@ def check_bucket(aws: boto3.Session, bucket: str) -> None:
             fault = "there is no such bucket: create it, or correct the name"
         elif status == 403:
             fault = (
-                f"it does not belong to account {account}, or you may not use it: choose another, or ask an administrator "
-                "of the account for access (README.md, Permissions)"
+                f"it does not belong to account {account}, or you may not use it: choose another, or ask an "
+                "administrator of the account for access (README.md, Permissions)"
             )
         elif status in (301, 400):
             fault = f"it is not in {aws.region_name}: choose one in the Region of aws.region"

@@ -6,9 +6,9 @@ from botocore.exceptions import ClientError
 
 CODES = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 
-# Made for each project by Modelyard's servicecatalog/project.yaml, and for each Region by its platform.
-READER, DEVELOPER = "modelyard-{project}-reader", "modelyard-{project}-developer"
-PLANNER, APPROVER = "modelyard-planner-{region}", "modelyard-approver-{region}"
+# Made for each project by Modelyard's servicecatalog/project.yaml; the planner's for each Region by its platform.
+READER, DEVELOPER, APPROVER = (f"modelyard-{{project}}-{who}" for who in ("reader", "developer", "approver"))
+PLANNER = "modelyard-planner-{region}"
 AUTOMATIC = "register-project --automatic-approval"
 NEEDED = {
     "upload-data": (READER, DEVELOPER),

@@ -290,7 +290,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
     if isinstance(value, float | np.floating):
-        whole = abs(value) < 1e16 and float(value).is_integer()
+        whole = abs(float(value)) < 1e16 and float(value).is_integer()
         return str(int(value)) if whole else str(value)
     if not isinstance(value, str):
         return value.isoformat() if isinstance(value, date) else as_text(str(value))

@@ -1,0 +1,60 @@
+"""The linter that looks for "*" finds one, however it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.lint_resources import definition, policies, too_wide
+from tests.servicecatalog.conftest import ROOT
+
+MODEL = "arn:aws:sagemaker:eu-west-1:111122223333:model/churn-*"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return definition()
+
+
+def faults(services: dict[str, Any], **statement: Any) -> list[str]:
+    written = {"Sid": "Planted", "Effect": "Allow", **statement}
+    return [fault for sid, fault in too_wide({"Statement": [written]}, services) if sid == "Planted"]
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["*", ["*"], [MODEL, "*"], "**", "*?", "arn:*", "arn:aws:sagemaker:*", "arn:aws:sagemaker:*:*:*", "arn:aws:s3:::*"],
+    ids=str,
+)
+def test_everything_is_found_however_it_is_written(services, resource):
+    assert faults(services, Action="sagemaker:CreateModel", Resource=resource) == [
+        "sagemaker:CreateModel on *: name a resource (model)"
+    ]
+
+
+def test_an_action_that_knows_no_resource_may_name_none(services):
+    assert faults(services, Action=["sagemaker:ListModels", "ecr:GetAuthorizationToken"], Resource="*") == []
+    assert faults(services, Action="sagemaker:CreateModel", Resource=MODEL) == []
+
+
+def test_what_cannot_be_right_is_found(services):
+    assert faults(services, Action="sagemaker:MakeModel", Resource="*") == [
+        "sagemaker:MakeModel: AWS knows no such action"
+    ]
+    assert faults(services, Action="*", Resource="*") == ["*: AWS knows no such action"]
+    assert len(faults(services, Action="sagemaker:Create*", Resource="*")) > 50
+    for statement in ({"NotAction": "iam:*", "Resource": "*"}, {"Action": "s3:GetObject", "NotResource": MODEL}):
+        assert len(faults(services, **statement)) == 1
+
+
+def test_a_star_that_is_planted_in_our_policies_is_found(services):
+    for file in ("platform.yaml", "project.yaml", "administrator-policy.json", "administrator-policy-services.json"):
+        for document in policies(ROOT / "servicecatalog" / file).values():
+            assert list(too_wide(document, services)) == []
+            document["Statement"][0]["Resource"] = "*"
+            document["Statement"][0]["Effect"] = "Allow"
+            document["Statement"][0]["Action"] = "sagemaker:DeleteEndpoint"
+            assert [fault for _, fault in too_wide(document, services)] == [
+                "sagemaker:DeleteEndpoint on *: name a resource (endpoint)"
+            ]
