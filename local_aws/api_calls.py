@@ -36,8 +36,8 @@ SIGNED_AS = {
 }
 CBOR = "smithy-rpc-v2-cbor"
 NOT_KEPT = "(not kept)"
-# Beside what the models themselves mark as sensitive. Of a stack's parameters, those that are not to be echoed are known
-# to its template alone.
+# Beside what the models themselves mark as sensitive. Which of a stack's parameters are not to be echoed, its template
+# alone says.
 SECRETS = frozenset(
     {"SecretString", "SecretBinary", "SecretAccessKey", "SessionToken", "ParameterValue", "Plaintext", "Password"}
 )

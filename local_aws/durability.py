@@ -200,10 +200,9 @@ class Kept:
                 logger.exception("%s %r cannot be written down: it would be lost with the server", self.name, key)
         return rows
 
-    def forget(self, keys: Iterable[Any]) -> None:
-        """These entries could not be written: they differ."""
-        for key in list(self._written) if EVERYTHING in keys else keys:
-            self._written.pop(key, None)
+    def forget(self) -> None:
+        """What was written is not known any more: everything differs."""
+        self._written.clear()
 
     def _changes_of(self, key: Any, thorough: bool) -> list[Row]:
         data = self._data()
@@ -269,6 +268,7 @@ class Durability:
         self._due: dict[Kept, set[Any]] = {}
         self._writing: asyncio.Future[None] | None = None
         self._requests = 0
+        self._not_written: set[Kept] = set()  # of which a write failed
         self.before_write: Callable[[], None] = lambda: None  # finds stores that there were not before
 
     def load(self, hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, dict[Any, dict[str, Any]]]:
@@ -354,13 +354,25 @@ class Durability:
 
     def write(self, entries: dict[Kept, set[Any]], thorough: bool = False) -> None:
         """Write what differs of these entries, in one transaction."""
-        rows = [row for kept, keys in entries.items() for row in kept.changes(keys, thorough)]
+        rows = [row for kept in self._not_written for row in self._all_of(kept)]
+        rows += [row for kept, keys in entries.items() for row in kept.changes(keys, thorough)]
         try:
             self._journal.write(rows)
         except sqlite3.Error:
-            for kept, keys in entries.items():
-                kept.forget(keys)
+            # Once the disk has room again, whatever is written next brings the file up to date.
+            self._not_written |= entries.keys()
+            for kept in self._not_written:
+                kept.forget()
             raise
+        self._not_written.clear()
+
+    def _all_of(self, kept: Kept) -> list[Row]:
+        """All that a store has, and what of it is in the file and no more in the store."""
+        rows = kept.changes({EVERYTHING}, thorough=True)
+        there = {row[:3] for row in rows}
+        return rows + [
+            (*row[:3], None) for row in self._journal.read(kept.name) if row[0] == kept.name and row[:3] not in there
+        ]
 
     def write_everything(self) -> None:
         self.before_write()

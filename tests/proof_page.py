@@ -68,8 +68,8 @@ SECTIONS = (
     Section(
         "The controller under faults",
         "`tests/lifecycle_lambdas/test_fault_matrix.py`: in every way that a deployment goes, every AWS call that the "
-        "functions make fails once, is throttled once, times out once (done or not done), and the function is killed "
-        "before and after it. What served before serves on, the end is that of a run without the fault, nothing is "
+        "functions make fails once, is throttled once, times out once (done or not done), is answered late once, "
+        "and the function is killed before and after it. What served before serves on, the end is that of a run without the fault, nothing is "
         "orphaned, no event is lost.",
         "fault_matrix",
     ),

@@ -180,8 +180,8 @@ class _Tables(Kept):
             self._changed = {key: value for key, value in list(self._changed.items()) if key in tables}
         return rows
 
-    def forget(self, keys: Iterable[Any]) -> None:
-        super().forget(keys)
+    def forget(self) -> None:
+        super().forget()
         self._items.clear()
 
     def _changes_of(self, key: Any, thorough: bool) -> list[Row]:

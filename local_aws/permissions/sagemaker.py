@@ -55,7 +55,7 @@ def on(kind: str, member: str, keys: Callable[[Request], Context] = lambda reque
     """About one resource, which the request's member names."""
 
     def ask(action: str, request: Request, known: Known) -> list[Question]:
-        arn = arn_of(known, kind, request[member])
+        arn = arn_of(known, kind, request.get(member, "*"))  # a member that the model does not require
         return [Question(action, arn, existing(known, arn) | keys(request))]
 
     return ask
@@ -114,12 +114,12 @@ def _kms_keys(known: Known, volume: str | None, output: str | None) -> Context:
 
 
 def processing_keys(request: Request, known: Known) -> Context:
-    cluster = request["ProcessingResources"]["ClusterConfig"]
+    cluster = request["ProcessingResources"].get("ClusterConfig", {})
     network = request.get("NetworkConfig", {})
     output = request.get("ProcessingOutputConfig", {}).get("KmsKeyId")
     return (
         known_keys(
-            InstanceTypes=[cluster["InstanceType"]],
+            InstanceTypes=[each for each in [cluster.get("InstanceType")] if each],
             MaxRuntimeInSeconds=request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
             NetworkIsolation=network.get("EnableNetworkIsolation"),
             InterContainerTrafficEncryption=network.get("EnableInterContainerTrafficEncryption"),
@@ -365,7 +365,7 @@ TABLE: dict[str, Ask] = {
         "ProcessingJobName",
         processing_keys,
         _role,
-        lambda request: [_volume(request["ProcessingResources"]["ClusterConfig"])],
+        lambda request: [_volume(request["ProcessingResources"].get("ClusterConfig"))],
     ),
     "DescribeProcessingJob": on("processing-job", "ProcessingJobName"),
     "ListProcessingJobs": nothing_in_particular,

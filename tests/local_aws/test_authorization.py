@@ -164,6 +164,12 @@ def test_an_operation_that_nobody_said_anything_of_is_denied():
     assert "does not know what it has to ask" in denied.value.message
 
 
+def test_a_member_that_the_model_does_not_require_may_be_missing():
+    known = Known(Store(), Scope("123456789012", "us-east-1"), lambda scope, key: key)
+    (asked,) = questions("sagemaker", "ListPipelineExecutionSteps", {}, known)
+    assert asked.resource == "arn:aws:sagemaker:us-east-1:123456789012:pipeline-execution/*"
+
+
 def test_nothing_is_asked_while_iam_is_not_enforced():
     def decide(*question: Any) -> None:
         raise AssertionError(question)

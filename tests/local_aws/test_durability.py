@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,27 @@ def test_a_dictionary_of_our_own_is_there_again(path):
     first.close()
 
     assert Durability(path).dictionary("local_aws/invocations") == {"one": {"attempts": 1}}
+
+
+def test_what_could_not_be_written_is_written_with_the_next_change(path, monkeypatch):
+    """A full disk, for one: the client is told so, and what was changed or deleted is not forgotten."""
+    durability = Durability(path)
+    roles, users = watched(durability), watched(durability, "users")
+    answer(durability, lambda: roles.update(gone="a", changed="b", kept="c"))
+
+    def spoil() -> None:
+        del roles["gone"]
+        roles["changed"] = "d"
+
+    with monkeypatch.context() as full:
+        full.setattr(durability._journal, "write", lambda rows: fail())
+        with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+            answer(durability, spoil)
+    answer(durability, lambda: users.update(another="e"))
+
+    assert found(path) == {"changed": "d", "kept": "c"}
+    assert found(path, "users") == {"another": "e"}
+
+
+def fail() -> None:
+    raise sqlite3.OperationalError("database or disk is full")

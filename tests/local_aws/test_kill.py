@@ -241,7 +241,7 @@ def kill_under_load(state: Path, kills: int, seed: int) -> Clients:
             before = {kind: len(told) for kind, told in clients.told.items()}
             stop = threading.Event()
             threads = clients.load(stop, number)
-            time.sleep(chance.uniform(0.2, 1.5))
+            time.sleep(chance.uniform(0.2, 1.2))
             aws.kill()
             stop.set()
             for thread in threads:

@@ -116,11 +116,21 @@ def test_no_secret_is_kept(parts):
     parameters.get_parameter(Name="/token", WithDecryption=True)
     session = parts.aws.client("sts").assume_role(RoleArn=parts.role, RoleSessionName="session")["Credentials"]
     parts.aws.client("s3").generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+    parts.aws.client("cloudformation").create_stack(
+        StackName="with-a-secret",
+        TemplateBody=json.dumps(
+            {
+                "Parameters": {"Token": {"Type": "String", "NoEcho": True}},
+                "Resources": {"Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"}},
+            }
+        ),
+        Parameters=[{"ParameterKey": "Token", "ParameterValue": "hush-3"}],
+    )
 
     text = json.dumps(calls(parts))
 
-    assert len(calls(parts)) == 5
-    for secret in ("hush-1", "hush-2", session["SecretAccessKey"], session["SessionToken"], "AWS4-HMAC"):
+    assert len(calls(parts)) == 6
+    for secret in ("hush-1", "hush-2", "hush-3", session["SecretAccessKey"], session["SessionToken"], "AWS4-HMAC"):
         assert secret not in text
 
 
@@ -163,6 +173,7 @@ def test_a_file_gets_every_call_as_a_line(parts, tmp_path):
     parts.queues.list_queues()
     parts.sagemaker.list_models()
 
+    assert file.stat().st_mode & 0o777 == 0o600  # texts may be secrets
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert lines == calls(parts)
     assert [line["operation"] for line in lines] == ["ListQueues", "ListModels"]

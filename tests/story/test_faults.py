@@ -21,6 +21,7 @@ from lifecycle_lambdas.records import Entry
 from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
 from local_aws.request_checks import service_model
+from tests import proof
 from tests.lifecycle_lambdas.fault_matrix import CANARIED, SCALING
 from tests.lifecycle_lambdas.simulated_platform import Platform
 from tests.story.platform import CLOCK_SPEED, REAL_TIME, Project, install
@@ -128,6 +129,10 @@ def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Proj
     assert "failed" not in [one.status for one in ledger.deployments(project.endpoint)]
     assert project.package(second)["ModelApprovalStatus"] == "Approved"
     nothing_is_orphaned(project)
+    name = f"{fault['operation']}_{fault['kind']}_{fault['when']}"
+    proof.keep(
+        f"fault_matrix_end_to_end_{name}", {"cases through local_aws": 1, "requests meanwhile": len(traffic.answered)}
+    )
 
 
 @pytest.mark.slow
@@ -308,3 +313,4 @@ def test_whatever_happened_what_serves_is_what_the_ledger_says(project: Project,
         if project.package(version)["ModelApprovalStatus"] == "Approved":
             assert version in decided, done
     assert "under-way" not in [one.status for one in ledger.deployments(project.endpoint)], done
+    proof.keep(f"interleavings_end_to_end_{seed}", {"histories through local_aws": 1, "steps through local_aws": STEPS})
