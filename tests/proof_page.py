@@ -68,9 +68,10 @@ SECTIONS = (
     Section(
         "The controller under faults",
         "`tests/lifecycle_lambdas/test_fault_matrix.py`: in every way that a deployment goes, every AWS call that the "
-        "functions make fails once, is throttled once, times out once (done or not done), is answered late once, "
-        "and the function is killed before and after it. What served before serves on, the end is that of a run without the fault, nothing is "
-        "orphaned, no event is lost.",
+        "functions make fails once, is throttled once, times out once (done or not done), is answered late once, and "
+        "the function is killed before and after it. What served before serves on, the end is that of a run without "
+        "the fault, nothing is orphaned, no event is lost. `tests/story/test_faults.py` does some of it through "
+        "local_aws.",
         "fault_matrix",
     ),
     Section(
