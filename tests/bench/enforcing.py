@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 import time
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -35,9 +37,22 @@ def enforcing() -> list[Figure]:
     ]
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """What the story's commands print is no part of the figures."""
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
+
+
 def _told(enforce: bool) -> float:
     """Seconds for one telling."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, silence():
         started = time.monotonic()
         with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=enforce) as aws:
             people = prepare(aws, PROJECT, BUCKET)
