@@ -75,10 +75,10 @@ def settled(project: Project, ledger: Ledger) -> None:
 
 
 FAILING = [
-    rule("sagemaker", "UpdateEndpoint", "throttle", times=TRIES),
     rule("sagemaker", "UpdateEndpoint", "drop", "after"),
 ]
 FAILING_SLOWLY = [
+    rule("sagemaker", "UpdateEndpoint", "throttle", times=TRIES),
     rule("sagemaker", "UpdateEndpoint", "error", "after", times=TRIES),
     rule("sagemaker", "UpdateEndpoint", "kill"),
     rule("sagemaker", "UpdateEndpoint", "kill", "after"),
