@@ -187,4 +187,8 @@ def _wrapped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Stopped by you; the page is as it was.", file=sys.stderr)
+        sys.exit(130)

@@ -10,7 +10,6 @@ from typing import Any
 from local_aws import LocalAWS
 from tests.local_aws.job_requests import TRUST
 
-SPEED = 600.0  # an endpoint is created in a fifth of a second
 NAMES = itertools.count(1)
 # Action to the resources (or the resource) that it is granted on.
 Grants = Mapping[str, str | list[str]]
@@ -28,27 +27,6 @@ LOGS: Grants = {
 }
 # What every container of SageMaker's needs of its role, whatever it does.
 CONTAINER: Grants = {**PULL, **LOGS, "cloudwatch:PutMetricData": "*"}
-
-
-class EnforcingAWS(LocalAWS):
-    """A server that enforces IAM, with the root's clients made once: each takes longer to make than what it asks."""
-
-    def __init__(self) -> None:
-        super().__init__(enforce_iam=True, clock_speed=SPEED)
-        self._clients: dict[str, Any] = {}
-
-    def client(
-        self,
-        service: str,
-        account: str | None = None,
-        region: str | None = None,
-        credentials: Mapping[str, str] | None = None,
-    ) -> Any:
-        if account or region or credentials:
-            return super().client(service, account, region, credentials)
-        if service not in self._clients:
-            self._clients[service] = super().client(service)
-        return self._clients[service]
 
 
 def data(bucket: str) -> Grants:

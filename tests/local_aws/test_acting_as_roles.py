@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from tests.local_aws import minimal_roles
-from tests.local_aws.minimal_roles import CONTAINER, LOGS, PULL, EnforcingAWS, Grants, decisions, make_role, without
+from tests.local_aws.minimal_roles import CONTAINER, LOGS, PULL, Grants, decisions, make_role, without
 from tests.local_aws.model_archives import make_model
 from tests.local_aws.model_programs import SCRIPT_MODE, named
 from tests.local_aws.pipeline_fakes import IMAGE
@@ -22,6 +22,7 @@ from tests.local_aws.test_tuning_jobs import ended as tuning_ended
 from tests.local_aws.test_tuning_jobs import tuning_request
 from tests.local_aws.waiting import wait_for
 
+SPEED = 600.0  # an endpoint is created in a fifth of a second
 SERVICE = "sagemaker.amazonaws.com"
 TRUSTING = {"Effect": "Allow", "Principal": {"Service": SERVICE}, "Action": "sts:AssumeRole"}
 
@@ -114,7 +115,7 @@ class ActingWorkshop(PipelineWorkshop):
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAWS]:
-    with EnforcingAWS() as server:
+    with LocalAWS(enforce_iam=True, clock_speed=SPEED) as server:
         yield server
 
 

@@ -406,7 +406,7 @@ def test_a_schedule_that_became_due_while_the_server_was_gone_fires_after_the_re
 
 
 @pytest.mark.slow
-def test_what_was_half_written_of_an_object_is_undone(tmp_path):
+def test_an_object_that_was_being_overwritten_is_the_old_one_or_the_new_one(tmp_path):
     with LocalAWS(state=tmp_path) as aws:
         s3 = aws.client("s3")
         for bucket in ("plain", "versioned"):
