@@ -26,6 +26,10 @@ SETTINGS = (
 )  # fmt: skip
 
 
+# The folders of CI files, which are there and empty in a repository for another Git host.
+CI_FOLDERS = (os.path.join(".github", "workflows"), ".github")
+
+
 def git(*arguments, folder=".", check=True):
     """Runs git and returns its output without the last line end; "" when it fails and check is False."""
     environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
@@ -105,6 +109,12 @@ def make_repository():
         print("git knows no user.name or user.email: the first commit is by %s <%s>." % FALLBACK_AUTHOR)
 
 
+def remove_empty_folders():
+    for folder in CI_FOLDERS:
+        if os.path.isdir(folder) and not os.listdir(folder):
+            os.rmdir(folder)
+
+
 def has_git():
     try:
         subprocess.run(["git", "--version"], stdout=subprocess.DEVNULL, check=True)
@@ -114,6 +124,7 @@ def has_git():
 
 
 if __name__ == "__main__":
+    remove_empty_folders()
     if has_git():
         write_cruft_state()
         make_repository()

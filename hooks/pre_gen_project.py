@@ -14,6 +14,8 @@ ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')
 
 PROJECT = re.compile(r"[a-zA-Z](-*[a-zA-Z0-9])*")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+# Pipelines of a project's feature branches are called <project>-feature-...: no project may be called like one.
+FEATURE = re.compile(r"-feature(-|$)", re.IGNORECASE)
 ROLE_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
 ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}")
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -32,16 +34,23 @@ def faults(answers, folder):
             "project %r: write at most 32 letters, digits and hyphens; begin with a letter, end with a letter or digit"
             % project
         )
+    elif FEATURE.search(project):
+        found.append(
+            "project %r: `feature` must not be a later part of it, since pipelines of the project %r would be called "
+            "so: choose another name" % (project, FEATURE.split(project)[0])
+        )
     found += description_faults(answers["description"])
     region = answers["region"]
     if not REGION.fullmatch(region):
         found.append("region %r: write an AWS Region's code, for example eu-central-1" % region)
     found += bucket_faults(answers["artifact_bucket"])
-    role = answers["pipeline_role"]
+    # the longest that {stage} becomes
+    role = answers["pipeline_role"].replace("{stage}", "feature")
     if not (ROLE_NAME.fullmatch(role) or ROLE_ARN.fullmatch(role)):
         found.append(
             "pipeline_role %r: write a role's name (at most 64 letters, digits and _+=,.@-) "
-            "or its ARN (arn:aws:iam::<12 digits>:role/<name>)" % role
+            "or its ARN (arn:aws:iam::<12 digits>:role/<name>); {stage} in it becomes feature or dev"
+            % answers["pipeline_role"]
         )
     if os.listdir(folder):
         found.append("the folder %s exists and is not empty: it is left as it is; choose another place" % folder)

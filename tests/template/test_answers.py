@@ -22,6 +22,10 @@ ACCEPTED = [
     {"artifact_bucket": "123"},
     {"artifact_bucket": "a.b-c.9"},
     {"pipeline_role": "Role_+=,.@-1"},
+    {"pipeline_role": "churn-pipeline-{stage}"},
+    {"git_host": "github"},
+    {"project": "feature-store"},
+    {"project": "featured-x"},
     {"pipeline_role": "arn:aws-cn:iam::123456789012:role/service-role/Pipeline"},
 ]
 
@@ -32,6 +36,8 @@ REFUSED = [
     ({"project": "my_model"}, "project 'my_model'"),
     ({"project": "näh"}, "project 'näh'"),
     ({"project": "abc\n"}, r"project 'abc\n'"),
+    ({"project": "churn-feature"}, "pipelines of the project 'churn' would be called so: choose another name"),
+    ({"project": "churn-Feature-x"}, "project 'churn-Feature-x': `feature` must not be a later part of it"),
     ({"description": ""}, "description '': write one line"),
     ({"description": "two\nlines"}, "one line of 1 to 1024 printable characters"),
     ({"description": "x" * 1025}, "one line of 1 to 1024 printable characters"),
@@ -47,6 +53,8 @@ REFUSED = [
     ({"artifact_bucket": "-bucket"}, "begin and end with a letter or digit"),
     ({"pipeline_role": "my role"}, "pipeline_role 'my role'"),
     ({"pipeline_role": "x" * 65}, "at most 64"),
+    ({"pipeline_role": "x" * 58 + "{stage}"}, "at most 64"),
+    ({"pipeline_role": "{stages}"}, "{stage} in it becomes feature or dev"),
     ({"pipeline_role": "arn:aws:iam::123:role/short-account"}, "<12 digits>"),
 ]
 
@@ -106,6 +114,7 @@ def test_a_description_with_template_code_is_refused_when_typed(
             "description": "see {{ this }}",
             "problem_type": "regression",
             "scenario": "baseline",
+            "git_host": "codecommit",
             "region": "us-east-1",
             "artifact_bucket": "churn-artifacts",
             "pipeline_role": ROLE_ARN,

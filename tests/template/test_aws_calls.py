@@ -636,7 +636,7 @@ def test_the_report_is_found_though_the_arn_writes_the_pipelines_name_in_lower_c
     answer = {"PipelineName": "Churn-dev", "PipelineArn": ARN}
     account.stub("sagemaker").add_response("describe_pipeline", answer, {"PipelineName": ARN})
     found = pipeline.execution.report_uri(account, EXECUTION, "Churn", "bucket")
-    assert found == "s3://bucket/Churn/Churn-dev/abcdefghijkl/evaluate/evaluation/report.html"
+    assert found == "s3://bucket/Churn/dev/Churn-dev/abcdefghijkl/evaluate/evaluation/report.html"
 
 
 def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(
@@ -690,14 +690,14 @@ def test_what_a_policy_forbids_is_not_promised_by_another(pipeline: SimpleNamesp
 
 
 def test_automatic_approval_is_an_administrators(pipeline: SimpleNamespace) -> None:
-    said = pipeline.permissions.advice(pipeline.permissions.AUTOMATIC, "churn", "us-east-1", "not authorized")
+    said = pipeline.permissions.advice(pipeline.permissions.GROUPS, "churn", "us-east-1", "not authorized")
     assert said.startswith("This is for an administrator of the account")
 
 
 def test_every_command_for_which_more_than_looking_is_needed_is_one(pipeline: SimpleNamespace) -> None:
     for command in pipeline.permissions.NEEDED:
         with pytest.raises(SystemExit, match="0"):
-            pipeline.cli.main([command, "--help"])
+            pipeline.cli.main([*command.split(), "--help"])
 
 
 @pytest.mark.parametrize(

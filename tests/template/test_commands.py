@@ -64,8 +64,8 @@ def project(template: Template, aws: LocalAWS, tmp_path_factory: pytest.TempPath
     made = Project(repository, aws)
     made.change("settings.yaml", "num_round: 300", "num_round: 30")
     git(repository, "commit", "--quiet", "--all", "--message", "Fewer rounds")
-    for command in ("sample-data", "upload-data", "register-project"):
-        done = made.pipeline(command)
+    for command in (["sample-data"], ["upload-data"], ["register-project", "--groups-only"]):
+        done = made.pipeline(*command)
         assert done.returncode == 0, done.stderr
     return made
 
@@ -83,7 +83,7 @@ def copy(project: Project, tmp_path: Path) -> Project:
 
 
 def test_registering_the_project_again_changes_nothing(project: Project) -> None:
-    again = project.pipeline("register-project")
+    again = project.pipeline("register-project", "--groups-only")
     assert again.returncode == 0, again.stderr
     assert [line.rpartition(": ")[2] for line in again.stdout.splitlines()] == ["was there"] * 3
     sagemaker = project.aws.client("sagemaker")
@@ -373,15 +373,18 @@ def test_checking_says_what_may_not_be_meant(copy: Project) -> None:
 
 
 def test_automatic_approval_is_for_groups_that_are_made_with_it(copy: Project) -> None:
-    late = copy.pipeline("register-project", "--automatic-approval", "dev")
+    late = copy.pipeline("register-project", "--groups-only", "--automatic-approval", "dev")
     assert (late.returncode, "only a group that is made can be given that" in late.stderr) == (2, True)
-    none = copy.pipeline("register-project", "--automatic-approval", "champion")
+    alone = copy.pipeline("register-project", "--automatic-approval", "dev")
+    assert (alone.returncode, "--automatic-approval goes with --groups-only" in alone.stderr) == (2, True)
+    none = copy.pipeline("register-project", "--groups-only", "--automatic-approval", "champion")
     assert (none.returncode, "--automatic-approval champion: this project has no such stage" in none.stderr) == (
         2,
         True,
     )
     copy.change("settings.yaml", 'project: "churn"', 'project: "automatic"')
-    made = copy.pipeline("register-project", "--automatic-approval", "feature", "--automatic-approval", "prod")
+    stages = ("--automatic-approval", "feature", "--automatic-approval", "prod")
+    made = copy.pipeline("register-project", "--groups-only", *stages)
     assert made.returncode == 0, made.stderr
     assert made.stderr == "warning: whatever is registered for prod may now serve users, seen by nobody\n"
     sagemaker = copy.aws.client("sagemaker")
@@ -389,6 +392,13 @@ def test_automatic_approval_is_for_groups_that_are_made_with_it(copy: Project) -
         group = sagemaker.describe_model_package_group(ModelPackageGroupName=f"automatic-{stage}")
         tags = sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"]
         assert ({"Key": "modelyard:approval", "Value": "automatic"} in tags) is allowed
+
+
+def test_registering_needs_a_platform(copy: Project) -> None:
+    missing = copy.pipeline("register-project")
+    assert missing.returncode == 2
+    assert "Modelyard's platform is not installed in this account and Region" in missing.stderr
+    assert "register-project --groups-only" in missing.stderr
 
 
 def test_a_server_that_is_not_there_is_said(copy: Project) -> None:

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.template.conftest import CHECKOUT, PROBLEM_TYPES, SCENARIOS, git, run
+from tests.template.conftest import CHECKOUT, PROBLEM_TYPES, SCENARIOS, Template, git, run
 
 SUPPORTED = [(problem_type, scenario) for problem_type in PROBLEM_TYPES for scenario in SCENARIOS]
 
 STAGES = {"baseline": ["prod"], "advanced": ["challenger", "champion"]}
+CI_FILES = {"codecommit": "buildspec.yml", "github": ".github/workflows/ci.yml"}
 FILES = {
     ".cruft.json",
     ".gitignore",
+    CI_FILES["codecommit"],
     "README.md",
     "deployment/README.md",
     "deployment/dev.yaml",
@@ -37,9 +40,11 @@ FILES = {
     "pipeline/parameters.py",
     "pipeline/permissions.py",
     "pipeline/plan.py",
+    "pipeline/project.py",
     "pipeline/quality.py",
     "pipeline/registration.py",
     "pipeline/registry.py",
+    "pipeline/remote.py",
     "pipeline/sample_data.py",
     "pipeline/sdk.py",
     "pipeline/settings.py",
@@ -110,6 +115,26 @@ def files_of(repository: Path) -> set[str]:
 def test_exactly_these_files(generated: Generated, problem_type: str, scenario: str) -> None:
     expected = FILES | {f"deployment/{stage}.yaml" for stage in STAGES[scenario]}
     assert files_of(generated(problem_type, scenario)) == expected
+
+
+def test_the_git_host_decides_on_the_ci_file_alone(template: Template, generated: Generated, tmp_path: Path) -> None:
+    here = generated("regression", "baseline")
+    other = template.generate(tmp_path, project="churn", problem_type="regression", git_host="github")
+    assert files_of(other) == FILES - {CI_FILES["codecommit"]} | {CI_FILES["github"], "deployment/prod.yaml"}
+    assert not (here / ".github").exists(), "git keeps no empty folder, and none is left"
+    for name in files_of(here) & files_of(other) - {".cruft.json"}:
+        assert (here / name).read_bytes() == (other / name).read_bytes(), name
+    assert "group: ci-${{ github.ref }}" in (other / CI_FILES["github"]).read_text(encoding="utf-8")
+
+
+def test_both_ci_files_run_the_same_commands(template: Template, generated: Generated, tmp_path: Path) -> None:
+    buildspec = yaml.safe_load((generated("regression", "baseline") / CI_FILES["codecommit"]).read_text())
+    other = template.generate(tmp_path, project="churn", problem_type="regression", git_host="github")
+    steps = yaml.safe_load((other / CI_FILES["github"]).read_text())["jobs"]["check"]["steps"]
+    phases = buildspec["phases"]
+    commands = [*phases["install"]["commands"], *phases["build"]["commands"]]
+    assert commands == [step["run"] for step in steps if "run" in step]
+    assert "pytest" in commands
 
 
 @pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)

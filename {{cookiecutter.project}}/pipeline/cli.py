@@ -10,6 +10,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ from pipeline import (
     parameters,
     permissions,
     plan,
+    project,
     registry,
+    remote,
     sample_data,
     stage_schema,
     terminal,
@@ -73,7 +76,7 @@ def _advise(options: argparse.Namespace, error: Exception) -> None:
     """Whom to ask for what, when a permission is missing."""
     if permissions.is_denied(error):
         settings = load_settings()
-        command = permissions.AUTOMATIC if getattr(options, "automatic_approval", None) else options.name
+        command = permissions.GROUPS if getattr(options, "groups_only", False) else options.name
         print(permissions.advice(command, settings.project, settings.aws.region, str(error)), file=sys.stderr)
 
 
@@ -95,15 +98,86 @@ def schema(options: argparse.Namespace) -> int:
 def definition(options: argparse.Namespace) -> int:
     settings = load_settings()
     names = _names(settings, options.branch)
-    role_arn = aws.resolve_role(aws.session(settings), settings.aws.role)
+    role_arn = aws.resolve_role(aws.session(settings), settings.aws.role_of(names.stage))
     compiled, _ = _compile(settings, names, load_stage_files(), role_arn)
     print(json.dumps(json.loads(compiled), indent=2))
     return OK
 
 
 def register_project(options: argparse.Namespace) -> int:
+    if options.groups_only:
+        return _register_groups(options)
+    if options.automatic_approval:
+        raise InputError(
+            "--automatic-approval goes with --groups-only: the platform makes groups without that tag, and an "
+            "administrator of the account adds it (deployment/README.md, approval)"
+        )
+    settings, stages = load_settings(), load_stage_files().contents
+    connection = aws.session(settings)
+    platform = project.find_platform(connection)
+    host = options.git_host or project.git_host()
+    parameters = project.product_parameters(settings, stages, host, options.repository)
+    found = _made_project(connection, settings, platform, parameters)
+    stack = project.stack_of(connection, found)
+    made, content = project.outputs(stack), project.values(stack).get(project.INITIAL_CONTENT)
+    if content == "empty":
+        remote.check()
+        remote.connect(made["CloneUrl"], host)
+        remote.push()
+        project.update(connection, settings, platform, parameters)
+        _succeeded(connection, project.wait(connection, found.name, print))
+    elif remote.url() != made["CloneUrl"]:
+        raise InputError(
+            f"the project {found.name} has its repository already, which is not this one's {remote.REMOTE}: clone it "
+            f"({made['CloneCommand']}), or choose another name for this one"
+        )
+    for name in ("RepositoryUrl", "Groups"):
+        print(f"{name}: {made[name]}")
+    print(f"project {found.name} ({found.id}) is registered; next: python -m pipeline upload-data")
+    return OK
+
+
+def _made_project(
+    connection: boto3.Session, settings: Settings, platform: project.Platform, parameters: dict[str, str]
+) -> project.Project:
+    """The project in AWS: the one that is there, or a new one. Raises InputError with AWS's reasons when it fails."""
+    found = project.describe(connection, settings.project)
+    if found is not None and (found.status == "Pending" or found.status.endswith("InProgress")):
+        found = project.wait(connection, settings.project, print)
+    if found is not None and found.status == "UpdateFailed":
+        return found  # it was rolled back to what it was before: updating it again is how it goes on
+    if found is not None and found.status != "CreateFailed":
+        return _succeeded(connection, found)
+    # What would stop it later is said before anything is made.
+    remote.check()
+    remote.check_unused()
+    remote.check_sign_in(parameters["GitHost"])
+    project.check_bucket(connection, settings, platform)
+    if found is not None:
+        print(f"an earlier attempt failed and is removed:\n  {project.reason(connection, found)}")
+        project.delete(connection, settings.project)
+        found = project.wait(connection, settings.project, print)
+    if found is None:
+        project.create(connection, settings, platform, parameters)
+        found = project.wait(connection, settings.project, print)
+    return _succeeded(connection, found)
+
+
+def _succeeded(connection: boto3.Session, found: project.Project | None) -> project.Project:
+    """Raises InputError for a project that is gone or failed."""
+    if found is None:
+        raise InputError("the project is gone: somebody deleted it meanwhile; run register-project again")
+    if found.status in project.FAILED:
+        raise InputError(
+            f"project {found.name} is {found.status}:\n  {project.reason(connection, found)}\n"
+            "put that right, then run register-project again"
+        )
+    return found
+
+
+def _register_groups(options: argparse.Namespace) -> int:
     settings, stage_files = load_settings(), load_stage_files()
-    project_id = settings.aws.sagemaker_project_id or default_project_id(settings.project)
+    project_id = default_project_id(settings.project)
     stages = sorted(stage_files.contents)
     for stage in options.automatic_approval:
         _known_stage(stage, stages, "--automatic-approval")
@@ -301,14 +375,15 @@ def _reason(text: str) -> str:
 
 
 def _names(settings: Settings, branch: str | None) -> Names:
-    return names_of(settings.project, current_branch(branch), settings.aws.sagemaker_project_id)
+    return names_of(settings.project, current_branch(branch))
 
 
 def _compile(settings: Settings, names: Names, stage_files: StageFiles, role_arn: str) -> tuple[str, Commit]:
     from pipeline.definition import compile_definition  # the SDK takes seconds to import
     from pipeline.frame import Commit
 
-    commit = Commit(names=names, lineage=read_lineage(), archives=build_archives(settings), stage_files=stage_files)
+    archives = build_archives(settings, names.folder)
+    commit = Commit(names=names, lineage=read_lineage(), archives=archives, stage_files=stage_files)
     return compile_definition(settings, commit, role_arn), commit
 
 
@@ -317,12 +392,13 @@ def _upsert(settings: Settings, names: Names) -> tuple[int | None, Commit]:
     connection = aws.session(settings)
     stage_files = load_stage_files()
     aws.check_bucket(connection, settings.aws.bucket)
-    registry.group_arn(connection, names.group)  # raises where there is none
-    role_arn = aws.resolve_role(connection, settings.aws.role)
+    group = registry.group_arn(connection, names.group)  # raises where there is none
+    names = replace(names, project_id=registry.project_id(connection, group) or names.project_id)
+    role_arn = aws.resolve_role(connection, settings.aws.role_of(names.stage))
     compiled, commit = _compile(settings, names, stage_files, role_arn)
 
     objects = {archive.key: archive.content for archive in commit.archives}
-    prefix = stage_files.prefix(settings.project)
+    prefix = stage_files.prefix(names.folder)
     objects |= {f"{prefix}{stage}.yaml": content for stage, content in stage_files.contents.items()}
     for key, content in objects.items():
         aws.put_if_absent(connection, settings.aws.bucket, key, content)
@@ -413,13 +489,28 @@ def _parser() -> argparse.ArgumentParser:
     add("sample-data", write_sample_data, "write the sample data set of the problem type to data/")
     upload = add("upload-data", upload_data, "send a file or folder to data.uri (default: the sample data)")
     upload.add_argument("path", nargs="?", type=Path, help="a file, or a folder whose files are sent")
-    registering = add("register-project", register_project, "make the project's model package groups, with tags")
+    registering = add(
+        "register-project",
+        register_project,
+        "make the project in AWS (repository, roles, model package groups), and push prod and dev",
+    )
+    registering.add_argument("--repository", help="another name of the repository than the project's")
+    registering.add_argument(
+        "--git-host",
+        choices=tuple(project.CI_FILES),
+        help="where the repository is to be (default: as its CI file says)",
+    )
+    registering.add_argument(
+        "--groups-only",
+        action="store_true",
+        help="make the model package groups alone; for an account without platform",
+    )
     registering.add_argument(
         "--automatic-approval",
         action="append",
         default=[],
         metavar="STAGE",
-        help="make this stage's group with the tag that allows approval: automatic; can be given several times",
+        help="with --groups-only: with the tag that allows this stage approval: automatic; can be given several times",
     )
     add("schema", schema, "print the JSON Schema of the stage files (deployment/stage.schema.json)")
     add("definition", definition, "print the pipeline's definition; calls nobody when aws.role is an ARN", branch=True)

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.aws import error_code
 from pipeline.errors import InputError
+from pipeline.names import stage_folder, stage_of_pipeline
 
 # Where SageMaker jobs write their logs, by what a pipeline step's metadata call the job.
 LOG_GROUPS = {"ProcessingJob": "/aws/sagemaker/ProcessingJobs", "TrainingJob": "/aws/sagemaker/TrainingJobs"}
@@ -93,7 +94,8 @@ def report_uri(aws: boto3.Session, arn: str, project: str, bucket: str) -> str:
     pipeline_arn, _, execution_id = arn.partition("/execution/")
     # not from the ARN, which SageMaker may write in lower case, while S3 tells the cases apart
     pipeline = aws.client("sagemaker").describe_pipeline(PipelineName=pipeline_arn)["PipelineName"]
-    return f"s3://{bucket}/{project}/{pipeline}/{execution_id}/evaluate/evaluation/report.html"
+    folder = stage_folder(project, stage_of_pipeline(project, pipeline))
+    return f"s3://{bucket}/{folder}/{pipeline}/{execution_id}/evaluate/evaluation/report.html"
 
 
 def watch(

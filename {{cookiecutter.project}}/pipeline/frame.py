@@ -114,8 +114,8 @@ class Frame:
         )
 
     def output_uri(self, *parts: str) -> Join:
-        """s3://<bucket>/<project>/<pipeline>/<execution id>/<step>/<output>."""
-        start = self.s3(f"{self.settings.project}/{self.commit.names.pipeline}")
+        """s3://<bucket>/<project>/<stage>/<pipeline>/<execution id>/<step>/<output>."""
+        start = self.s3(f"{self.commit.names.folder}/{self.commit.names.pipeline}")
         return Join(on="/", values=[start, ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
 
     def s3(self, key: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.settings import ROOT
 
-# What the CI systems call the branch that they build; they check out a commit, not a branch.
-CI_BRANCH_VARIABLES = ("GITHUB_REF_NAME", "CI_COMMIT_REF_NAME")
+# What the CI systems call the branch that they build; they check out a commit, not a branch. CodeBuild has no variable
+# of its own for it: the rule that starts a build gives it ours.
+CI_BRANCH_VARIABLES = ("GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "MODELYARD_BRANCH")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def current_branch(given: str | None = None, environment: Mapping[str, str] = os
         if environment.get(variable):
             return environment[variable]
     raise InputError(
-        f"no branch is checked out and neither {' nor '.join(CI_BRANCH_VARIABLES)} is set: name it with --branch"
+        f"no branch is checked out and none of {', '.join(CI_BRANCH_VARIABLES)} is set: name it with --branch"
     )
 
 

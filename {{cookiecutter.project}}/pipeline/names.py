@@ -1,9 +1,9 @@
 """From a branch to the names of what it trains: stage, model package group, pipeline, tags. Pure.
 
-| branch    | stage   | model package group | pipeline                         |
-|-----------|---------|---------------------|----------------------------------|
-| dev       | dev     | <project>-dev       | <project>-dev                    |
-| feature-* | feature | <project>-feature   | <project>-feature-<slug>-<hash6> |
+| branch    | stage   | model package group | pipeline                         | writes below      |
+|-----------|---------|---------------------|----------------------------------|-------------------|
+| dev       | dev     | <project>-dev       | <project>-dev                    | <project>/dev     |
+| feature-* | feature | <project>-feature   | <project>-feature-<slug>-<hash6> | <project>/feature |
 | prod      | trains nothing: promoting copies the approved version        |
 """
 
@@ -33,16 +33,23 @@ class Names:
         return group_name(self.project, self.stage)
 
     @property
+    def folder(self) -> str:
+        return stage_folder(self.project, self.stage)
+
+    @property
     def tags(self) -> dict[str, str]:
         return tags(self.project, self.project_id, self.stage)
 
 
-def names_of(project: str, branch: str, project_id: str | None = None) -> Names:
-    """The names for a branch that trains. Raises InputError for every other branch."""
+def names_of(project: str, branch: str) -> Names:
+    """The names for a branch that trains. Raises InputError for every other branch.
+
+    project_id is a stand-in: which one SageMaker gave the project is in the tags of its groups alone.
+    """
     stage = stage_of(branch)
     return Names(
         project=project,
-        project_id=project_id or default_project_id(project),
+        project_id=default_project_id(project),
         branch=branch,
         stage=stage,
         pipeline=pipeline_name(project, branch, stage),
@@ -68,6 +75,11 @@ def group_name(project: str, stage: str) -> str:
     return f"{project}-{stage}"
 
 
+def stage_folder(project: str, stage: str) -> str:
+    """Where in the bucket everything lies that its branches write: code, stage files, results. IAM keeps them apart."""
+    return f"{project}/{stage}"
+
+
 def pipeline_name(project: str, branch: str, stage: str) -> str:
     """Unique per branch even where upper and lower case are one: the hash is of the exact branch.
 
@@ -78,6 +90,11 @@ def pipeline_name(project: str, branch: str, stage: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", branch.removeprefix("feature-").lower())[:SLUG_LENGTH].strip("-")
     digest = hashlib.sha256(f"{project}/{branch}".encode()).hexdigest()[:6]
     return "-".join(part for part in (project, "feature", slug, digest) if part)
+
+
+def stage_of_pipeline(project: str, pipeline: str) -> str:
+    """dev or feature: what trains with a pipeline of that name."""
+    return "dev" if pipeline == f"{project}-dev" else "feature"
 
 
 def default_project_id(project: str) -> str:

@@ -6,13 +6,13 @@ from botocore.exceptions import ClientError
 
 CODES = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 
-# Made for each project by Modelyard's servicecatalog/project.yaml; the planner's for each Region by its platform.
+# Made for each project by Modelyard's servicecatalog/product.yaml; the others for each Region by its platform.
 READER, DEVELOPER, APPROVER = (f"modelyard-{{project}}-{who}" for who in ("reader", "developer", "approver"))
-PLANNER = "modelyard-planner-{region}"
-AUTOMATIC = "register-project --automatic-approval"
+PLANNER, CREATOR = "modelyard-planner-{region}", "modelyard-project-creator-{region}"
+GROUPS = "register-project --groups-only"
 NEEDED = {
     "upload-data": (READER, DEVELOPER),
-    "register-project": (READER, DEVELOPER),
+    "register-project": (CREATOR,),
     "upsert": (READER, DEVELOPER),
     "start": (READER, DEVELOPER),
     "plan": (READER, PLANNER),
@@ -37,10 +37,10 @@ def advice(command: str, project: str, region: str, said: str) -> str:
     """
     if "explicit deny" in said:
         return "A policy forbids it, whatever others allow: CI and pipelines never approve (README.md, Permissions)"
-    if command == AUTOMATIC:
+    if command == GROUPS:
         return (
-            "This is for an administrator of the account: nobody else may set the tag with which versions are deployed "
-            "without a person (README.md, Permissions)"
+            "This is for an administrator of the account: a group's tags say which role its models run with, and "
+            "whether versions are deployed without a person (README.md, Permissions)"
         )
     policies = [one.format(project=project.lower(), region=region) for one in NEEDED.get(command, (READER,))]
     named = ", ".join(policies[:-1]) + " and " + policies[-1] if policies[1:] else policies[0]

@@ -88,7 +88,7 @@ def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Ev
         "git.tree": lineage.tree,
         "git.branch": names.branch,
         "metric.main": frame.settings.gate.metric,
-        "deployment.prefix": frame.s3(stage_files.prefix(names.project)),
+        "deployment.prefix": frame.s3(stage_files.prefix(names.folder)),
         **{f"deployment.sha256.{stage}": digest for stage, digest in stage_files.sha256.items()},
     }
     if lineage.repository:

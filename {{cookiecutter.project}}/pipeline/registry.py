@@ -69,6 +69,12 @@ def group_arn(aws: boto3.Session, name: str) -> str:
     return str(found["ModelPackageGroupArn"])
 
 
+def project_id(aws: boto3.Session, arn: str) -> str | None:
+    """The SageMaker project's id that a group's tags say, None where they say none. arn: of the group."""
+    tags_there = aws.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
+    return next((tag["Value"] for tag in tags_there if tag["Key"] == "sagemaker:project-id"), None)
+
+
 def describe_version(aws: boto3.Session, group: str, version: int) -> dict[str, Any]:
     """DescribeModelPackage's answer. Raises InputError when there is no such group or version."""
     arn = group_arn(aws, group).replace(":model-package-group/", ":model-package/") + f"/{version}"

@@ -24,7 +24,7 @@ Text = Annotated[str, Field(min_length=1)]
 # The S3 URI travels in the model package's metadata too, which takes only these characters and 256 of them
 # (SageMaker API reference, CustomerMetadataValue).
 S3_URI = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9 _.:/=+@-]+$"
-ROLE = r"^(arn:aws[a-z-]*:iam::\d{12}:role/)?[\w+=,.@/-]+$"
+ROLE = r"^(arn:aws[a-z-]*:iam::\d{12}:role/)?([\w+=,.@/-]|\{stage\})+$"
 
 
 class Section(BaseModel):
@@ -270,7 +270,10 @@ class Aws(Section):
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     role: Annotated[str, Field(pattern=ROLE, max_length=2048)]
-    sagemaker_project_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", max_length=20)] | None = None
+
+    def role_of(self, stage: str) -> str:
+        """The role of that stage's pipelines, by its name or ARN. stage: dev or feature."""
+        return self.role.replace("{stage}", stage)
 
 
 class Settings(Section):

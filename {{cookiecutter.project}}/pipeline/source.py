@@ -40,8 +40,8 @@ class Archives:
         return iter((self.preprocess, self.train, self.evaluate))
 
 
-def build_archives(settings: Settings, folder: Path = STEPS) -> Archives:
-    """The three steps' archives."""
+def build_archives(settings: Settings, home: str, folder: Path = STEPS) -> Archives:
+    """The three steps' archives. home: the S3 key below which they lie, without a slash at the end."""
     whole = settings.model_dump(mode="json")
     train = whole["train"]
     preprocess = {
@@ -66,9 +66,9 @@ def build_archives(settings: Settings, folder: Path = STEPS) -> Archives:
         "model_card": whole["model_card"],
     }
     return Archives(
-        preprocess=_zip_step("preprocess", preprocess, settings.project, folder),
-        train=_tar_step("train", training, settings.project, folder),
-        evaluate=_zip_step("evaluate", evaluate, settings.project, folder),
+        preprocess=_zip_step("preprocess", preprocess, home, folder),
+        train=_tar_step("train", training, home, folder),
+        evaluate=_zip_step("evaluate", evaluate, home, folder),
     )
 
 
@@ -115,17 +115,17 @@ def tar_gz_archive(files: dict[str, bytes]) -> bytes:
     return zipped.getvalue()
 
 
-def _zip_step(step: str, settings: dict[str, Any], project: str, folder: Path) -> Archive:
+def _zip_step(step: str, settings: dict[str, Any], home: str, folder: Path) -> Archive:
     """A zip that `python3 <step>.zip` runs."""
     files = _files(step, settings, folder)
     files["__main__.py"] = f"from {step} import main\n\nraise SystemExit(main())\n".encode()
-    return Archive(_key(project, f"{step}.zip", files), zip_archive(files))
+    return Archive(_key(home, f"{step}.zip", files), zip_archive(files))
 
 
-def _tar_step(step: str, settings: dict[str, Any], project: str, folder: Path) -> Archive:
+def _tar_step(step: str, settings: dict[str, Any], home: str, folder: Path) -> Archive:
     """A sourcedir.tar.gz, as script mode takes it."""
     files = _files(step, settings, folder)
-    return Archive(_key(project, "sourcedir.tar.gz", files), tar_gz_archive(files))
+    return Archive(_key(home, "sourcedir.tar.gz", files), tar_gz_archive(files))
 
 
 def _files(step: str, settings: dict[str, Any], folder: Path) -> dict[str, bytes]:
@@ -134,8 +134,8 @@ def _files(step: str, settings: dict[str, Any], folder: Path) -> dict[str, bytes
     return files
 
 
-def _key(project: str, file_name: str, files: dict[str, bytes]) -> str:
+def _key(home: str, file_name: str, files: dict[str, bytes]) -> str:
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
-    return f"{project}/code/{digest.hexdigest()}/{file_name}"
+    return f"{home}/code/{digest.hexdigest()}/{file_name}"

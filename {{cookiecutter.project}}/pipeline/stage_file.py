@@ -43,10 +43,13 @@ class StageFiles:
             if text is not None
         ]
 
-    def prefix(self, project: str) -> str:
-        """The S3 key prefix of these contents, with a slash at the end: other contents have another one."""
+    def prefix(self, home: str) -> str:
+        """The S3 key prefix of these contents, with a slash at the end: other contents have another one.
+
+        home: the S3 key below which it lies, without a slash at the end.
+        """
         together = "".join(f"{stage} {digest}\n" for stage, digest in sorted(self.sha256.items()))
-        return f"{project}/deployment/{hashlib.sha256(together.encode()).hexdigest()}/"
+        return f"{home}/deployment/{hashlib.sha256(together.encode()).hexdigest()}/"
 
 
 def load_stage_files(folder: Path = DEPLOYMENT) -> StageFiles:

@@ -109,7 +109,7 @@ Approval = Annotated[
     Literal["manual", "automatic"],
     Field(
         description="automatic: every version that is registered is deployed, where the stage's model package group "
-        "was created with the tag that allows it (register-project --automatic-approval); manual: a person approves."
+        "has the tag modelyard:approval=automatic, which an administrator sets; manual: a person approves."
     ),
 ]
 Dashboard = Annotated[bool, Field(description="Whether the endpoint gets a CloudWatch dashboard.")]

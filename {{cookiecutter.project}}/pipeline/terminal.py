@@ -13,7 +13,7 @@ STYLES = {"Succeeded": "green", "InService": "green", "Failed": "red", "Stopped"
 
 def console() -> Console:
     """Colours on a terminal, plain text in a file or a CI log. No line is broken: ARNs stay whole to be copied."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, emoji=False, soft_wrap=True)
 
 
 def step_line(step: Step) -> str:

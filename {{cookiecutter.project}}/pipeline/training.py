@@ -50,7 +50,7 @@ def training(frame: Frame, preprocess: ProcessingStep) -> Training:
         return Training(step, step.properties.ModelArtifacts.S3ModelArtifacts, fixed)
     # Without the execution in the path: the model's address is put together from it, and after a cache hit the search
     # belongs to an earlier execution. The names of the training jobs keep searches apart.
-    prefix = f"{frame.settings.project}/{frame.commit.names.pipeline}/tune"
+    prefix = f"{frame.commit.names.folder}/{frame.commit.names.pipeline}/tune"
     tuner = _tuner(frame, _trainer(frame, preprocess, frame.s3(prefix)), frame.settings.train.tune)
     tune = TuningStep(name="Tune", step_args=tuner.tune(), cache_config=CACHE, retry_policies=job_retries())
     tuned = {name: tune.properties.BestTrainingJob.TunedHyperParameters[name] for name in tuner._hyperparameter_ranges}
@@ -77,7 +77,7 @@ def _trainer(frame: Frame, preprocess: ProcessingStep, output: Any) -> ModelTrai
         ),
         output_data_config=OutputDataConfig(s3_output_path=output),
         # One prefix for all executions, since the cache compares it; train.py keeps different trainings apart.
-        checkpoint_config=CheckpointConfig(s3_uri=frame.s3(f"{frame.settings.project}/checkpoints/"))
+        checkpoint_config=CheckpointConfig(s3_uri=frame.s3(f"{frame.commit.names.folder}/checkpoints/"))
         if train.spot
         else None,
         hyperparameters={

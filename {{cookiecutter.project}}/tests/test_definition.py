@@ -34,10 +34,11 @@ CACHE_KEYS = {
 
 
 def a_commit(branch: str = "dev", commit: str = "a" * 40, stage_files: StageFiles | None = None) -> Commit:
+    names = names_of(SETTINGS.project, branch)
     return Commit(
-        names=names_of(SETTINGS.project, branch),
+        names=names,
         lineage=Lineage(commit=commit, tree=commit[::-1], repository="https://example.com/r.git"),
-        archives=build_archives(SETTINGS),
+        archives=build_archives(SETTINGS, names.folder),
         stage_files=stage_files or load_stage_files(),
     )
 
@@ -74,16 +75,26 @@ def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
     }
 
 
-def test_commit_branch_and_stage_files_leave_the_cache_keys_as_they_are(compiled: dict[str, Any]) -> None:
+def test_commit_branch_and_stage_files_leave_the_cache_keys_as_they_are() -> None:
     changed = replace(load_stage_files(), contents={"dev": b"kind: real_time\n"})
-    other = json.loads(compile_definition(SETTINGS, a_commit("feature-x", "b" * 40, changed), ROLE))
-    assert other != compiled
+    one = json.loads(compile_definition(SETTINGS, a_commit("feature-x"), ROLE))
+    other = json.loads(compile_definition(SETTINGS, a_commit("feature-y", "b" * 40, changed), ROLE))
+    assert other != one
     for name in ("Preprocess", "Train"):
-        before, after = steps_of(compiled)[name], steps_of(other)[name]
+        before, after = steps_of(one)[name], steps_of(other)[name]
         assert before["CacheConfig"]["Enabled"] is True
         for key in CACHE_KEYS[before["Type"]]:
             assert before["Arguments"].get(key) == after["Arguments"].get(key), (name, key)
-    assert "CacheConfig" not in steps_of(compiled)["Evaluate"]
+    assert "CacheConfig" not in steps_of(one)["Evaluate"]
+
+
+def test_dev_takes_no_result_that_a_feature_branch_computed(compiled: dict[str, Any]) -> None:
+    other = json.loads(compile_definition(SETTINGS, a_commit("feature-x"), ROLE))
+    for name in ("Preprocess", "Train"):
+        before, after = steps_of(compiled)[name], steps_of(other)[name]
+        assert [before["Arguments"].get(key) for key in CACHE_KEYS[before["Type"]]] != [
+            after["Arguments"].get(key) for key in CACHE_KEYS[after["Type"]]
+        ], name
 
 
 def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any]) -> None:
@@ -92,7 +103,7 @@ def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any])
     assert arguments["ModelPackageGroupName"] == f"{SETTINGS.project}-dev"
     metadata = arguments["CustomerMetadataProperties"]
     assert metadata["git.commit"] == "a" * 40
-    assert metadata["deployment.prefix"].startswith(f"s3://{SETTINGS.aws.bucket}/{SETTINGS.project}/deployment/")
+    assert metadata["deployment.prefix"].startswith(f"s3://{SETTINGS.aws.bucket}/{SETTINGS.project}/dev/deployment/")
     assert set(load_stage_files().contents) == {
         key.removeprefix("deployment.sha256.") for key in metadata if key.startswith("deployment.sha256.")
     }
@@ -101,6 +112,15 @@ def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any])
         "SAGEMAKER_PROGRAM": "inference.py",
         "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
     }
+
+
+@pytest.mark.parametrize(("branch", "folder"), [("dev", "dev"), ("feature-a", "feature")])
+def test_what_a_branch_writes_lies_below_its_stages_folder(branch: str, folder: str) -> None:
+    definition = compile_definition(SETTINGS, a_commit(branch), ROLE)
+    found = set(re.findall(r's3://[^"]+', definition))
+    assert found - {SETTINGS.data.uri}, "code, stage files and results"
+    own = f"s3://{SETTINGS.aws.bucket}/{SETTINGS.project}/{folder}/"
+    assert {uri for uri in found if not uri.startswith(own)} == {SETTINGS.data.uri}
 
 
 def test_the_threshold_is_a_parameter_with_its_direction(compiled: dict[str, Any]) -> None:

@@ -14,6 +14,8 @@ from pipeline.errors import InputError
 from pipeline.settings import SETTINGS_FILE, Settings, load_settings
 from pipeline.stage_file import STAGES, StageFiles, load_stage_files
 
+HOME = "churn/dev"  # where archives lie in the bucket
+
 
 def changed_settings(tmp_path: Path, old: str, new: str) -> Path:
     text = SETTINGS_FILE.read_text(encoding="utf-8")
@@ -201,7 +203,7 @@ def test_a_remotes_credentials_stay_out_of_the_registry() -> None:
 
 def test_archives_are_the_same_bytes_every_time() -> None:
     settings = load_settings()
-    first, second = source.build_archives(settings), source.build_archives(settings)
+    first, second = (source.build_archives(settings, HOME) for _ in range(2))
     assert [archive.content for archive in first] == [archive.content for archive in second]
     assert len({archive.key for archive in first}) == 3
 
@@ -219,22 +221,24 @@ def test_an_archive_holds_what_its_step_imports_and_no_more() -> None:
 @pytest.mark.parametrize("step", ["preprocess", "evaluate"])
 def test_an_archive_runs_by_itself(step: str, tmp_path: Path) -> None:
     archive = tmp_path / f"{step}.zip"
-    archive.write_bytes(getattr(source.build_archives(load_settings()), step).content)
+    archive.write_bytes(getattr(source.build_archives(load_settings(), HOME), step).content)
     ran = subprocess.run([sys.executable, archive, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "--message" in ran.stdout
 
 
 def test_a_change_of_the_gate_leaves_preprocess_and_train_as_they_are(tmp_path: Path) -> None:
-    before = source.build_archives(load_settings())
+    before = source.build_archives(load_settings(), HOME)
     metric = load_settings().gate.metric
     other = {"auc": "f1", "accuracy": "weighted_f1", "rmse": "mae"}[metric]
-    after = source.build_archives(load_settings(changed_settings(tmp_path, f"metric: {metric}", f"metric: {other}")))
+    changed = load_settings(changed_settings(tmp_path, f"metric: {metric}", f"metric: {other}"))
+    after = source.build_archives(changed, HOME)
     assert (before.preprocess, before.train) == (after.preprocess, after.train)
     assert before.evaluate.key != after.evaluate.key
 
 
 def test_a_change_of_the_data_settings_changes_preprocess(tmp_path: Path) -> None:
-    before = source.build_archives(load_settings())
-    after = source.build_archives(load_settings(changed_settings(tmp_path, "ignore: []", "ignore: [comment]")))
+    before = source.build_archives(load_settings(), HOME)
+    changed = load_settings(changed_settings(tmp_path, "ignore: []", "ignore: [comment]"))
+    after = source.build_archives(changed, HOME)
     assert before.preprocess.key != after.preprocess.key
     assert before.train == after.train

@@ -1,0 +1,85 @@
+"""This repository's remote: added, with what git needs to sign in there, and pushed to."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.settings import ROOT
+
+REMOTE = "origin"
+BRANCHES = ("prod", "dev")
+# https://docs.aws.amazon.com/codecommit/latest/userguide/setting-up-https-unixes.html. It is set for one address alone,
+# and so need not look at what the host is called.
+CODECOMMIT_HELPER = '!f() { aws codecommit credential-helper "$@" --ignore-host-check; }; f'
+
+
+def check(root: Path = ROOT) -> None:
+    """Raises InputError when there is nothing to push, or a remote of another making."""
+    branches = _git(root, "branch", "--format", "%(refname:short)").split()
+    if missing := [branch for branch in BRANCHES if branch not in branches]:
+        raise InputError(
+            f"there is no branch {' and no branch '.join(missing)} here: make it with git branch {missing[0]}"
+        )
+
+
+def check_sign_in(host: str) -> None:
+    """Raises InputError when git could not sign in there: to CodeCommit it does with the AWS CLI."""
+    if host == "codecommit" and shutil.which("aws") is None:
+        raise InputError(
+            "the AWS CLI is not on the PATH, and git signs in to CodeCommit with it: install it "
+            "(https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)"
+        )
+
+
+def check_unused(root: Path = ROOT) -> None:
+    """Raises InputError when origin leads somewhere: a repository that is still to be made is to have that name."""
+    if there := url(root):
+        raise InputError(
+            f"the remote {REMOTE} is {there}, and the project's repository, which is made now, is to be {REMOTE}: "
+            f"rename yours (git remote rename {REMOTE} old), then run register-project again"
+        )
+
+
+def url(root: Path = ROOT) -> str | None:
+    """Where origin leads, None without one."""
+    done = _run(root, "remote", "get-url", REMOTE)
+    return None if done.returncode else done.stdout.strip()
+
+
+def connect(clone_url: str, host: str, root: Path = ROOT) -> None:
+    """Makes origin lead there. Raises InputError when it leads elsewhere."""
+    there = url(root)
+    if there is None:
+        _git(root, "remote", "add", REMOTE, clone_url)
+    elif there != clone_url:
+        raise InputError(
+            f"the remote {REMOTE} is {there}, and the project's repository is {clone_url}: "
+            f"rename yours (git remote rename {REMOTE} old), then run register-project again"
+        )
+    if host == "codecommit":
+        _git(root, "config", f"credential.{clone_url}.helper", CODECOMMIT_HELPER)
+        _git(root, "config", f"credential.{clone_url}.useHttpPath", "true")
+
+
+def push(root: Path = ROOT) -> None:
+    """Sends prod and dev. Raises InputError when git cannot; its own words are on the terminal."""
+    command = ["git", "push", "--set-upstream", REMOTE, *BRANCHES]
+    if subprocess.run(command, cwd=root, check=False).returncode:
+        raise InputError("git push failed; put right what it says, then run register-project again: it goes on here")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = _run(root, *arguments)
+    if done.returncode:
+        raise InputError(f"git {' '.join(arguments)} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InputError("git is not installed: install it") from None
