@@ -8,6 +8,8 @@ The rules (docs/lifecycle.md has them in words):
   event that does not say what was changed counts only when the ledger does not know of it.
 - A version that is approved, and of which the ledger's newest entry is not an approval, was missed; it counts at its
   LastModifiedTime, or at the time with which it was stamped.
+- Before a removal nothing counts: a project of the same name made later begins with version 1 again, and with a ledger
+  that knows of none.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ UNKNOWN = "unknown"
 
 
 def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], now: datetime) -> Entry | None:
-    """The entry that says what should serve; None: nothing should.
+    """The entry that says what should serve; None: nothing should. A removal: nothing, and all of the endpoint goes.
 
-    From the newest entry on: a park that still lasts, or the first approval or going back whose version is approved
-    now. So rejecting a version goes back to what was before it, were it nothing.
+    From the newest entry on: a park that still lasts, a removal, or the first approval or going back whose version is
+    approved now. So rejecting a version goes back to what was before it, were it nothing. What was approved after a
+    removal and is rejected now leaves nothing to serve, and is not removed once more.
 
     Args:
         entries: the newest first; no more of them are read than needed.
@@ -44,12 +47,16 @@ def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], 
     """
     rejected: dict[str, datetime] = {}
     approvals: dict[str, str | None] = {}
+    approved_since = False
     for entry in entries:
+        if entry.kind == "remove":
+            return None if approved_since else entry
         if entry.kind == "park":
             if entry.until is None or now < entry.until:
                 return None
             continue
         arn = _arn(entry)
+        approved_since |= entry.kind != "reject"
         if entry.kind == "reject":
             rejected.setdefault(arn, entry.at)
         # Approved again after a rejection would be an entry of its own: no need to ask the registry. Within the same
@@ -76,10 +83,12 @@ class Known:
 
 
 def known(entries: Iterable[Entry]) -> dict[str, Known]:
-    """By version. `entries` in any order."""
+    """By version, since the last removal. `entries` in any order."""
+    entries = list(entries)
+    removed = last_removal(entries)
     found: dict[str, Known] = {}
     for entry in entries:
-        if entry.package_arn is None:
+        if entry.package_arn is None or (removed is not None and entry.key < removed.key):
             continue
         before = found.get(entry.package_arn, Known())
         if entry.kind == "reject":
@@ -88,6 +97,17 @@ def known(entries: Iterable[Entry]) -> dict[str, Known]:
             changed = Known(max(entry.at, before.approved or entry.at), before.rejected)
         found[entry.package_arn] = changed
     return found
+
+
+def last_removal(entries: Iterable[Entry]) -> Entry | None:
+    """The newest removal among the entries, in any order."""
+    return max((entry for entry in entries if entry.kind == "remove"), key=lambda entry: entry.key, default=None)
+
+
+def is_removed(entries: Iterable[Entry]) -> bool:
+    """Whether nothing was approved since a removal: another one would be the same. `entries`: the newest first."""
+    decisive = next((entry for entry in entries if entry.kind in ("approve", "go-back", "remove")), None)
+    return decisive is not None and decisive.kind == "remove"
 
 
 def entry_of_change(

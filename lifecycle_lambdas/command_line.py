@@ -19,7 +19,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lifecycle_lambdas.approvals import Package
+from lifecycle_lambdas.approvals import Package, is_removed
 from lifecycle_lambdas.calls import AwsCall
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
@@ -149,8 +149,25 @@ def park(options: argparse.Namespace) -> int:
     context = _context()
     state = _state(context, options.endpoint)
     until = "something is approved" if options.until is None else f"{options.until:%Y-%m-%d %H:%M:%S} UTC"
+    if state.status == "removed":
+        raise InputError(f"{state.endpoint} is removed: nothing of it serves, so there is nothing to park")
     _confirm(options, f"{state.endpoint} is deleted, and nothing serves until {until}.")
     return _append(context, state, options, "park", None)
+
+
+def remove(options: argparse.Namespace) -> int:
+    context = _context()
+    state = _state(context, options.endpoint)
+    if is_removed(context.ledger.entries(state.endpoint)):
+        print(f"{state.endpoint} is removed already, or being removed")
+        print(_HINT.format(endpoint=state.endpoint))
+        return OK
+    _confirm(
+        options,
+        f"{state.endpoint} and all that belongs to it is deleted, for good: nothing comes back before something is "
+        "approved again. The model package group and its versions stay.",
+    )
+    return _append(context, state, options, "remove", None)
 
 
 def plan_text(found: dict[str, Any]) -> str:
@@ -420,4 +437,5 @@ def _parser() -> argparse.ArgumentParser:
     decision("go-back", go_back, "serve an older version that is still approved, and leave the newer one approved")
     parked = decision("park", park, "let nothing serve for a time", version=False)
     parked.add_argument("--until", type=until, help="90m, 12h, 3d or a time (default: until something is approved)")
+    decision("remove", remove, "delete everything of an endpoint for good, as deleting its project does", version=False)
     return parser

@@ -27,7 +27,7 @@ from lifecycle_lambdas.names import project_tags
 from lifecycle_lambdas.observe import Observed, not_allowed
 from lifecycle_lambdas.plan import LOOK_AGAIN, Do, Done, GiveUp, Step, Wait, plan
 from lifecycle_lambdas.recording import describe, group_arn, group_tags
-from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, package_version
+from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, Status, package_version
 
 if TYPE_CHECKING:
     from lifecycle_lambdas.stage_schema import StageFile
@@ -49,6 +49,7 @@ ENOUGH = 3.0
 ENOUGH_FOR_A_LOOK = 10.0
 # States of an endpoint in which it is, or comes back to, what its config says.
 ON_ITS_WAY = ("InService", "Updating", "SystemUpdating", "RollingBack", "Creating")
+_REMOVED = "removed: nothing of it is left"
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class _Look:
         self.renewed = time.monotonic()
         self.packages: dict[str, dict[str, Any] | None] = {}
         self.news: list[Message] = []
+        self.removing = False
+        self.foreign: Observed | None = None
 
     def run(self) -> Outcome:
         try:
@@ -211,9 +214,12 @@ class _Look:
     def round(self) -> Outcome | None:
         """Towards what should be now; None when that changed meanwhile."""
         entry = approvals.desired(self.ledger.entries(self.endpoint), self.approval_of, self.context.now())
-        history = list(self.ledger.deployments(self.endpoint, HISTORY))
-        if entry is None or entry.package_arn is None:
+        recorded = self.ledger.deployments(self.endpoint, HISTORY)
+        history = [deployment for deployment in recorded if deployment.number > self.state.removed_number]
+        if entry is None:
             return self.take_away(history)
+        if entry.kind == "remove":
+            return self.remove(entry, history)
         under_way = going_on(entry, history)
         observed = self.observe(None if under_way is None else under_way.number)
         serving = self.deployment(observed.serving, history)
@@ -317,7 +323,23 @@ class _Look:
     # --- what is
 
     def observe(self, number: int | None) -> Observed:
-        return observe.observe(self.context.clients, self.endpoint, number, self.context.settings.schedule_group)
+        clients = self.context.clients
+        observed = observe.observe(clients, self.endpoint, number, self.context.settings.schedule_group)
+        if not self.removing:
+            return observed
+        if observed.endpoint is None:
+            left = observe.targets(clients("application-autoscaling"), self.endpoint, ())
+            return replace(observed, targets=left)
+        if sweep.is_ours(clients, "sagemaker", observed.endpoint.arn, self.tags):
+            return replace(observed, tagged=True)
+        # somebody else's of the same name, which stays with what it is made of
+        self.foreign = observed
+        return replace(observed, endpoint=None, targets=())
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """By which what is the endpoint's own is known."""
+        return project_tags(self.state.project, "", self.state.stage)
 
     # --- doing
 
@@ -368,6 +390,44 @@ class _Look:
             about = str(deployment.number)
             self.news.append(messages.of_endpoint("removed", self.endpoint, about, reason))
         return self.settled("nothing serves any more", history)
+
+    def remove(self, entry: Entry, history: list[Deployment]) -> Outcome:
+        """The endpoint's project is being deleted: all of it goes, whichever deployment it belongs to.
+
+        What there is is known by its tags and its whole name, not by the ledger: the model package group may be gone,
+        and somebody may have changed or deleted parts by hand.
+        """
+        self.removing = True
+        history = self.supersede(history, None, "the endpoint is being removed")
+        observed = self.observe(None)
+        if self.state.status == "removed" and plan(None, observed, self.context.now()) == Done():
+            return Outcome(self.endpoint, settled=True, summary=_REMOVED)
+        self.under_way()
+        if history:
+            deployment, step, observed = self.steps(None, _closed(history[0]), observed)
+        else:
+            step, observed = self.unrecorded_steps(observed)
+        if isinstance(step, GiveUp):
+            return self.stuck(step.reason)
+        if isinstance(step, Wait):
+            return self.wait(deployment, step) if history else self.waiting(step)
+        self.sweep(self.foreign or observed, None, None)
+        if history:
+            self.news.append(messages.of_entry(entry, None, None))
+        return self.settled(_REMOVED, history, "removed")
+
+    def unrecorded_steps(self, observed: Observed) -> tuple[Step, Observed]:
+        """As steps(), of an endpoint without a deployment in which to record them: its ledger was lost."""
+        while True:
+            step = plan(None, observed, self.context.now())
+            if isinstance(step, Do) and self.context.remaining() < ENOUGH:
+                step = Wait("the time of this look is over", 0.0)
+            if not isinstance(step, Do):
+                return step, observed
+            self.keep_lease()
+            outcome = execute.execute(step.call, self.context.clients)
+            log("called", operation=step.call.operation, resource=step.call.resource, outcome=outcome)
+            observed = self.observe(None)
 
     def steps(
         self, wanted: Declared | None, deployment: Deployment, observed: Observed
@@ -430,9 +490,8 @@ class _Look:
         )
         clients = self.context.clients
         there = sweep.present(clients, self.endpoint, observed.dashboard is not None)
-        tags = project_tags(self.state.project, "", self.state.stage)
         for call, arn in sweep.stale(self.endpoint, there, need):
-            if arn is None or sweep.is_ours(clients, call.service, arn, tags):
+            if arn is None or sweep.is_ours(clients, call.service, arn, self.tags):
                 self.keep_lease()
                 outcome = execute.execute(call, clients)
                 log("swept", operation=call.operation, resource=call.resource, outcome=outcome)
@@ -466,22 +525,26 @@ class _Look:
         self.sweep(observed, deployment, wanted)
         return self.settled(version, history)
 
-    def settled(self, summary: str, history: list[Deployment]) -> Outcome:
-        """From now on the endpoint is looked at every ten minutes; a look that was killed may have told too little."""
+    def settled(self, summary: str, history: list[Deployment], status: Status = "settled") -> Outcome:
+        """From now on the endpoint is looked at every ten minutes, a removed one never; a look that was killed may
+        have told too little."""
         for deployment in history[:FEW]:
             if deployment.status in ("failed", "superseded"):
                 self.tell_ended(deployment)
         self.tell_news()
-        if self.state.status != "settled" and not self.ledger.set_status(self.state, "settled", self.lease.fence):
+        if self.state.status != status and not self.ledger.set_status(self.state, status, self.lease.fence):
             return Outcome(self.endpoint, summary="somebody asked for another look meanwhile", look_again_in=0.0)
         return Outcome(self.endpoint, settled=True, summary=summary)
 
     def wait(self, deployment: Deployment, step: Wait) -> Outcome:
-        if step.overdue:
-            self.stuck(step.reason)
-        elif "alarms raised" in step.reason and deployment.reason != step.reason:
+        if not step.overdue and "alarms raised" in step.reason and deployment.reason != step.reason:
             # when SageMaker has gone back the alarms may be quiet again
             self.record(replace(deployment, reason=step.reason))
+        return self.waiting(step)
+
+    def waiting(self, step: Wait) -> Outcome:
+        if step.overdue:
+            self.stuck(step.reason)
         return Outcome(self.endpoint, summary=step.reason, look_again_in=step.look_again_in)
 
     def stuck(self, reason: str) -> Outcome:

@@ -71,7 +71,21 @@ class LookAtMany:
     which: Literal["under-way", "everything"]
 
 
-Event = VersionChanged | LookAt | LookAtMany
+@dataclass(frozen=True)
+class Removal:
+    """Take away everything of an endpoint, for good: its project is being deleted.
+
+    Args:
+        by: who asks, as an ARN: the project's stack.
+        why: in words, for the messages.
+    """
+
+    endpoint: str
+    by: str
+    why: str
+
+
+Event = VersionChanged | LookAt | LookAtMany | Removal
 
 
 def parse(body: str) -> Event | None:
@@ -124,7 +138,12 @@ def _look(event: dict[str, Any]) -> Event:
     if what == "endpoint" and isinstance(event.get("endpoint"), str):
         missed = bool(event.get("missed"))
         return LookAt(event["endpoint"], missed, asking=missed)
-    raise BrokenEvent(f'{event}: "look" is "under-way", "everything", or "endpoint" with "endpoint": its name')
+    if what == "remove" and all(isinstance(event.get(name), str) and event[name] for name in ("endpoint", "by", "why")):
+        return Removal(event["endpoint"], event["by"], event["why"])
+    raise BrokenEvent(
+        f'{event}: "look" is "under-way", "everything", "endpoint" with "endpoint": its name, or "remove" with '
+        '"endpoint", "by" and "why"'
+    )
 
 
 def _version_changed(event: dict[str, Any]) -> VersionChanged | None:

@@ -23,14 +23,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas.records import Attempt, Deployment, Entry, State
+from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, Status
 
 Item = dict[str, dict[str, str]]
-Status = Literal["under-way", "settled"]
 
 INDEX = "by-status"
 FIRST_PAGE = 10  # what should be is nearly always among the newest entries; the pages after it are longer
@@ -119,7 +118,7 @@ class Ledger:
         return None if item is None else _state(item)
 
     def states(self, status: Status | None = None) -> Iterator[State]:
-        """All endpoints, or those in one status. The index may lag behind the table by moments."""
+        """All endpoints but the removed ones, or those in one status. The index may lag behind the table by moments."""
         for wanted in (status,) if status is not None else ("under-way", "settled"):
             pages = self._dynamodb.get_paginator("query").paginate(
                 TableName=self._table,
@@ -138,7 +137,8 @@ class Ledger:
                 TableName=self._table,
                 Item=_key(state.endpoint, "STATE")
                 | _strings(project=state.project, stage=state.stage, group=state.group, status=state.status)
-                | {"last_number": {"N": str(state.last_number)}, "asked": {"N": str(state.asked)}},
+                | {"last_number": {"N": str(state.last_number)}, "asked": {"N": str(state.asked)}}
+                | {"removed_number": {"N": str(state.removed_number)}},
                 ConditionExpression="attribute_not_exists(#item)",
                 ExpressionAttributeNames={"#item": "item"},
             )
@@ -151,15 +151,23 @@ class Ledger:
     def set_status(self, state: State, status: Status, fence: int) -> bool:
         """False, and nothing is changed, when somebody asked for a look since the state was read.
 
+        With the status "removed" the deployments so far are of the past: `removed_number` is the last one's.
+
         Raises LeaseLost when the lease with this fencing number is another's by now.
         """
+        change = "SET #status = :status"
+        names = {"#status": "status", "#asked": "asked"}
+        values = {":status": {"S": status}, ":asked": {"N": str(state.asked)}}
+        if status == "removed":
+            change += ", #removed = :last"
+            names["#removed"], values[":last"] = "removed_number", {"N": str(state.last_number)}
         update = {
             "TableName": self._table,
             "Key": _key(state.endpoint, "STATE"),
-            "UpdateExpression": "SET #status = :status",
+            "UpdateExpression": change,
             "ConditionExpression": "#asked = :asked",
-            "ExpressionAttributeNames": {"#status": "status", "#asked": "asked"},
-            "ExpressionAttributeValues": {":status": {"S": status}, ":asked": {"N": str(state.asked)}},
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
         }
         try:
             self._write(state.endpoint, fence, {"Update": update})
@@ -474,6 +482,8 @@ def _state(item: Item) -> State:
         status=item["status"]["S"],  # type: ignore[arg-type]  # written from a State
         last_number=int(item["last_number"]["N"]),
         asked=int(item["asked"]["N"]),
+        # a STATE from before there were removals has none
+        removed_number=int(item.get("removed_number", {"N": "0"})["N"]),
     )
 
 

@@ -16,7 +16,8 @@ from lifecycle_lambdas.records import Deployment, Entry, package_version
 
 EntryKind = Literal["approved", "rejected", "parked", "go-back"]
 DeploymentKind = Literal["deployed", "failed", "superseded"]
-# removed: nothing should serve, so the endpoint was deleted; stuck: it goes on only when a person does something
+# removed: nothing should serve, so the endpoint was deleted, or all of it for good;
+# stuck: it goes on only when a person does something
 Kind = EntryKind | DeploymentKind | Literal["removed", "stuck"]
 
 LONGEST_SUBJECT = 100  # SNS API reference, Publish: printable ASCII, fewer than 100 characters
@@ -54,6 +55,10 @@ _REMEDIES = (
         "Whoever administers the platform: give the role that is named what it lacks. The platform's own roles get "
         "back what they should have when the platform is installed again.",
     ),
+)
+_REMOVED = (
+    "The endpoint, its models, endpoint configs, alarms, scaling, dashboard and schedule are gone. What was decided "
+    "and deployed stays in the ledger."
 )
 _REMEDY = "Whoever administers the platform: put it right."
 Package = Mapping[str, Any]
@@ -124,7 +129,8 @@ def id_of_entry(entry: Entry) -> str:
 
 
 def of_entry(entry: Entry, package: Package | None, before: Package | None) -> Message:
-    """What was asked for. `package` is the entry's version, `before` the one that served then."""
+    """What was asked for. `package` is the entry's version, `before` the one that served then. Of a removal: that it
+    is done."""
     version = "" if entry.package_arn is None else f"version {package_version(entry.package_arn)}"
     who = short_name(entry.by)
     kinds: dict[str, tuple[Kind, str]] = {
@@ -132,6 +138,7 @@ def of_entry(entry: Entry, package: Package | None, before: Package | None) -> M
         "reject": ("rejected", f"{version} rejected by {who}"),
         "go-back": ("go-back", f"{who} goes back to {version}"),
         "park": ("parked", f"{who} lets nothing serve until {_until(entry)}"),
+        "remove": ("removed", f"removed by {who}"),
     }
     kind, what = kinds[entry.kind]
     facts = [("By", entry.by), ("At", _moment(entry.at)), ("Why", entry.why)]
@@ -140,6 +147,7 @@ def of_entry(entry: Entry, package: Package | None, before: Package | None) -> M
         endpoint=entry.endpoint,
         id=id_of_entry(entry),
         title=f"{entry.endpoint}: {what}",
+        text=_REMOVED if entry.kind == "remove" else "",
         facts=(*_given(facts), *_origin(package), *compared(package, before)),
         links=_links(entry.endpoint, package),
     )
@@ -216,7 +224,9 @@ def compared(package: Package | None, before: Package | None) -> tuple[tuple[str
 
 
 def short_name(arn: str) -> str:
-    """The part of an identity's ARN that people know it by: a user's name, a role session's name."""
+    """The part of an identity's ARN that people know it by: a user's name, a role session's name, a stack's name."""
+    if arn.startswith("arn:") and ":stack/" in arn:
+        return arn.split("/")[1]
     return arn.rpartition("/")[2] or arn if arn.startswith("arn:") else arn
 
 

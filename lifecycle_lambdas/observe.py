@@ -58,6 +58,7 @@ class Endpoint:
         pending: what an update under way leads to; None when there is none.
         modified: LastModifiedTime.
         watched_by: the alarms of the deployment that SageMaker was asked for last, wherever it ended.
+        arn: EndpointArn.
     """
 
     status: str
@@ -67,6 +68,7 @@ class Endpoint:
     variants: tuple[Variant, ...] = ()
     failure: str = ""
     watched_by: tuple[str, ...] = ()
+    arn: str = ""
 
     @property
     def kind(self) -> str | None:
@@ -108,6 +110,7 @@ class Observed:
         alarms: the deployment's, the standing ones, and the abort alarm of an update under way, by name.
         dashboard: its body, as JSON text.
         schedule: GetSchedule's answer.
+        tagged: whether the endpoint is known to be the project's by its tags; asked only when everything goes.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Observed:
     targets: tuple[ScalableTarget, ...] = ()
     dashboard: str | None = None
     schedule: dict[str, Any] | None = None
+    tagged: bool = False
 
     @property
     def serving(self) -> int | None:
@@ -176,7 +180,7 @@ def observe(clients: Clients, endpoint: str, number: int | None, group: str) -> 
         models=models,
         configs=configs,
         alarms=_alarms(clients("cloudwatch"), endpoint, number, seen),
-        targets=() if seen is None else _targets(clients("application-autoscaling"), endpoint, seen),
+        targets=() if seen is None else targets(clients("application-autoscaling"), endpoint, seen.variants),
         dashboard=_dashboard(clients("cloudwatch"), endpoint),
         schedule=schedule,
     )
@@ -226,6 +230,7 @@ def _endpoint(answer: dict[str, Any], configs: dict[str, tuple[Variant, ...]]) -
         variants=tuple(variants) or tuple(declared.values()),
         failure=answer.get("FailureReason", ""),
         watched_by=tuple(alarm["AlarmName"] for alarm in _rollback(answer).get("Alarms", ())),
+        arn=answer["EndpointArn"],
     )
 
 
@@ -252,8 +257,9 @@ def _alarms(cloudwatch: Any, endpoint: str, number: int | None, seen: Endpoint |
     }
 
 
-def _targets(autoscaling: Any, endpoint: str, seen: Endpoint) -> tuple[ScalableTarget, ...]:
-    variants = dict.fromkeys([*(variant.name for variant in seen.variants), names.VARIANT])
+def targets(autoscaling: Any, endpoint: str, seen: tuple[Variant, ...]) -> tuple[ScalableTarget, ...]:
+    """Of these variants and of ours. Deleting an endpoint by hand leaves its targets behind."""
+    variants = dict.fromkeys([*(variant.name for variant in seen), names.VARIANT])
     answer = autoscaling.describe_scalable_targets(
         ServiceNamespace="sagemaker", ResourceIds=[names.resource_id(endpoint, variant) for variant in variants]
     )

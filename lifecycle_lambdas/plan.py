@@ -156,7 +156,12 @@ def foreign(declared: Declared, observed: Observed) -> str | None:
 
 
 def _leave(declared: Declared | None, observed: Observed, now: datetime) -> Step:
-    """Nothing should serve and no endpoint is there: a schedule for batch jobs goes as well."""
+    """Nothing should serve and no endpoint is there: a schedule for batch jobs goes as well.
+
+    Targets without an endpoint are looked for, and go, only when everything is removed.
+    """
+    for target in observed.targets:
+        return Do(scaling.deregister(target), "what is scaled is gone")
     if observed.schedule is not None:
         return Do(batch_schedule.remove(observed.schedule), "no version should run any more")
     return Done()
@@ -215,7 +220,7 @@ def _finish(declared: Declared | None, observed: Observed, now: datetime) -> Ste
 def _delete(declared: Declared | None, observed: Observed, now: datetime) -> Step:
     """Scalable targets, then the endpoint. One that Modelyard never deployed to is left where nothing should serve."""
     endpoint = _there(observed)
-    if declared is None and observed.serving is None:
+    if declared is None and observed.serving is None and not observed.tagged:
         return Done()
     for target in observed.targets:
         return Do(scaling.deregister(target), "what is scaled goes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice, takewhile
 from typing import Any
 
@@ -51,14 +52,14 @@ def endpoint_of_group(context: Context, group: str, arn: str) -> State | None:
             stage=stage,
         )
         return None
-    last = _last_number(context, group)
+    last = last_number(context, group)
     state = State(endpoint=group, project=project, stage=stage, group=group, status="settled", last_number=last)
     if context.ledger.put_state_if_new(state):
         log("a new endpoint", endpoint=group, project=project, stage=stage)
     return state
 
 
-def _last_number(context: Context, endpoint: str) -> int:
+def last_number(context: Context, endpoint: str) -> int:
     """The highest number that a model of the endpoint carries: where a ledger was lost, no number is given again."""
     pages = context.client("sagemaker").get_paginator("list_models").paginate(NameContains=f"{endpoint}-")
     numbers = [names.number_of(endpoint, model["ModelName"]) for page in pages for model in page["Models"]]
@@ -120,9 +121,8 @@ def record_change(context: Context, state: State, change: VersionChanged) -> Ent
         registered = whole_seconds(package["CreationTime"])
         # the newest come first, and before it was registered nobody decided about it
         entries = takewhile(lambda entry: entry.at >= registered, context.ledger.entries(state.endpoint))
-        return approvals.known(entry for entry in entries if entry.package_arn == change.package_arn).get(
-            change.package_arn, Known()
-        )
+        of_it = (entry for entry in entries if entry.kind == "remove" or entry.package_arn == change.package_arn)
+        return approvals.known(of_it).get(change.package_arn, Known())
 
     entry = approvals.entry_of_change(state.endpoint, change, package, ledger_knows)
     if entry is not None:
@@ -183,12 +183,17 @@ def record_missed(context: Context, state: State) -> None:
     Calls: the list of the group's approved versions, a hundred a page, and some for each version whose approval is
     another one than the ledger knows.
 
+    Of versions that were registered before a removal nobody asks: they are being deleted, or belong to a project that
+    was. Who approves one of them all the same is heard by its event.
+
     Raises:
         TimeoutError: there are too many for the time left. Those written are known from now on, so the next call gets
             further; until it has got through, nobody knows what should serve.
     """
-    knows = approvals.known(context.ledger.entries(state.endpoint))
-    approved = set(_approved(context, state.group))
+    entries = list(context.ledger.entries(state.endpoint))
+    knows, removal = approvals.known(entries), approvals.last_removal(entries)
+    since = None if removal is None else removal.at
+    approved = set(_approved(context, state.group, since))
     missed = [arn for arn in approved if not knows.get(arn, Known()).is_approved]
     # the newest version first: should the time not suffice, most probably what should serve is among those written
     missed.sort(key=package_version, reverse=True)
@@ -208,7 +213,7 @@ def record_missed(context: Context, state: State) -> None:
                 write(context, approvals.missed_approval(state.endpoint, package, knows.get(arn, Known())), package)
         elif arn in knows:
             write(context, approvals.missed_rejection(state.endpoint, arn, package, context.now()), package)
-    _approve_newest_if_automatic(context, state, knows)
+    _approve_newest_if_automatic(context, state, knows, since)
 
 
 def approve_if_automatic(context: Context, state: State, arn: str) -> bool:
@@ -248,7 +253,9 @@ def tell_missed(context: Context, endpoint: str) -> None:
 
 def tell_entry(context: Context, entry: Entry) -> None:
     """Tell whoever watches what was asked for; not what the controller itself did, of which it tells more."""
-    if entry.source == "controller" or context.ledger.was_told(entry.endpoint, id_of_entry(entry)):
+    if entry.source == "controller" or entry.kind == "remove":
+        return  # of a removal they are told when it is done
+    if context.ledger.was_told(entry.endpoint, id_of_entry(entry)):
         return
     package = None if entry.package_arn is None else describe(context, entry.package_arn)
     before = None if entry.kind == "park" else serving_before(context, entry)
@@ -263,8 +270,14 @@ def serving_before(context: Context, entry: Entry) -> dict[str, Any] | None:
     return None
 
 
-def _approve_newest_if_automatic(context: Context, state: State, knows: dict[str, Known]) -> None:
-    """The newest version, when the event of its registration was lost; not one that somebody decided about."""
+def _approve_newest_if_automatic(
+    context: Context, state: State, knows: dict[str, Known], since: datetime | None
+) -> None:
+    """The newest version, when the event of its registration was lost; not one that somebody decided about.
+
+    Args:
+        since: when the endpoint was removed last; what was registered before is not approved by itself any more.
+    """
     request = {"ModelPackageGroupName": state.group, "SortBy": "CreationTime", "SortOrder": "Descending"}
     try:
         newest = context.client("sagemaker").list_model_packages(**request, MaxResults=1)["ModelPackageSummaryList"]
@@ -273,12 +286,17 @@ def _approve_newest_if_automatic(context: Context, state: State, knows: dict[str
             raise
         return
     for summary in newest:
-        if summary["ModelApprovalStatus"] == "PendingManualApproval" and summary["ModelPackageArn"] not in knows:
+        waits = summary["ModelApprovalStatus"] == "PendingManualApproval" and _is_registered_after(summary, since)
+        if waits and summary["ModelPackageArn"] not in knows:
             approve_if_automatic(context, state, summary["ModelPackageArn"])
 
 
-def _approved(context: Context, group: str) -> Iterator[str]:
-    """The ARNs of the group's approved versions; none when the group is gone."""
+def _is_registered_after(summary: dict[str, Any], since: datetime | None) -> bool:
+    return since is None or summary["CreationTime"] > since
+
+
+def _approved(context: Context, group: str, since: datetime | None) -> Iterator[str]:
+    """The ARNs of the group's approved versions that were registered since; none when the group is gone."""
     pages = (
         context.client("sagemaker")
         .get_paginator("list_model_packages")
@@ -287,7 +305,8 @@ def _approved(context: Context, group: str) -> Iterator[str]:
     try:
         for page in pages:
             for summary in page["ModelPackageSummaryList"]:
-                yield summary["ModelPackageArn"]
+                if _is_registered_after(summary, since):
+                    yield summary["ModelPackageArn"]
     except ClientError as error:
         if not is_missing(error):
             raise

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-EntryKind = Literal["approve", "reject", "park", "go-back"]
+EntryKind = Literal["approve", "reject", "park", "go-back", "remove"]
+Status = Literal["under-way", "settled", "removed"]
 DeploymentStatus = Literal["under-way", "succeeded", "failed", "superseded"]
+
+LAST_OF_ITS_SECOND = 9_999_999_999
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,11 @@ class Entry:
     Args:
         endpoint: "<project>-<stage>".
         kind: "approve" and "go-back" name the version that should serve; "reject" says that one should not, "park"
-            that nothing should until `until` (None: until the next approval).
+            that nothing should until `until` (None: until the next approval), "remove" that everything of the endpoint
+            goes, and that nothing before it counts any more.
         at: when, UTC, in whole seconds (events carry no more); of an approval the package's LastModifiedTime.
-        package_arn: the versioned model package; None for "park".
-        by: who, as an ARN; "unknown" where AWS does not say.
+        package_arn: the versioned model package; None for "park" and "remove".
+        by: who, as an ARN; "unknown" where AWS does not say. Of a removal the stack's, when its project is deleted.
         why: in words, for the messages.
         source: "event", "found" (by looking again), "command", "controller".
     """
@@ -36,8 +40,14 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The sort key: entries in the order of their time; the same approval twice has the same key."""
-        version = 0 if self.package_arn is None else package_version(self.package_arn)
+        """The sort key: entries in the order of their time; the same approval twice has the same key.
+
+        A removal is the last of its second: what was approved in it belongs to what is removed.
+        """
+        if self.kind == "remove":
+            version = LAST_OF_ITS_SECOND
+        else:
+            version = 0 if self.package_arn is None else package_version(self.package_arn)
         return f"ENTRY#{self.at:%Y-%m-%dT%H:%M:%SZ}#{version:010d}#{self.kind}"
 
 
@@ -90,16 +100,19 @@ class State:
     """What is kept of one endpoint beside its ledger: where to look, and whether something is under way.
 
     Args:
+        status: "removed": everything of it is gone, and nobody looks at it until something is approved again.
         asked: how often somebody asked for a look, by an entry or by finding another one at it.
+        removed_number: the last deployment before the last removal; what serves from then on has higher numbers.
     """
 
     endpoint: str
     project: str
     stage: str
     group: str
-    status: Literal["under-way", "settled"]
+    status: Status
     last_number: int = 0
     asked: int = 0
+    removed_number: int = 0
 
 
 def package_version(arn: str) -> int:

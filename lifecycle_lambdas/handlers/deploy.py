@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -16,10 +17,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lifecycle_lambdas import events, looking
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
-from lifecycle_lambdas.events import LookAt, LookAtMany, VersionChanged
+from lifecycle_lambdas.events import LookAt, LookAtMany, Removal, VersionChanged
 from lifecycle_lambdas.log import log
 from lifecycle_lambdas.recording import endpoint_of_group, record_change
 from lifecycle_lambdas.records import Entry
+from lifecycle_lambdas.removal import record_removal
 from lifecycle_lambdas.settings import Settings
 
 FEW = 3  # endpoints that one call looks at itself; more of them each get a message, so that their times do not add up
@@ -62,7 +64,7 @@ def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
     for record in records:
         message = record["messageId"]
         try:
-            for look, entry in _read(context, record["body"]):
+            for look, entry in _read(context, record):
                 at = wanted.setdefault(look.endpoint, _Wanted())
                 at.messages.append(message)
                 at.missed |= look.missed
@@ -84,11 +86,11 @@ def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
     return list(failed)
 
 
-def _read(context: Context, body: str) -> list[tuple[LookAt, Entry | None]]:
+def _read(context: Context, record: dict[str, Any]) -> list[tuple[LookAt, Entry | None]]:
     """The looks that a message asks for here and now, with the entry that was written from it."""
-    event = events.parse(body)
+    event = events.parse(record["body"])
     if event is None:
-        log("not for us", body=body[:300])
+        log("not for us", body=record["body"][:300])
         return []
     if isinstance(event, LookAt):
         return [(event, None)]
@@ -98,6 +100,11 @@ def _read(context: Context, body: str) -> list[tuple[LookAt, Entry | None]]:
             _send(context, looks)
             return []
         return [(look, None) for look in looks]
+    if isinstance(event, Removal):
+        # Lambda developer guide, "Using Lambda with Amazon SQS": when it was sent, in milliseconds since 1970
+        sent = datetime.fromtimestamp(int(record["attributes"]["SentTimestamp"]) / 1000, UTC)
+        state = record_removal(context, event, sent)
+        return [] if state is None else [(LookAt(state.endpoint), None)]
     return _version_changed(context, event)
 
 

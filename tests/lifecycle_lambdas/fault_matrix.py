@@ -16,6 +16,7 @@ from typing import Any
 
 from lifecycle_lambdas import approvals, names
 from lifecycle_lambdas.messages import id_of_entry
+from tests.lifecycle_lambdas.simulated_aws import arn
 from tests.lifecycle_lambdas.simulated_platform import READ_KINDS, WRITE_KINDS, Call, Fault, Platform, throttled
 from tests.lifecycle_lambdas.test_converge import ALARM, BATCH, CANARY, SCALING, STAGE_FILE
 
@@ -285,6 +286,64 @@ def already_throttled(platform: Platform) -> None:
     platform.run()
 
 
+GROUP = arn("sagemaker", f"model-package-group/{Platform.endpoint}")
+SCALED = {**ALL_AT_ONCE, "scaling": SCALING, "dashboard": True}
+
+
+def removed(platform: Platform) -> None:
+    """The project is deleted: the controller is asked, and when it has done it the group goes."""
+    _, second = served(platform, SCALED, SCALED)
+    platform.approve(second)
+    platform.run()
+    platform.outage_allowed = True
+    platform.remove()
+    platform.run()
+    platform.delete_group()
+    platform.run()
+
+
+def removed_in_the_middle(platform: Platform) -> None:
+    _, second = served(platform, CANARIED, CANARIED)
+    platform.outage_allowed = platform.held = True
+    platform.approve(second)
+    platform.run(lambda: platform.status == "Updating")
+    platform.remove()
+    platform.run(lambda: platform.aws.alarms[f"{platform.endpoint}-2-abort"]["StateValue"] == "ALARM")
+    platform.held = False
+    platform.run()
+
+
+def removed_batch(platform: Platform) -> None:
+    served(platform, BATCH)
+    platform.remove()
+    platform.run()
+
+
+def removed_after_parts_of_it(platform: Platform) -> None:
+    """Somebody deleted the endpoint and its alarms by hand, and took the tags off the group."""
+    served(platform, SCALED)
+    platform.outage_allowed = True
+    for gone in (platform.aws.endpoints, platform.aws.alarms, platform.aws.models):
+        gone.clear()
+    del platform.aws.tags[GROUP]
+    platform.remove()
+    platform.run()
+
+
+def removed_and_made_anew(platform: Platform) -> None:
+    """A project of the same name begins with version 1 again."""
+    served(platform, SCALED, ALL_AT_ONCE)
+    platform.outage_allowed = True
+    platform.remove()
+    platform.run()
+    platform.delete_group()
+    platform.add_group("churn")
+    first = platform.register(ALL_AT_ONCE)
+    platform.run()
+    platform.approve(first)
+    platform.run()
+
+
 SCENARIOS: dict[str, Callable[[Platform], None]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -318,10 +377,16 @@ SCENARIOS: dict[str, Callable[[Platform], None]] = {
         approved_again,
         many_endpoints,
         already_throttled,
+        removed,
+        removed_in_the_middle,
+        removed_batch,
+        removed_after_parts_of_it,
+        removed_and_made_anew,
     )
 }
 # Two decisions at once: how many deployments they are depends on which is heard first; only what comes of it does not.
-ANY_WAY = {"approvals_together"}
+# What was deleted by hand is made anew by the ten minutes' look, should the removal be heard of only after it.
+ANY_WAY = {"approvals_together", "removed_after_parts_of_it"}
 WHAT_COMES_OF_IT = ("serves", "alarms", "targets", "policies", "dashboards", "schedules", "entries")
 TAGS = {"automatic": {"modelyard:approval": "automatic"}}
 
@@ -357,7 +422,7 @@ def against_the_rules(platform: Platform) -> list[str]:
     """What may be at no scenario's end, whatever another run of it came to."""
     aws, name = platform.aws, platform.endpoint
     wanted = approvals.desired(
-        platform.entries, lambda arn: str(aws.packages[arn]["ModelApprovalStatus"]), platform.clock.now()
+        platform.entries, lambda arn: aws.packages.get(arn, {}).get("ModelApprovalStatus"), platform.clock.now()
     )
     serving = next((one for one in platform.deployments if one.number == platform.serving_number), None)
     stage_file: dict[str, Any] = {} if serving is None else serving.stage_file

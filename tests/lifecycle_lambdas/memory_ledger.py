@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from lifecycle_lambdas.ledger import Lease, LeaseLost, Ledger, Status
-from lifecycle_lambdas.records import Deployment, Entry, State
+from lifecycle_lambdas.ledger import Lease, LeaseLost, Ledger
+from lifecycle_lambdas.records import Deployment, Entry, State, Status
 
 
 @dataclass
@@ -48,7 +48,9 @@ class MemoryLedger(Ledger):
         self._check(state.endpoint, fence)
         if self.known[state.endpoint].asked != state.asked:
             return False
-        self.known[state.endpoint] = replace(self.known[state.endpoint], status=status)
+        known = self.known[state.endpoint]
+        removed = known.last_number if status == "removed" else known.removed_number
+        self.known[state.endpoint] = replace(known, status=status, removed_number=removed)
         return True
 
     def lease(self, endpoint: str, owner: str, seconds: float) -> Lease | None:

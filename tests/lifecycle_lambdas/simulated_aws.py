@@ -7,54 +7,22 @@ facts that local_aws's hosting is tested for; what a model answers is not simula
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from local_aws.request_checks import check_request, service_model
+from tests.simulated_clients import Answer, Client, Request
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 CHANGEABLE = ("InService", "OutOfService", "UpdateRollbackFailed")
-Request = dict[str, Any]
-Answer = dict[str, Any]
 # (operation, request, "before" or "after"): called around every call that changes something
 Hook = Callable[[str, Request, str], None]
-
-
-class Client:
-    """A boto3 client's methods and paginators."""
-
-    def __init__(self, aws: SimulatedAWS, service: str) -> None:
-        self._aws, self._service = aws, service
-        self._operations = operations(service)
-
-    def __getattr__(self, method: str) -> Callable[..., Answer]:
-        return lambda **request: self._aws.call(self._service, self._operations[method], request)
-
-    def get_paginator(self, method: str) -> Paginator:
-        return Paginator(getattr(self, method))
-
-
-@cache
-def operations(service: str) -> dict[str, str]:
-    """AWS's names by boto3's."""
-    return {xform_name(name): name for name in service_model(service).operation_names}
-
-
-@dataclass
-class Paginator:
-    """All of it is one page."""
-
-    call: Callable[..., Answer]
-
-    def paginate(self, **request: Any) -> Iterator[Answer]:
-        yield self.call(**{name: value for name, value in request.items() if name != "PaginationConfig"})
 
 
 @dataclass
@@ -84,7 +52,7 @@ class SimulatedAWS:
     region: str = REGION
 
     def __call__(self, service: str, region: str | None = None) -> Any:
-        return Client(self, service)
+        return Client(self.call, service)
 
     def call(self, service: str, operation: str, request: Request) -> Answer:
         check_request(service_model(service).operation_model(operation), request)
@@ -234,6 +202,7 @@ class SimulatedAWS:
 
     def create_endpoint(self, EndpointName: str, EndpointConfigName: str, Tags: list[dict[str, str]]) -> Answer:
         content = {
+            "EndpointArn": arn("sagemaker", f"endpoint/{EndpointName}"),
             "EndpointStatus": "Creating",
             "EndpointConfigName": EndpointConfigName,
             "ProductionVariants": self._variants(EndpointConfigName),

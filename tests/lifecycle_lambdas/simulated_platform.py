@@ -37,7 +37,8 @@ from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.records import Deployment, Entry, State
 from lifecycle_lambdas.settings import Settings
 from local_aws.request_checks import check_request, service_model
-from tests.lifecycle_lambdas.simulated_aws import BUSY, Answer, Request, SimulatedAWS, arn, refusal
+from tests.faulty_calls import Call, Fault, Killed
+from tests.lifecycle_lambdas.simulated_aws import BUSY, Answer, Request, SimulatedAWS, arn, refusal, validation
 from tests.lifecycle_lambdas.simulated_table import SimulatedTable
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC).timestamp()
@@ -87,39 +88,6 @@ READ_KINDS = ("error", "throttled", "not sent", "not answered", "late", "killed 
 WRITE_KINDS = (*READ_KINDS, "closed", "asked twice", "killed after")
 
 
-class Killed(BaseException):
-    """The function's process ended."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """The n-th call (from 1) of an operation since the test began to count."""
-
-    service: str
-    operation: str
-    nth: int
-
-    @property
-    def reads(self) -> bool:
-        return self.operation.startswith(("Describe", "Get", "List", "Query"))
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to one call.
-
-    Args:
-        kind: "error": AWS has a fault of its own (HTTP 500). "throttled". "not sent": the server could not be reached.
-            "not answered", "closed": the call was made, its answer never came (time-out; connection closed).
-            "asked twice": the same, and botocore's second try got an answer. "late": the answer comes when another
-            function may have the lease. "killed before", "killed after": the
-            function's process ended, the call not made or made.
-    """
-
-    call: Call
-    kind: str
-
-
 @dataclass
 class Clock:
     """In place of the module `time`, and of datetime.now."""
@@ -154,6 +122,7 @@ class Message:
     id: int
     body: str
     visible_at: float
+    sent: float
     received: int = 0
 
 
@@ -316,6 +285,12 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
             ]
         }
 
+    def describe_model_package_group(self, ModelPackageGroupName: str) -> Answer:
+        for group in self.list_model_package_groups()["ModelPackageGroupSummaryList"]:
+            if group["ModelPackageGroupName"] == ModelPackageGroupName:
+                return dict(group)
+        raise validation(f"ModelPackageGroup {ModelPackageGroupName} does not exist.")
+
     def list_model_packages(
         self,
         ModelPackageGroupName: str,
@@ -469,6 +444,19 @@ class Platform:
             assert self.context().ledger.append(entry)
         self.send_event({"look": "endpoint", "endpoint": self.endpoint, "missed": False})
 
+    def remove(self) -> None:
+        """The project is being deleted: what the seed function sends."""
+        self.clock.seconds += 2
+        stack = "arn:aws:cloudformation:us-east-1:123456789012:stack/SC-churn/1b2c"
+        event = {"look": "remove", "endpoint": self.endpoint, "by": stack, "why": "project churn is being deleted"}
+        self.send_event(event)
+
+    def delete_group(self) -> None:
+        """The model package group and its versions: gone, with their tags."""
+        del self.aws.tags[arn("sagemaker", f"model-package-group/{self.endpoint}")]
+        self.aws.packages.clear()
+        self.versions = 0
+
     def raise_alarm(self, name: str) -> None:
         self.aws.set_alarm_state(f"{self.endpoint}-{name}", "ALARM", "0.3 was greater than 0.05")
 
@@ -496,7 +484,8 @@ class Platform:
 
     def send_event(self, event: dict[str, Any]) -> None:
         self.messages += 1
-        self.queue.append(Message(self.messages, json.dumps(event), self.clock.seconds + 1))
+        now = self.clock.seconds
+        self.queue.append(Message(self.messages, json.dumps(event), now + 1, now))
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Until all is quiet, or until it is so as the test waits for."""
@@ -610,7 +599,10 @@ class Platform:
                     "messageId": str(message.id),
                     "receiptHandle": str(message.id),
                     "body": message.body,
-                    "attributes": {"ApproximateReceiveCount": str(message.received)},
+                    "attributes": {
+                        "ApproximateReceiveCount": str(message.received),
+                        "SentTimestamp": str(int(message.sent * 1000)),
+                    },
                 }
             )
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.lifecycle_lambdas.simulated_aws import Paginator
+from tests.simulated_clients import Paginator
 
 Item = dict[str, dict[str, str]]
 Answer = dict[str, Any]

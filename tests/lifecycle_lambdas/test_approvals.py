@@ -16,6 +16,7 @@ from lifecycle_lambdas.approvals import (
     desired,
     entry_of_change,
     failure,
+    is_removed,
     known,
     last_modified_by,
     metadata_value,
@@ -143,6 +144,48 @@ def test_no_more_of_the_ledger_is_read_than_needed():
         pytest.fail("the second entry was read")
 
     assert desired(entries(), lambda _: "Approved", at(9)) is not None
+
+
+# --- removals
+
+
+@pytest.mark.parametrize("since", [[], [("reject", 3, 6)]])
+def test_nothing_before_a_removal_counts_any_more(since: list[tuple[str, int, int]]) -> None:
+    entries = newest_first(entry("approve", 3, 0), entry("remove", None, 5), *[entry(*one) for one in since])
+    found = desired(entries, lambda package: "Approved", at(9))
+    assert found is not None
+    assert found.kind == "remove"
+
+
+@pytest.mark.parametrize("since", [[("approve", 3, 6), ("reject", 3, 7)], [("approve", 3, 6)], [("park", None, 6)]])
+def test_what_was_decided_since_a_removal_and_leaves_nothing_to_serve_is_no_second_removal(since):
+    assert (
+        serving(entry("approve", 3, 0), entry("remove", None, 5), *[entry(*one) for one in since], approved=()) is None
+    )
+
+
+def test_what_is_approved_after_a_removal_serves():
+    assert serving(entry("approve", 3, 0), entry("remove", None, 5), entry("approve", 1, 6), approved=(1, 3)) == 1
+
+
+def test_a_removal_is_the_last_of_its_second_whatever_version_was_approved_in_it():
+    removal, approval = entry("remove", None, 5), entry("approve", 999_999, 5)
+    assert newest_first(approval, removal) == [removal, approval]
+
+
+def test_what_the_ledger_knew_before_a_removal_it_knows_no_more():
+    entries = [entry("approve", 1, 0), entry("approve", 2, 1), entry("remove", None, 5), entry("approve", 1, 6)]
+    assert known(entries) == known(reversed(entries)) == {arn(1): Known(approved=at(6))}
+
+
+@pytest.mark.parametrize(
+    ("since", "removed"),
+    [([], True), ([("reject", 1, 6), ("park", None, 7)], True), ([("approve", 1, 6), ("reject", 1, 7)], False)],
+)
+def test_a_second_removal_is_news_only_where_something_was_approved_since(since, removed):
+    entries = [entry("approve", 1, 0), entry("remove", None, 5), *[entry(*one) for one in since]]
+    assert is_removed(newest_first(*entries)) is removed
+    assert not is_removed([])
 
 
 MOVES = st.lists(st.tuples(st.sampled_from(["approve", "reject"]), st.integers(1, 4)), max_size=12)

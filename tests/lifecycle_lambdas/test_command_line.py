@@ -188,7 +188,7 @@ def test_approving_and_rejecting_are_done_in_the_registry(run, endpoint, registe
     assert list(context.ledger.entries(endpoint)) == []  # its event brings it there, or a look
 
 
-@pytest.mark.parametrize("command", [("approve", "1"), ("reject", "1"), ("go-back", "1"), ("park",)])
+@pytest.mark.parametrize("command", [("approve", "1"), ("reject", "1"), ("go-back", "1"), ("park",), ("remove",)])
 def test_nothing_is_done_before_somebody_says_yes(run, endpoint, register, clients, context, command, monkeypatch):
     arn = register("Approved" if command[0] != "approve" else "PendingManualApproval")
     before = approval(clients, arn)
@@ -232,6 +232,25 @@ def test_parking_lasts_until_the_time_given(run, endpoint, context):
     (entry,) = context.ledger.entries(endpoint)
     assert (entry.kind, entry.package_arn, entry.why) == ("park", None, "audit")
     assert timedelta(hours=11, minutes=59) < entry.until - datetime.now(UTC) <= timedelta(hours=12)
+
+
+def test_removing_is_an_entry_that_is_looked_at_and_told_when_it_is_done(run, endpoint, context, told, clients):
+    told()
+    assert run("remove", endpoint, "--why", "the stage is gone", "--yes")[0] == 0
+    (entry,) = context.ledger.entries(endpoint)
+    assert (entry.kind, entry.package_arn, entry.by, entry.source) == ("remove", None, ROOT, "command")
+    assert asked(context) == [{"look": "endpoint", "endpoint": endpoint, "missed": False}]
+    assert told() == []
+    code, out, _ = run("look", endpoint, "--wait")
+    assert (code, out) == (0, f"{endpoint}: removed: nothing of it is left\n")
+    assert context.ledger.state(endpoint).status == "removed"
+    assert run("show", endpoint)[1].splitlines()[0].endswith("stage dev): removed")
+
+    code, out, _ = run("remove", endpoint, "--why", "again", "--yes")
+    assert (code, "removed already" in out) == (0, True)
+    code, _, error = run("park", endpoint, "--why", "x", "--yes")
+    assert (code, "there is nothing to park" in error) == (2, True)
+    assert len(list(context.ledger.entries(endpoint))) == 1
 
 
 def test_times_are_spans_or_iso_8601():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lifecycle_lambdas import events
-from lifecycle_lambdas.events import BrokenEvent, LookAt, LookAtMany, VersionChanged, parse
+from lifecycle_lambdas.events import BrokenEvent, LookAt, LookAtMany, Removal, VersionChanged, parse
 
 ARN = "arn:aws:sagemaker:us-east-2:111122223333:model-package/mygroup/2"
 # SageMaker developer guide, "Automating Amazon SageMaker AI with Amazon EventBridge", without its errors of syntax
@@ -174,6 +174,11 @@ def test_an_alarm_is_its_endpoints_by_its_whole_name(alarm, endpoint):
     assert parse(body) == (None if endpoint is None else LookAt(endpoint))
 
 
+def test_a_removal_says_who_asks_for_it_and_why():
+    body = '{"look": "remove", "endpoint": "churn-dev", "by": "arn:aws:x", "why": "project churn is being deleted"}'
+    assert parse(body) == Removal("churn-dev", "arn:aws:x", "project churn is being deleted")
+
+
 def test_schedules_and_our_own_messages_are_looks():
     assert parse('{"look": "under-way"}') == LookAtMany("under-way")
     assert parse('{"look": "everything"}') == LookAtMany("everything")
@@ -182,7 +187,16 @@ def test_schedules_and_our_own_messages_are_looks():
 
 
 @pytest.mark.parametrize(
-    "body", ['{"look": "sideways"}', '{"look": "endpoint"}', '{"look": "endpoint", "endpoint": 7}', '{"look": ["a"]}']
+    "body",
+    [
+        '{"look": "sideways"}',
+        '{"look": "endpoint"}',
+        '{"look": "endpoint", "endpoint": 7}',
+        '{"look": ["a"]}',
+        '{"look": "remove", "endpoint": "churn-dev"}',
+        '{"look": "remove", "endpoint": "churn-dev", "by": "arn:aws:x", "why": ""}',
+        '{"look": "remove", "endpoint": 7, "by": "arn:aws:x", "why": "y"}',
+    ],
 )
 def test_an_unknown_look_is_broken_and_told_what_there_is(body):
     with pytest.raises(BrokenEvent, match='"under-way", "everything"'):

@@ -95,6 +95,13 @@ def test_the_scenarios_are_what_they_are_called() -> None:
     assert undisturbed("nothing_left").end["serves"] is None
     assert undisturbed("endpoint_to_batch").end["schedules"]
     assert undisturbed("scaled").end["targets"]
+    assert undisturbed("removed").end["status"] == ("removed", 2)
+    assert statuses["removed_in_the_middle"] == ["superseded", "succeeded"]
+    assert undisturbed("removed_and_made_anew").end["serves"].endswith("/1")
+    assert undisturbed("removed_and_made_anew").end["status"] == ("settled", 2)
+    gone = ("removed", "removed_in_the_middle", "removed_batch", "removed_after_parts_of_it")
+    things = ("endpoints", "models", "configs", "alarms", "targets", "policies", "dashboards", "schedules")
+    assert not [what for scenario in gone for what in things if undisturbed(scenario).end[what]]
     called = {call.operation for name in SCENARIOS for call in undisturbed(name).calls}
     assert called >= {"SetAlarmState", "UpdateSchedule", "DeleteSchedule", "CreateTransformJob", "ListTransformJobs"}
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from lifecycle_lambdas import approvals
 from lifecycle_lambdas.records import Entry, EntryKind
 from tests import proof
 from tests.lifecycle_lambdas.test_converge import ALARM, BATCH, CANARY, SCALING, STAGE_FILE, Killed, Stage, make_stage
 
 HISTORIES, AT_ONCE = 1000, 50
 STEPS = 40
-WHAT: tuple[EntryKind, ...] = ("approve",) * 6 + ("reject",) * 2 + ("go-back",) * 2 + ("park",)
+WHAT: tuple[EntryKind, ...] = ("approve",) * 6 + ("reject",) * 2 + ("go-back",) * 2 + ("park", "remove")
 KINDS: tuple[dict[str, Any], ...] = (
     *(
         STAGE_FILE | changes
@@ -69,6 +70,8 @@ class History:
             self.stage.aws.update_model_package(version, ModelApprovalStatus=status)
         elif kind == "go-back" and package["ModelApprovalStatus"] != "Approved":
             return
+        elif kind == "remove":
+            entry = replace(entry, package_arn=None)
         elif kind == "park":
             entry = replace(entry, package_arn=None, until=self.dice.choice((None, at)))
         self.done.append(entry.key)
@@ -160,7 +163,9 @@ def test_whatever_happened_what_serves_is_what_the_ledger_says(first: int) -> No
         )
         assert len(stage.aws.targets) == len(stage.aws.policies) <= (1 if history.serves else 0), what
         assert "under-way" not in stage.statuses, what
-        assert stage.ledger.known[stage.endpoint].status == "settled", what
+        assert stage.ledger.known[stage.endpoint].status in ("settled", "removed"), what
+        removed = approvals.is_removed(stage.ledger.entries(stage.endpoint))
+        assert not (removed and stage.there), what
         calls = len(stage.aws.calls)
         assert stage.look().settled, what
         assert not [call for call in stage.aws.calls[calls:] if not call.startswith(("Describe", "Get", "List"))], what

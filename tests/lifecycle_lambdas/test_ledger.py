@@ -151,6 +151,20 @@ def test_an_endpoint_is_not_settled_when_somebody_asked_for_a_look_meanwhile(beg
     assert begun.state(ENDPOINT) == replace(STATE, asked=1)
 
 
+def test_a_removed_endpoint_is_found_no_more_until_something_is_written_down_again(begun):
+    with begun.lease(ENDPOINT, "one", 60) as lease:
+        begun.start_deployment(lease, deployment())
+        assert begun.set_status(begun.state(ENDPOINT), "removed", lease.fence)
+    assert begun.state(ENDPOINT) == replace(STATE, status="removed", last_number=1, removed_number=1)
+    assert ENDPOINT not in [state.endpoint for state in begun.states()]
+    begun.append(approval(9))
+    assert [state.endpoint for state in begun.states("under-way")] == [ENDPOINT]
+    with begun.lease(ENDPOINT, "one", 60) as lease:
+        assert begun.start_deployment(lease, deployment()).number == 2
+        assert begun.set_status(begun.state(ENDPOINT), "settled", lease.fence)
+    assert begun.state(ENDPOINT) == replace(STATE, last_number=2, asked=1, removed_number=1)
+
+
 def test_nobody_asks_for_what_the_ledger_does_not_know(ledger):
     ledger.ask(ENDPOINT)
     assert ledger.state(ENDPOINT) is None

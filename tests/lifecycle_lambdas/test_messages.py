@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -31,6 +32,7 @@ from lifecycle_lambdas.records import Deployment, Entry
 
 START = datetime(2026, 11, 21, 8, 12, 5, tzinfo=UTC)
 ANN = "arn:aws:iam::123456789012:user/teams/ann"
+STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/SC-churn/1b2c-3d4e"
 ENTRY = "ENTRY#2026-11-21T08:12:05Z#0000000012#approve"
 
 
@@ -89,6 +91,7 @@ def test_an_approval_says_who_approved_what_from_which_commit_and_how_good_it_is
             entry("park", package_arn=None, until=START + timedelta(days=1)),
             "ann lets nothing serve until 2026-11-22 08:12:05 UTC",
         ),
+        (replace(entry("remove", package_arn=None), by=STACK), "removed by SC-churn"),
     ],
 )
 def test_every_entry_has_a_message(asked, title):

@@ -144,6 +144,7 @@ def test_an_update_is_observed_with_all_that_belongs_to_it() -> None:
             pending="churn-prod-12",
             modified=AT,
             variants=(Variant("AllTraffic", False, 3, "churn-prod-11", "ml.m5.large"),),
+            arn=f"{ARN}:endpoint/churn-prod",
         ),
         models={"churn-prod-12": PACKAGE},
         configs={"churn-prod-11": (Variant("AllTraffic", False, 2, "churn-prod-11", "ml.m5.large"),)},
