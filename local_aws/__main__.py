@@ -1,4 +1,4 @@
-"""python -m local_aws start | status | stop | permissions"""
+"""python -m local_aws start | status | stop | permissions | git-credential | studio"""
 
 from __future__ import annotations
 
@@ -80,13 +80,56 @@ def main() -> int:
         help="exit code 1 when a granted action was never used, when something was denied (default: neither)",
     )
     permissions.add_argument("--clear", action="store_true", help="forget the decisions so far, and count from now on")
+    git_credential = commands.add_parser(
+        "git-credential",
+        help="git's credential helper for CodeCommit: signs with the AWS_* variables",
+        description="Git's credential helper for CodeCommit; git runs it. "
+        "git -c credential.useHttpPath=true -c credential.helper='!python -m local_aws git-credential' clone ...",
+    )
+    git_credential.add_argument("operation", help="what git asks for: get, store or erase; the last two do nothing")
+    studio = commands.add_parser(
+        "studio",
+        help="SageMaker Studio's form for a new project, as whoever the AWS_* variables say",
+        description="SageMaker Studio's form for a new project, in this terminal, as whoever the AWS_* variables say.",
+    )
+    _studio_arguments(studio)
     arguments = parser.parse_args()
-    run = {"start": _start, "status": _status, "stop": _stop, "permissions": _permissions}[arguments.command]
+    run = {
+        "start": _start,
+        "status": _status,
+        "stop": _stop,
+        "permissions": _permissions,
+        "git-credential": _git_credential,
+        "studio": _studio,
+    }[arguments.command]
     try:
         return run(arguments)
     except control.StartError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _studio_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="studio", metavar="list | create | delete")
+    listing = commands.add_parser("list", help="the templates that you may make projects from")
+    create = commands.add_parser("create", help="make a project without questions")
+    delete = commands.add_parser("delete", help="delete a project")
+    create.add_argument("--template", required=True, metavar="NAME", help="one of those that list shows")
+    create.add_argument("--name", required=True, help="the project's")
+    create.add_argument("--description", default="")
+    create.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the template; may be given several times. Those left out have their defaults",
+    )
+    create.add_argument("--route", choices=("servicecatalog", "s3"), help="when both have a template of that name")
+    for command in (parser, listing, create):
+        command.add_argument("--domain", help="the Studio domain's id, whose S3 folder is looked into (default: all)")
+    for command in (parser, create):
+        command.add_argument("--role", help="S3 templates: ARN of the role that CloudFormation acts as")
+    delete.add_argument("name", help="the project's")
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -169,7 +212,7 @@ def _permissions(arguments: argparse.Namespace) -> int:
     ]
     if arguments.role and not reports:
         raise control.StartError(f"--role {arguments.role}: there is no such user or role in account {server.account}.")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else report.PIPED_WIDTH)
+    console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else report.PIPED_WIDTH)
     (report.render_compact if arguments.compact else report.render)(reports, console)
     if arguments.json:
         try:
@@ -179,6 +222,18 @@ def _permissions(arguments: argparse.Namespace) -> int:
     unused = any(not use.count for one in reports for use in one.actions)
     denied = any(one.denied for one in reports)
     return int(("unused" in arguments.fail_on and unused) or ("denied" in arguments.fail_on and denied))
+
+
+def _git_credential(arguments: argparse.Namespace) -> int:
+    from local_aws.git import credentials
+
+    return credentials.main(arguments.operation)
+
+
+def _studio(arguments: argparse.Namespace) -> int:
+    from local_aws.studio.command import run
+
+    return run(arguments)
 
 
 def _the_only_one(servers: list[control.Server], port: int | None) -> control.Server:

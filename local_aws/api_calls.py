@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
@@ -69,9 +69,54 @@ class HttpRequest:
         return cls(scope["method"], scope["raw_path"].decode("latin-1"), query, headers, body)
 
 
+class WatchedCall(Protocol):
+    """One call of a service, AWS's or another's (local_aws.git.github_calls), as faults and the recorder see it."""
+
+    @property
+    def service(self) -> str: ...
+
+    @property
+    def operation_name(self) -> str: ...
+
+    @property
+    def region(self) -> str: ...
+
+    @property
+    def access_key(self) -> str:
+        """Whose it is signed with; empty when it is not signed as AWS's are."""
+        ...
+
+    @property
+    def name(self) -> str: ...
+
+    def parsed_request(self, request: HttpRequest) -> Any:
+        """The parameters as JSON, without secrets."""
+        ...
+
+    def parsed_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> Any:
+        """What was answered as JSON, without secrets."""
+        ...
+
+    def error_answer(self, code: str, message: str, status: int) -> Answer:
+        """An error as the service would send it."""
+        ...
+
+    def throttling(self, code: str | None = None) -> tuple[str, str, int]:
+        """Code, message and HTTP status by which the service says that there were too many calls.
+
+        Args:
+            code: the one that is wanted, or None for the service's own.
+        """
+        ...
+
+    def failing(self) -> tuple[str, str, int]:
+        """Code, message and HTTP status of a fault of the service's own."""
+        ...
+
+
 @dataclass(frozen=True)
 class ApiCall:
-    """One call of one of AWS's operations.
+    """One call of one of AWS's operations (a WatchedCall).
 
     Args:
         service: boto3's name, such as "sagemaker".
@@ -87,8 +132,28 @@ class ApiCall:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def operation_name(self) -> str:
+        return self.operation.name
+
+    @property
     def name(self) -> str:
         return f"{self.service}:{self.operation.name}"
+
+    def parsed_request(self, request: HttpRequest) -> Any:
+        return parsed_request(self, request)
+
+    def parsed_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> Any:
+        return parsed_answer(self, status, headers, body)
+
+    def error_answer(self, code: str, message: str, status: int) -> Answer:
+        return error_answer(self, code, message, status)
+
+    def throttling(self, code: str | None = None) -> tuple[str, str, int]:
+        own, status = throttling(self.service, self.operation)
+        return code or own, "Rate exceeded", status
+
+    def failing(self) -> tuple[str, str, int]:
+        return "InternalFailure", "The request failed: a fault on demand of local_aws.", 500
 
 
 def known_service(name: str) -> bool:

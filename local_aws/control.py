@@ -66,6 +66,18 @@ class Server:
         return client_environment(self.endpoint, self.runtime_endpoint, self.account, self.region)
 
     @property
+    def git_environment(self) -> dict[str, str]:
+        """The variables by which git signs in to CodeCommit here, with the credentials in the AWS_* variables.
+
+        Example:
+            subprocess.run(["git", "clone", url], env=os.environ | server.environment | server.git_environment)
+        """
+        from local_aws.git.credentials import client_settings
+        from local_aws.git.repositories import settings_in_environment
+
+        return settings_in_environment(client_settings(self.endpoint))
+
+    @property
     def shell_commands(self) -> str:
         """Lines for a shell to `eval`: the variables set, and those unset that would lead a client elsewhere."""
         exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
@@ -273,6 +285,11 @@ class LocalAWS:
     def environment(self) -> dict[str, str]:
         """The variables that point any AWS client at this server."""
         return self.server.environment
+
+    @property
+    def git_environment(self) -> dict[str, str]:
+        """The variables by which git signs in to CodeCommit here; see `Server.git_environment`."""
+        return self.server.git_environment
 
     @property
     def log(self) -> str:

@@ -37,6 +37,11 @@ WHOLE = ""  # the part of an entry that has but one
 
 logger = logging.getLogger(__name__)
 
+
+class NotWritten(Exception):
+    """What an answer was made of cannot be written down, so the answer must not leave."""
+
+
 # What encodes a value that JSON does not know (json.JSONEncoder's `default`).
 Default = Callable[[Any], Any]
 # One change: store, key, part, and the JSON text (None: it is gone).
@@ -181,6 +186,7 @@ class Kept:
         self._data = data
         self._encode = json.JSONEncoder(default=default).encode
         self._written: dict[Any, dict[str, Any]] = {}  # by key and part: the mark of what was written
+        self._refused: set[Any] = set()  # keys whose entries could not be encoded
 
     def parts(self, key: Any, value: Any, thorough: bool) -> Iterator[tuple[str, Any, Callable[[], str]]]:
         """The parts of an entry: name, a mark that differs when the part does, and what encodes it."""
@@ -188,7 +194,8 @@ class Kept:
         yield WHOLE, hash(text), lambda: text
 
     def changes(self, keys: Iterable[Any], thorough: bool = False) -> list[Row]:
-        """What differs from what was written last; it counts as written."""
+        """What differs from what was written last; it counts as written. What cannot be encoded keeps nothing else
+        from being written: see `refused`."""
         if EVERYTHING in keys:
             # A list at once: another thread may add to the dictionary.
             keys = {*list(dict.keys(self._data())), *self._written}
@@ -196,9 +203,15 @@ class Kept:
         for key in keys:
             try:
                 rows += self._changes_of(key, thorough)
+                self._refused.discard(key)
             except Exception:
                 logger.exception("%s %r cannot be written down: it would be lost with the server", self.name, key)
+                self._refused.add(key)
         return rows
+
+    def refused(self, keys: set[Any]) -> set[Any]:
+        """Of these keys those whose entries could not be encoded the last time."""
+        return set(self._refused) if EVERYTHING in keys else self._refused & keys
 
     def forget(self) -> None:
         """What was written is not known any more: everything differs."""
@@ -328,10 +341,16 @@ class Durability:
                     self.touch(kept, key)
 
     async def saved(self, touched: Touched) -> None:
-        """Return when what was touched is written; who asks at the same time waits for the same write."""
+        """Return when what was touched is written; who asks at the same time waits for the same write.
+
+        Raises:
+            NotWritten: an entry that was touched cannot be encoded; whatever else there is was written.
+            sqlite3.Error: nothing could be written.
+        """
         self.before_write()
         self._requests += 1
-        for kept, keys in touched.take().items():
+        entries = touched.take()
+        for kept, keys in entries.items():
             self._due.setdefault(kept, set()).update(keys)
         if not self._due and self._writing is None:
             return
@@ -340,6 +359,8 @@ class Durability:
             self._writing = loop.create_future()
             loop.call_soon(self._write_due)
         await asyncio.shield(self._writing)
+        if refused := [f"{kept.name} {key!r}" for kept, keys in entries.items() for key in kept.refused(keys)]:
+            raise NotWritten(f"{', '.join(refused)}: cannot be written down, so nobody is told of it; the log says why")
 
     def _write_due(self) -> None:
         due, self._due = self._due, {}

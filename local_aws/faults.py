@@ -6,10 +6,12 @@ Rules are data, set by the switch "faults" (local_aws.control_calls); local_aws.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_type_hints
 
-from local_aws.api_calls import ApiCall, known_service, services_signed_as, throttling
+from local_aws.api_calls import WatchedCall, known_service, services_signed_as
+from local_aws.git import github_calls
 from local_aws.request_checks import service_model
 
 KINDS = ("error", "throttle", "delay", "drop", "kill")
@@ -32,8 +34,8 @@ class Rule:
     """What happens to some calls of one operation.
 
     Args:
-        service: boto3's name, such as "sagemaker".
-        operation: such as "UpdateEndpoint".
+        service: boto3's name, such as "sagemaker", or "github".
+        operation: such as "UpdateEndpoint"; GitHub's are in local_aws.git.github_calls.
         kind: "error", "throttle" (the service's own way to say "too many calls"), "delay", "drop" (the connection is
             closed without an answer) or "kill" (the process of the function that calls is ended; calls of others do
             not match).
@@ -43,7 +45,8 @@ class Rule:
             a function has the function's name; arn:aws:iam::<account>:root. None: anybody.
         nth: which of the matching calls is the first that it happens to, from 1, since the rules were set.
         times: to how many in a row; None: to every later one.
-        code, status, message: of an error, or instead of the service's own of a throttle.
+        code, status, message: of an error, or instead of the service's own of a throttle. GitHub's errors have no
+            code; for a throttle of it "SecondaryRateLimit" (the default) or "PrimaryRateLimit" is meant.
         seconds: of a delay; of this machine's, since the client's time-outs are.
     """
 
@@ -63,10 +66,9 @@ class Rule:
         """Whether it happens to the matching call of this number, from 1."""
         return number >= self.nth and (self.times is None or number < self.nth + self.times)
 
-    def error(self, call: ApiCall) -> tuple[str, str, int]:
+    def error(self, call: WatchedCall) -> tuple[str, str, int]:
         """Code, message and HTTP status of an error or a throttle."""
-        code, status = throttling(call.service, call.operation) if self.kind == "throttle" else ("InternalFailure", 500)
-        message = "Rate exceeded" if self.kind == "throttle" else "The request failed: a fault on demand of local_aws."
+        code, message, status = call.throttling(self.code) if self.kind == "throttle" else call.failing()
         return self.code or code, self.message or message, self.status or status
 
     def as_json(self) -> dict[str, Any]:
@@ -114,6 +116,12 @@ def _read_rule(given: dict[str, Any]) -> Rule:
 
 
 def _check_operation(rule: Rule) -> None:
+    if rule.service == github_calls.SERVICE:
+        _check_known(rule, github_calls.OPERATIONS)
+        if rule.code is not None and (rule.kind != "throttle" or rule.code not in github_calls.LIMITS):
+            limits = " or ".join(github_calls.LIMITS)
+            raise ValueError(f"code {rule.code!r} means nothing to GitHub; a throttle's is {limits}.")
+        return
     if not known_service(rule.service):
         raise ValueError(f"there is no service {rule.service!r}; give boto3's name, such as sagemaker or cloudwatch.")
     if rule.service in OUT_OF_REACH:
@@ -122,15 +130,19 @@ def _check_operation(rule: Rule) -> None:
             ' endpoint\'s containers, with the switch "processes".'
         )
     model = service_model(rule.service)
-    if rule.operation not in model.operation_names:
-        near = difflib.get_close_matches(rule.operation, model.operation_names, n=1)
-        meant = f"; do you mean {near[0]}?" if near else "."
-        raise ValueError(f"{rule.service} has no operation {rule.operation!r}{meant}")
+    _check_known(rule, model.operation_names)
     if rule.service not in services_signed_as(model.signing_name):
         raise ValueError(
             f"local_aws does not tell calls of {rule.service} from those of other services that are signed for"
             f" {model.signing_name!r}; name it in local_aws.api_calls.SIGNED_AS."
         )
+
+
+def _check_known(rule: Rule, operations: Collection[str]) -> None:
+    if rule.operation not in operations:
+        near = difflib.get_close_matches(rule.operation, operations, n=1)
+        meant = f"; do you mean {near[0]}?" if near else "."
+        raise ValueError(f"{rule.service} has no operation {rule.operation!r}{meant}")
 
 
 def _check_numbers(rule: Rule) -> None:
@@ -161,17 +173,17 @@ class Faults:
     def active(self) -> bool:
         return bool(self._counts)
 
-    def take(self, call: ApiCall, caller: str, by_function: bool) -> Rule | None:
+    def take(self, call: WatchedCall, caller: str, by_function: bool) -> Rule | None:
         """Count a call; answers the rule that it is hit by, the first one when there are several.
 
         Args:
-            caller: ARN of who calls.
+            caller: ARN of who calls; empty when it is nobody that AWS knows.
             by_function: whether a function of this server calls.
         """
         taken = None
         for place, count in enumerate(self._counts):
             rule = count.rule
-            if (rule.service, rule.operation) != (call.service, call.operation.name):
+            if (rule.service, rule.operation) != (call.service, call.operation_name):
                 continue
             if rule.caller is not None and rule.caller not in caller:
                 continue

@@ -27,6 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from local_aws.processes import Process
 from local_aws.runtimes import BOOTSTRAP, Runtimes, RuntimeUnknown
 from local_aws.runtimes.bootstrap import END_OF_LOG
@@ -335,6 +337,17 @@ class Functions:
         for each in self._alive():
             if each.access_key == access_key:
                 each.stop()
+
+    def key_of_client(self, port: int) -> str:
+        """The access key of the process that has a connection from a port of this machine; "" when none has.
+
+        So a call is known to be a function's that is not signed with its key, such as one of a Git host.
+        """
+        for each in self._alive():
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if any(end.laddr and end.laddr.port == port for end in psutil.Process(each.pid).net_connections("tcp")):
+                    return each.access_key
+        return ""
 
     def processes(self) -> list[Process]:
         """Those that run or are kept."""

@@ -15,9 +15,10 @@ from botocore.config import Config
 
 from local_aws.environment import OWN_USER_AGENT, client_environment
 from local_aws.permissions import Permissions
+from local_aws.permissions.invocation import Credential
 from local_aws.store import Scope
 
-SERVICE = "sagemaker.amazonaws.com"  # the only service of ours that acts as roles
+SERVICE = "sagemaker.amazonaws.com"  # whose sessions roles have unless another one is named
 SESSION = "SageMaker"  # the name of its sessions, as AWS's messages show it
 
 
@@ -31,6 +32,8 @@ class Loopback:
             everything is done as the account's root.
         role_credentials: a session of a role, given the role's ARN and the session's name, as the variables that AWS
             clients read (ministack_host.role_credentials).
+        credential_of: what belongs to a caller's access key (ministack_host.credential_of), for what is done with the
+            caller's own rights.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Loopback:
         runtime_endpoint: str,
         permissions: Permissions | None = None,
         role_credentials: Callable[[str, str], Mapping[str, str]] | None = None,
+        credential_of: Callable[[str], Credential] | None = None,
     ) -> None:
         self.endpoint, self.runtime_endpoint = endpoint, runtime_endpoint
         self._permissions, self._role_credentials = permissions, role_credentials
+        self._credential_of = credential_of
         self._session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
-        self._clients: dict[tuple[str, Scope, str | None], Any] = {}
-        self._sessions: dict[str, Mapping[str, str]] = {}
+        self._clients: dict[tuple[str, Scope, str | None, str], Any] = {}
+        self._sessions: dict[tuple[str, str], Mapping[str, str]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -52,40 +57,60 @@ class Loopback:
         """Whether roles act as themselves."""
         return self._permissions is not None and self._permissions.enforced
 
-    def client(self, service: str, scope: Scope, role: str | None = None) -> Any:
+    def client(self, service: str, scope: Scope, role: str | None = None, session: str = SESSION) -> Any:
         """A client of the account's root, or of a role's session.
 
         Args:
             role: the role's ARN; it counts only while IAM is enforced.
+            session: the name of its session.
         """
-        credentials = self.credentials(role)
-        key = (service, scope, role if credentials else None)
+        credentials = self.credentials(role, session)
+        key = (service, scope, role if credentials else None, session)
         with self._lock:
             if key not in self._clients:
-                self._clients[key] = self._session.client(
-                    service,
-                    endpoint_url=self.runtime_endpoint if service == "sagemaker-runtime" else self.endpoint,
-                    region_name=scope.region,
-                    aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID", scope.account),
-                    aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY", "local"),
-                    aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
-                    config=Config(
-                        retries={"max_attempts": 1},
-                        max_pool_connections=32,
-                        proxies={},
-                        user_agent_extra=OWN_USER_AGENT,
-                    ),
-                )
+                self._clients[key] = self._new_client(service, scope, credentials)
             return self._clients[key]
 
-    def credentials(self, role: str | None) -> Mapping[str, str]:
+    def callers_client(self, service: str, scope: Scope, access_key: str) -> Any:
+        """A client of whoever an access key belongs to; while IAM is not enforced, of the account's root.
+
+        What a service does on behalf of its caller (https://docs.aws.amazon.com/IAM/latest/UserGuide/access_forward_access_sessions.html)
+        is thereby authorised as the caller's own call.
+        """
+        credential = self._credential_of(access_key) if self.enforced and self._credential_of else None
+        if credential is None or credential.secret is None:
+            return self.client(service, scope)
+        credentials = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": credential.secret}
+        if credential.token:
+            credentials["AWS_SESSION_TOKEN"] = credential.token
+        with self._lock:
+            return self._new_client(service, scope, credentials)
+
+    def _new_client(self, service: str, scope: Scope, credentials: Mapping[str, str]) -> Any:
+        """With the lock held: making clients of one session is not safe between threads."""
+        return self._session.client(
+            service,
+            endpoint_url=self.runtime_endpoint if service == "sagemaker-runtime" else self.endpoint,
+            region_name=scope.region,
+            aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID", scope.account),
+            aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY", "local"),
+            aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
+            config=Config(
+                retries={"max_attempts": 1},
+                max_pool_connections=32,
+                proxies={},
+                user_agent_extra=OWN_USER_AGENT,
+            ),
+        )
+
+    def credentials(self, role: str | None, session: str = SESSION) -> Mapping[str, str]:
         """A session of the role, as variables; none without a role, or while IAM is not enforced."""
         if role is None or self._role_credentials is None or not self.enforced:
             return {}
         with self._lock:
-            if role not in self._sessions:
-                self._sessions[role] = self._role_credentials(role, SESSION)
-            return self._sessions[role]
+            if (role, session) not in self._sessions:
+                self._sessions[role, session] = self._role_credentials(role, session)
+            return self._sessions[role, session]
 
     def ask(
         self, scope: Scope, role: str | None, action: str, resource: str = "*", context: Mapping[str, Any] | None = None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from local_aws.api_calls import Answer, ApiCall, HttpRequest, parsed_answer, parsed_request
+from local_aws.api_calls import Answer, HttpRequest, WatchedCall
 
 MOST_CALLS = 20_000
 MOST_BYTES = 64 * 2**20
@@ -36,7 +36,7 @@ class Recorder:
 
     def keep(
         self,
-        call: ApiCall,
+        call: WatchedCall,
         request: HttpRequest,
         caller: str,
         fault: dict[str, Any] | None,
@@ -45,23 +45,23 @@ class Recorder:
         """Keep one call.
 
         Args:
-            caller: ARN of who called.
+            caller: ARN of who called; empty when it is nobody that AWS knows.
             fault: the rule (local_aws.faults) that it was hit by.
             answer: status, headers and body, or None when the connection was closed without one.
         """
         record: dict[str, Any] = {
             "service": call.service,
-            "operation": call.operation.name,
+            "operation": call.operation_name,
             "caller": caller,
             "region": call.region,
-            "request": _parsed(call, "request", lambda: parsed_request(call, request)),
+            "request": _parsed(call, "request", lambda: call.parsed_request(request)),
             "status": None,
             "answer": None,
         }
         if answer is not None:
             status, headers, body = answer
             record["status"] = status
-            record["answer"] = _parsed(call, "answer", lambda: parsed_answer(call, status, headers, body))
+            record["answer"] = _parsed(call, "answer", lambda: call.parsed_answer(status, headers, body))
         if fault is not None:
             record["fault"] = fault
         self._add(json.dumps(record))
@@ -124,7 +124,7 @@ def _writable(file: Any) -> Path:
         raise ValueError(f"recorder: file {file} cannot be written: {error.strerror}.") from error
 
 
-def _parsed(call: ApiCall, what: str, parse: Callable[[], Any]) -> Any:
+def _parsed(call: WatchedCall, what: str, parse: Callable[[], Any]) -> Any:
     """What was parsed; None of what does not follow the service's model: a malformed request has its answer all the
     same, and the recorder must not be what fails."""
     try:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -150,6 +151,7 @@ async def _serve(
     from hypercorn.config import Config
 
     from local_aws.alarms import Alarms
+    from local_aws.api_calls import find_call
     from local_aws.autoscaling.service import AutoScaling
     from local_aws.body_limit import BodyLimit
     from local_aws.clock import Clock
@@ -157,6 +159,14 @@ async def _serve(
     from local_aws.events import DictionaryOutbox, Events, Outbox, StoreOutbox
     from local_aws.faults import Faults
     from local_aws.functions import Functions
+    from local_aws.git.codecommit import CodeCommit
+    from local_aws.git.codecommit_host import CodeCommitHost
+    from local_aws.git.codecommit_state import State as CodeCommitState
+    from local_aws.git.github import GitHub, GitHubDoor
+    from local_aws.git.github_calls import PREFIX as GITHUB
+    from local_aws.git.github_calls import find_git_call, find_rest_call
+    from local_aws.git.repositories import Repositories
+    from local_aws.git.smart_http import GitDoor, GitHost
     from local_aws.hosting import Hosting
     from local_aws.images import Images
     from local_aws.invocations import AsynchronousInvocations
@@ -170,6 +180,7 @@ async def _serve(
     from local_aws.runtimes import Runtimes
     from local_aws.sagemaker.service import SageMaker
     from local_aws.schedules import Schedules
+    from local_aws.servicecatalog.service import ServiceCatalog
     from local_aws.watched_calls import WatchedCalls
 
     decisions = DecisionLog()
@@ -177,12 +188,13 @@ async def _serve(
     if arguments.enforce_iam:
         ministack_host.correct_questions()
     store = _open_store(state / "local_aws.sqlite" if state else None)
-    authorization = Authorization(permissions, store, ministack_host.kms_key_arn)
+    authorization = Authorization(permissions, store, ministack_host.kms_key_arn, ministack_host.identity_of)
     loopback = Loopback(
         f"http://127.0.0.1:{port}",
         f"http://127.0.0.1:{runtime_port}",
         permissions,
         ministack_host.role_credentials,
+        ministack_host.credential_of,
     )
     loop = asyncio.get_running_loop()
     # Operations run in these threads, and some of them call others through the server itself (a scalable target's
@@ -195,6 +207,7 @@ async def _serve(
     clock = Clock(arguments.clock_speed, kept("local_aws/clock"))
     outboxes: dict[str, Outbox] = {
         "aws.sagemaker": StoreOutbox(store),
+        "aws.codecommit": StoreOutbox(store),
         "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events")),
     }
 
@@ -228,7 +241,23 @@ async def _serve(
         raise CannotStart(str(error)) from error
     sagemaker.resume()
     autoscaling = AutoScaling(store, loopback, clock, authorization)
-    for service in (sagemaker, autoscaling, Pricing(authorization)):
+    catalog = ServiceCatalog(store, loopback, ministack_host.identity_of, ministack_host.role_trusts, authorization)
+    repositories = Repositories((state or scratch) / "git")
+    codecommit_state = CodeCommitState(store, repositories, events)
+    git_hosts: list[GitHost] = [
+        CodeCommitHost(
+            codecommit_state,
+            Scope(arguments.account, arguments.region),
+            authorization,
+            account_of=ministack_host.account_of,
+            caller_of=ministack_host.caller_of,
+            credential_of=ministack_host.credential_of if arguments.enforce_iam else None,
+        )
+    ]
+    codecommit = CodeCommit(codecommit_state, loopback.endpoint, authorization)
+    github = GitHub(store, repositories, loopback.endpoint)
+    git_hosts.append(github)
+    for service in (sagemaker, autoscaling, catalog, codecommit, Pricing(authorization)):
         ministack_host.mount(service.service, service.target_prefix, service.handle)
 
     functions = Functions(Runtimes(), scratch / "functions", loopback.environment, ministack_host.role_credentials)
@@ -236,7 +265,13 @@ async def _serve(
     find_invocation = ministack_host.run_functions(functions, asynchronous)
     ministack_host.keep_queue_times(clock, loop)
     ministack_host.join_in_conditions()
+    ministack_host.resolve_stored_parameters()
+    ministack_host.complete_resources()
+    ministack_host.record_builds()
+    ministack_host.take_web_identities(github.oidc.verify)
+    ministack_host.offer_catalog(permissions, loopback, catalog.provisioning)
     ministack_host.authorize_stacks(permissions)
+    custom_resources = ministack_host.run_custom_resources(clock, loopback.endpoint)
     forwarded = ministack_host.Forwarded(permissions, loop)
     forwarded.take_over()
     cloudwatch = ministack_host.AlarmsOfMiniStack(loop, clock, forwarded)
@@ -256,15 +291,17 @@ async def _serve(
         application = SavedAnswers(application, durability)
     faults, recorder = Faults(), Recorder()
     processes = Processes(functions.processes, hosting.processes, sagemaker.jobs.processes)
-    watched = WatchedCalls(
-        application,
-        faults,
-        recorder,
+    watch = functools.partial(
+        WatchedCalls,
+        faults=faults,
+        recorder=recorder,
         caller_of=ministack_host.caller_of,
         account_of=ministack_host.account_of,
         runs_function=functions.runs,
         kill_function=functions.kill,
+        key_of_client=functions.key_of_client,
     )
+    watched = watch(GitHubDoor(application, github), finders=(find_call, find_rest_call))
     control_calls = ControlCalls(watched)
     control_calls.add("clock", clock.settings, clock.configure)
     control_calls.add("events", events.settings, events.configure)
@@ -272,7 +309,8 @@ async def _serve(
     control_calls.add("faults", faults.settings, faults.configure)
     control_calls.add("recorder", recorder.settings, recorder.configure)
     control_calls.add("processes", processes.settings, processes.configure)
-    control_calls.add("quotas", sagemaker.endpoints.quotas, sagemaker.endpoints.set_quotas)
+    control_calls.add("quotas", sagemaker.quotas.settings, sagemaker.quotas.configure)
+    control_calls.add("github", github.settings, github.configure)
 
     def on_ready() -> None:
         # Not before MiniStack has loaded its rules, functions and schedules.
@@ -280,9 +318,12 @@ async def _serve(
         asynchronous.resume(find_invocation)
         alarms.start()
         schedules.start()
+        catalog.resume()
+        sagemaker.resume_projects()
         _tell(ready, {"port": port, "runtime_port": runtime_port})
 
-    activity = _Activity(BodyLimit(control_calls), on_ready)
+    git_door = GitDoor(BodyLimit(control_calls), git_hosts, scratch)
+    activity = _Activity(watch(git_door, finders=(find_git_call,), below=GITHUB), on_ready)
     sweep = asyncio.create_task(durability.sweep()) if durability is not None else None
     idle = None
     if arguments.idle_minutes:
@@ -301,7 +342,9 @@ async def _serve(
         # While S3 still answers: what fails afterwards fails because the server goes, and is told so.
         await asyncio.to_thread(hosting.flush)
         sagemaker.kill()
+        catalog.kill()
         autoscaling.kill()
+        custom_resources.stop()
         # Before the state is saved: messages that functions were handling are then visible again.
         asynchronous.stop()
         await asyncio.to_thread(functions.stop)
@@ -316,6 +359,7 @@ async def _serve(
         await asyncio.to_thread(alarms.stop)
         await asyncio.to_thread(hosting.stop)
         await asyncio.to_thread(sagemaker.stop)
+        await asyncio.to_thread(catalog.stop)
         await asyncio.to_thread(events.stop)
         if durability is not None and sweep is not None:
             sweep.cancel()

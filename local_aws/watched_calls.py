@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypercorn.protocol.events import StreamClosed
 
-from local_aws.api_calls import Answer, ApiCall, HttpRequest, error_answer, find_call
+from local_aws.api_calls import Answer, HttpRequest, WatchedCall, find_call
 from local_aws.environment import OWN_USER_AGENT
 from local_aws.faults import Faults, Rule
 from local_aws.recorder import Recorder
@@ -19,14 +19,19 @@ class WatchedCalls:
     """An ASGI application that does to calls what `faults` says, keeps them in `recorder`, and hands them on.
 
     Nothing is looked at while neither has anything to do. What the server asks itself is handed on as it is, and so
-    is what is no signed call of a service that botocore knows.
+    is what is none of the calls that `finders` know.
 
     Args:
         application: what answers.
+        finders: each answers which call a request is, or None; by default the signed calls of services that botocore
+            knows.
+        below: with what the paths begin of the requests that are looked at; the others' bodies are not read.
         caller_of: ARN and id of whose an access key is; None of an account's own.
         account_of: the account of an access key.
         runs_function: whether an access key is of a function's process that runs here.
         kill_function: ends that process.
+        key_of_client: the access key of the function whose process has a connection from this port, or "": whose a
+            call is that is not signed as AWS's are.
     """
 
     def __init__(
@@ -35,41 +40,54 @@ class WatchedCalls:
         faults: Faults,
         recorder: Recorder,
         *,
+        finders: Sequence[Callable[[HttpRequest], WatchedCall | None]] = (find_call,),
+        below: str = "/",
         caller_of: Callable[[str], tuple[str, str] | None],
         account_of: Callable[[str], str],
         runs_function: Callable[[str], bool],
         kill_function: Callable[[str], None],
+        key_of_client: Callable[[int], str],
     ) -> None:
         self._application, self._faults, self._recorder = application, faults, recorder
         self._caller_of, self._account_of = caller_of, account_of
         self._runs_function, self._kill_function = runs_function, kill_function
+        self._finders, self._below, self._key_of_client = finders, below, key_of_client
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not (self._faults.active or self._recorder.active) or _is_own(scope):
+        if scope["type"] != "http" or not self._looks_at(scope):
             await self._application(scope, receive, send)
             return
-        body = await _body(receive)
+        body = await whole_body(receive)
         if body is None:
             return  # the client has gone before it had asked
         request = HttpRequest.of(scope, body)
-        call = find_call(request)
+        call = next((call for find in self._finders if (call := find(request))), None)
         again = _receive_again(body, receive)
         if call is None:
             await self._application(scope, again, send)
             return
-        caller = self._caller(call.access_key)
-        rule = self._faults.take(call, caller, self._runs_function(call.access_key))
+        access_key = call.access_key or self._key_of_client(scope["client"][1])
+        caller = self._caller(access_key)
+        rule = self._faults.take(call, caller, self._runs_function(access_key))
         keep = None
         if self._recorder.active:
             fault = rule.as_json() if rule else None
             keep = functools.partial(self._recorder.keep, call, request, caller, fault)
-        await self._answer(call, rule, scope, again, _Answer(send, keep))
+        await self._answer(call, access_key, rule, scope, again, _Answer(send, keep))
+
+    def _looks_at(self, scope: Any) -> bool:
+        active = self._faults.active or self._recorder.active
+        return active and scope["path"].startswith(self._below) and not _is_own(scope)
 
     def _caller(self, access_key: str) -> str:
+        if not access_key:
+            return ""  # no function of AWS's, and no caller that AWS knows
         identity = self._caller_of(access_key)
         return identity[0] if identity else f"arn:aws:iam::{self._account_of(access_key)}:root"
 
-    async def _answer(self, call: ApiCall, rule: Rule | None, scope: Any, receive: Any, answer: _Answer) -> None:
+    async def _answer(
+        self, call: WatchedCall, access_key: str, rule: Rule | None, scope: Any, receive: Any, answer: _Answer
+    ) -> None:
         if rule is None:
             await self._application(scope, receive, answer.send)
             return
@@ -79,12 +97,12 @@ class WatchedCalls:
         if rule.when == "after":
             await self._application(scope, receive, _nowhere)
         if rule.kind == "kill":
-            await asyncio.to_thread(self._kill_function, call.access_key)
+            await asyncio.to_thread(self._kill_function, access_key)
         if rule.kind in ("kill", "drop"):
             await answer.drop()
             return
         code, message, status = rule.error(call)
-        await answer.send_whole(*error_answer(call, code, message, status))
+        await answer.send_whole(*call.error_answer(code, message, status))
 
     async def _delay(self, rule: Rule, scope: Any, receive: Any, answer: _Answer) -> None:
         assert rule.seconds is not None
@@ -154,7 +172,8 @@ def _is_own(scope: Any) -> bool:
     return OWN_USER_AGENT.encode() in agent
 
 
-async def _body(receive: Any) -> bytes | None:
+async def whole_body(receive: Any) -> bytes | None:
+    """A request's body; None when the client has gone before its end."""
     body = bytearray()
     while True:
         message = await receive()

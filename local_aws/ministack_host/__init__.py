@@ -11,10 +11,15 @@ signature. MiniStack reads its environment when it is imported: nothing here imp
 |---|---|
 | app | its web application: configuration, what is mounted, the request that is answered |
 | credentials, arns | access keys, roles' sessions, whom a role trusts; what a name, an id or an alias stands for |
+| web_identity | the tokens of identity providers for which STS gives sessions of roles |
 | permissions, questions, policies | IAM asked and its decisions kept; what is asked; what policies would have said |
 | functions, queues, events | Lambda; SQS and the clock; events of AWS's services |
 | alarms, schedules | CloudWatch's metrics and alarms; EventBridge's and Scheduler's schedules |
-| cloudformation, conditions | whom a stack acts as; lists in templates' conditions |
+| cloudformation, conditions, parameters | whom a stack acts as; lists in templates' conditions; templates' parameters |
+| catalog | types AWS::ServiceCatalog::*; what Service Catalog may give a stack |
+| resources | what MiniStack's CloudFormation leaves out of types that our templates use |
+| builds | CodeBuild's builds, recorded and not run |
+| custom_resources | CloudFormation's custom resources; what stacks say of resources that are being worked on |
 | forwarded, keys | what services do for callers and as roles; the KMS keys that they use |
 | state, stores | what survives the process |
 """
@@ -22,18 +27,30 @@ signature. MiniStack reads its environment when it is imported: nothing here imp
 from local_aws.ministack_host.alarms import AlarmsOfMiniStack
 from local_aws.ministack_host.app import Handler, application, configure, mount, request_scope
 from local_aws.ministack_host.arns import kms_key_arn
+from local_aws.ministack_host.builds import record_builds
+from local_aws.ministack_host.catalog import offer_catalog
 from local_aws.ministack_host.cloudformation import authorize_stacks
 from local_aws.ministack_host.conditions import join_in_conditions
-from local_aws.ministack_host.credentials import account_of, caller_of, credential_of, role_credentials
+from local_aws.ministack_host.credentials import (
+    account_of,
+    caller_of,
+    credential_of,
+    role_credentials,
+    role_trusts,
+)
+from local_aws.ministack_host.custom_resources import run_custom_resources
 from local_aws.ministack_host.events import put_event
 from local_aws.ministack_host.forwarded import Forwarded
 from local_aws.ministack_host.functions import run_functions
-from local_aws.ministack_host.permissions import enforce_iam
+from local_aws.ministack_host.parameters import resolve_stored_parameters
+from local_aws.ministack_host.permissions import enforce_iam, identity_of
 from local_aws.ministack_host.policies import policies_allow
 from local_aws.ministack_host.questions import correct_questions
 from local_aws.ministack_host.queues import keep_queue_times
+from local_aws.ministack_host.resources import complete_resources
 from local_aws.ministack_host.schedules import SchedulesOfMiniStack
 from local_aws.ministack_host.state import keep_state
+from local_aws.ministack_host.web_identity import take_web_identities
 
 __all__ = [
     "AlarmsOfMiniStack",
@@ -44,18 +61,26 @@ __all__ = [
     "application",
     "authorize_stacks",
     "caller_of",
+    "complete_resources",
     "configure",
     "correct_questions",
     "credential_of",
     "enforce_iam",
+    "identity_of",
     "join_in_conditions",
     "keep_queue_times",
     "keep_state",
     "kms_key_arn",
     "mount",
+    "offer_catalog",
     "policies_allow",
     "put_event",
+    "record_builds",
     "request_scope",
+    "resolve_stored_parameters",
     "role_credentials",
+    "role_trusts",
+    "run_custom_resources",
     "run_functions",
+    "take_web_identities",
 ]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from local_aws.ministack_host.app import requested_from
+from local_aws.ministack_host.credentials import caller_of
 from local_aws.permissions import Decision, DecisionLog, Denied
 from local_aws.permissions.decisions import frozen_context
 from local_aws.permissions.permissions import Decide
@@ -132,6 +133,17 @@ def _decision(context: Any, service: str, allowed: bool) -> Decision:
         by_resource,
         _because.get(),
     )
+
+
+def identity_of(access_key: str) -> tuple[str, str] | None:
+    """ARNs of the user or role that an access key is of, with its path, and of its session (of a user the same).
+
+    None for the account itself, and for a key that nobody has.
+    """
+    found = caller_of(access_key)
+    if found is None or found[0].endswith(":root"):
+        return None
+    return _role_of(found[0]), found[0]
 
 
 def _role_of(principal: str) -> str:

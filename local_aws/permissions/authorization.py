@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from local_aws.calls import ServiceError
-from local_aws.permissions import autoscaling, sagemaker
+from local_aws.permissions import autoscaling, codecommit, sagemaker, servicecatalog
 from local_aws.permissions.permissions import Denied, Permissions
 from local_aws.permissions.questions import Ask, Known, Question, nothing_in_particular
 from local_aws.store import Scope, Store
@@ -15,7 +15,9 @@ from local_aws.store import Scope, Store
 QUESTIONS: dict[str, dict[str, Ask]] = {
     "sagemaker": sagemaker.TABLE,
     "application-autoscaling": autoscaling.TABLE,
+    "codecommit": codecommit.TABLE,
     "pricing": {"GetProducts": nothing_in_particular},
+    "servicecatalog": servicecatalog.TABLE,
 }
 
 
@@ -36,10 +38,18 @@ class Authorization:
     permissions: IAM, and whether it is asked.
     store: of our services: their resources' tags.
     kms_key: the ARN of the KMS key that an id, an alias or an ARN stands for.
+    identity_of: ARNs of the user or role that an access key is of, and of its session (ministack_host.identity_of).
     """
 
-    def __init__(self, permissions: Permissions, store: Store, kms_key: Callable[[Scope, str], str]) -> None:
+    def __init__(
+        self,
+        permissions: Permissions,
+        store: Store,
+        kms_key: Callable[[Scope, str], str],
+        identity_of: Callable[[str], tuple[str, str] | None] = lambda _access_key: None,
+    ) -> None:
         self._permissions, self._store, self._kms_key = permissions, store, kms_key
+        self._identity_of = identity_of
 
     def check(self, scope: Scope, access_key: str, service: str, operation: str, request: dict[str, Any]) -> None:
         """Ask everything that a request asks.
@@ -53,7 +63,7 @@ class Authorization:
             return
         if not access_key:
             raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
-        known = Known(self._store, scope, self._kms_key)
+        known = Known(self._store, scope, self._kms_key, self._identity_of(access_key))
         if operation not in QUESTIONS.get(service, {}):
             raise ServiceError(
                 "AccessDeniedException",

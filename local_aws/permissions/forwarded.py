@@ -24,6 +24,7 @@ TARGET_ACTIONS = {
     "events": "events:PutEvents",
     "states": "states:StartExecution",
     "sagemaker": "sagemaker:StartPipelineExecution",
+    "codebuild": "codebuild:StartBuild",
 }
 
 

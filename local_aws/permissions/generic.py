@@ -154,6 +154,12 @@ def context(sent: Sent, find: Find) -> Context:
         keys = tags_in_request([tag for tag in tags if isinstance(tag, Mapping) and {"Key", "Value"} <= tag.keys()])
     if service == "cloudwatch" and request.get("TagKeys"):
         keys = {"aws:TagKeys": _names(sent, "TagKeys")}
+    if service == "cloudformation":
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
+        keys = {
+            "cloudformation:TemplateUrl": request.get("TemplateURL"),
+            "cloudformation:RoleArn": request.get("RoleARN"),
+        }
     if service == "iam":
         if name in [f"{verb}{kind}Policy" for verb in ("Attach", "Detach") for kind in ("Group", "Role", "User")]:
             keys = {"iam:PolicyARN": request.get("PolicyArn")}

@@ -39,10 +39,18 @@ class Known:
         store: of our services.
         scope: the caller's.
         kms_key: the ARN of the key that an id, an alias or an ARN stands for.
+        caller: ARNs of the user or role that asks, and of its session; None for the account itself.
     """
 
-    def __init__(self, store: Store, scope: Scope, kms_key: Callable[[Scope, str], str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        scope: Scope,
+        kms_key: Callable[[Scope, str], str],
+        caller: tuple[str, str] | None = None,
+    ) -> None:
         self._store, self.scope, self._kms_key = store, scope, kms_key
+        self.principal, self.session = caller or ("", "")
 
     def arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self.scope.region}:{self.scope.account}:{resource}"
@@ -89,6 +97,27 @@ class Known:
     def linked_role(self) -> bool:
         """Whether Application Auto Scaling has its service-linked role for SageMaker in the account."""
         return self._store.table("service-linked-role").get(Scope(self.scope.account, ""), "sagemaker") is not None
+
+    def has_domain(self) -> bool:
+        """Whether there is a Studio domain in the account and Region."""
+        return bool(self._store.table("domains").values(self.scope))
+
+    def product_id(self, name: str) -> str:
+        """Of Service Catalog's product of that name; empty when there is none."""
+        products = self._store.table("catalog_products").values(self.scope)
+        return next((str(each["Id"]) for each in products if each["Name"] == name), "")
+
+    def catalog_tags(self, kind: str, key: str) -> dict[str, str]:
+        """Of a portfolio ("catalog_portfolios") or a product ("catalog_products")."""
+        return dict(self._document(kind, key).get("Tags", {}))
+
+    def provisioned_product(self, key: str | None, name: str | None) -> Document:
+        """By its id, or by its name or ARN."""
+        products = self._store.table("catalog_provisioned_products").values(self.scope)
+        return next((each for each in products if each["Id"] == key or name in (each["Name"], each["Arn"])), {})
+
+    def catalog_record(self, key: str) -> Document:
+        return self._document("catalog_records", key)
 
     def _document(self, kind: str, key: str) -> Document:
         return self._store.table(kind).get(self.scope, key) or {}

@@ -7,12 +7,14 @@ with CloudFormation itself: docs/unverified.md.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from local_aws.permissions.cloudformation import Change, Context, Operation, Rule, TypeRules, each
 from local_aws.permissions.identities import as_list
+from local_aws.s3_urls import object_address
 
 GLOBAL_TABLES = "only for replicas, which are of AWS::DynamoDB::GlobalTable"
 
@@ -693,8 +695,11 @@ def _templates(change: Change) -> list[str]:
         str((artifact.get("Info") or {}).get("LoadTemplateFromURL", ""))
         for artifact in each(change.properties.get("ProvisioningArtifactParameters"))
     ]
-    paths = [re.sub(r"^https?://[^/]+/", "", url) for url in urls if url]
-    return [change.arn("s3", path, region=False, account=False) for path in paths]
+    found = []
+    for url in urls:
+        with contextlib.suppress(ValueError):  # Service Catalog says that it is no address
+            found.append("/".join(object_address(url)))
+    return [change.arn("s3", path, region=False, account=False) for path in found]
 
 
 PRODUCT = TypeRules(

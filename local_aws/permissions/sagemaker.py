@@ -26,7 +26,7 @@ from local_aws.permissions.questions import (
 
 SERVICE = "sagemaker.amazonaws.com"
 # Kinds whose names keep their case in ARNs.
-AS_NAMED = ("pipeline", "model-package", "model-package-group")
+AS_NAMED = ("pipeline", "model-package", "model-package-group", "project", "domain")
 
 
 def arn_of(known: Known, kind: str, name: str) -> str:
@@ -338,6 +338,35 @@ def update_pipeline(action: str, request: Request, known: Known) -> list[Questio
     return [*on("pipeline", "PipelineName")(action, request, known), *roles]
 
 
+# Projects and domains
+
+
+def update_project(action: str, request: Request, known: Known) -> list[Question]:
+    """What the project's stack needs besides is asked where it is changed: Service Catalog, CloudFormation, S3."""
+    arn, tags = arn_of(known, "project", request["ProjectName"]), tags_in_request(request.get("Tags"))
+    return [Question(action, arn, existing(known, arn) | tags), *tag_while_creating(action, arn, tags)]
+
+
+def create_domain(action: str, request: Request, known: Known) -> list[Question]:
+    """A domain's id is not known yet. With the first one SageMaker gets its service-linked role.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/using-service-linked-roles.html
+    """
+    arn, tags = arn_of(known, "domain", "*"), tags_in_request(request.get("Tags"))
+    roles = _each([request["DefaultUserSettings"].get("ExecutionRole")])
+    vpc = known_keys(VpcSubnets=request.get("SubnetIds"), AppNetworkAccessType=request.get("AppNetworkAccessType"))
+    found = [
+        Question(action, arn, tags | vpc),
+        *tag_while_creating(action, arn, tags),
+        *[pass_role(role, SERVICE, action) for role in roles],
+    ]
+    if not known.has_domain():
+        linked = f"role/aws-service-role/{SERVICE}/AWSServiceRoleForAmazonSageMakerNotebooks"
+        arn = f"arn:aws:iam::{known.scope.account}:{linked}"
+        found.append(Question("iam:CreateServiceLinkedRole", arn, {"iam:AWSServiceName": SERVICE}, action))
+    return found
+
+
 # Tags
 
 
@@ -445,6 +474,15 @@ TABLE: dict[str, Ask] = {
     "DescribePipelineDefinitionForExecution": _EXECUTION,
     "StopPipelineExecution": _EXECUTION,
     "RetryPipelineExecution": _EXECUTION,
+    "CreateProject": create("project", "ProjectName"),
+    "DescribeProject": on("project", "ProjectName"),
+    "ListProjects": nothing_in_particular,
+    "UpdateProject": update_project,
+    "DeleteProject": on("project", "ProjectName"),
+    "CreateDomain": create_domain,
+    "DescribeDomain": on("domain", "DomainId"),
+    "ListDomains": nothing_in_particular,
+    "DeleteDomain": on("domain", "DomainId"),
     "AddTags": add_tags,
     "ListTags": on("", "ResourceArn"),
     "DeleteTags": delete_tags,

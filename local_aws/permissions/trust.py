@@ -1,4 +1,4 @@
-"""Whether a role's trust policy lets an AWS service assume the role.
+"""Whom roles trust: whether a trust policy lets an AWS service assume the role, and what identity providers vouch for.
 
 IAM user guide, "The confused deputy problem": a service says for which account and resource it acts.
 """
@@ -8,11 +8,38 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from local_aws.permissions.identities import as_list
 
 _IF_EXISTS = "ifexists"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An identity provider as it is registered in IAM.
+
+    Args:
+        issuer: its URL, which tokens name as theirs.
+        audiences: whom tokens may be meant for (client ids).
+    """
+
+    issuer: str
+    audiences: tuple[str, ...]
+
+
+def audience_fault(claims: Mapping[str, Any], provider: Provider | None) -> str | None:
+    """What STS says against a token whose signature is good; None: nothing.
+
+    Args:
+        claims: the token's.
+        provider: the account's with the token's issuer; None: there is none.
+    """
+    if provider is None:
+        return f"No OpenIDConnect provider found in your account for {claims['iss']}"
+    meant_for = {str(each) for each in as_list(claims.get("aud"))}
+    return None if meant_for & set(provider.audiences) else "Incorrect token audience"
 
 
 def trusts_service(policy: Any, service: str, context: Mapping[str, str]) -> bool:

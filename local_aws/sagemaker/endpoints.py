@@ -6,7 +6,6 @@ States and what is allowed in each: https://docs.aws.amazon.com/sagemaker/latest
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, validation_error
 from local_aws.clock import Clock
@@ -39,10 +38,10 @@ from local_aws.sagemaker.endpoint_records import (
 )
 from local_aws.sagemaker.listing import listed
 from local_aws.sagemaker.models import Models
+from local_aws.sagemaker.quotas import Quotas
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Document, Scope, Store
 
-DEFAULT_QUOTAS = {"instances_per_endpoint": 4}  # AWS's own defaults
 SERVING = (IN_SERVICE, UPDATE_ROLLBACK_FAILED)
 SETTLED = (*SERVING, FAILED)
 
@@ -60,6 +59,7 @@ class Endpoints:
         events: where state changes are told.
         hosting: what runs their containers and answers InvokeEndpoint.
         clock: how fast their states pass.
+        quotas: what an account may have; None: AWS's defaults.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Endpoints:
         events: Events,
         hosting: Hosting,
         clock: Clock,
+        quotas: Quotas | None = None,
     ) -> None:
         self._lock, self._tags, self._loopback = store.lock, tags, loopback
         self._models, self._configs = models, configs
@@ -79,7 +80,7 @@ class Endpoints:
         self._keeping = Keeping(store, self._endpoints, tags, events)
         self._machinery = Machinery(hosting, clock, loopback, self._still_there)
         self._live: dict[tuple[Scope, str], Live] = {}
-        self._quotas = dict(DEFAULT_QUOTAS)
+        self.quotas = quotas or Quotas()
         self._stopped = False
         tags.know(self._is_ours)
 
@@ -105,7 +106,7 @@ class Endpoints:
         new = self._wanted(call.scope, request["EndpointConfigName"])
         if "DeploymentConfig" in request:
             self._check_deployment(call.scope, request["DeploymentConfig"], new, None)
-        check_quota(new, None, self._quotas["instances_per_endpoint"])
+        check_quota(new, None, self.quotas["instances_per_endpoint"])
         now = times.now()
         document = {
             "EndpointName": name,
@@ -165,7 +166,7 @@ class Endpoints:
         if config is not None:
             self._check_deployment(call.scope, config, new, old)
         self._check_scaling(call.scope, document["EndpointName"], new, old)
-        check_quota(new, old, self._quotas["instances_per_endpoint"])
+        check_quota(new, old, self.quotas["instances_per_endpoint"])
         with self._lock:
             live = self._changeable(call.scope, document)
             kept = {} if config is None else {"LastDeploymentConfig": config}
@@ -182,7 +183,7 @@ class Endpoints:
         document = self._get(call, request["EndpointName"])
         _check_changeable(document)
         new = rescaled(self._current(call.scope, document), request["DesiredWeightsAndCapacities"])
-        check_quota(new, None, self._quotas["instances_per_endpoint"])
+        check_quota(new, None, self.quotas["instances_per_endpoint"])
         with self._lock:
             live = self._changeable(call.scope, document)
             live.record.change(EndpointStatus=UPDATING, Deployed=new.dump(), FailureReason=None)
@@ -205,22 +206,6 @@ class Endpoints:
         return {}
 
     # For the server
-
-    def quotas(self) -> dict[str, Any]:
-        return dict(self._quotas)
-
-    def set_quotas(self, settings: dict[str, Any]) -> None:
-        """Change quotas, as a request to AWS Service Quotas does.
-
-        Raises:
-            ValueError: a quota that there is not, or that is no positive whole number.
-        """
-        for name, value in settings.items():
-            if name not in self._quotas:
-                raise ValueError(f"quotas: there is no quota {name}; there are {', '.join(self._quotas)}")
-            if type(value) is not int or value < 1:
-                raise ValueError(f"quotas: {name} is {value!r}; give a positive whole number")
-        self._quotas |= settings
 
     def resume(self) -> None:
         """After a restart with state: what was served is served again, and what was under way goes on.

@@ -18,6 +18,7 @@ from local_aws.request_checks import service_model
 from local_aws.sagemaker import times
 from local_aws.sagemaker.client_tokens import ClientTokens
 from local_aws.sagemaker.model_card import check_model_card
+from local_aws.sagemaker.quotas import Quotas
 from local_aws.sagemaker.tags import Tags
 from local_aws.store import Document, Scope, Store
 
@@ -103,8 +104,9 @@ class Registry:
     key is "<group>/<version>", or its name when it has no group.
     """
 
-    def __init__(self, store: Store, tags: Tags, events: Events) -> None:
+    def __init__(self, store: Store, tags: Tags, events: Events, quotas: Quotas | None = None) -> None:
         self._lock = store.lock
+        self._quotas = quotas or Quotas()
         self._events = events
         self._tokens = ClientTokens(store)
         self._tags = tags
@@ -138,6 +140,7 @@ class Registry:
         with self._lock:
             if self._groups.get(call.scope, name) is not None:
                 raise validation_error(f"Model Package Group already exists: {arn}. Use it, or choose another name.")
+            self._quotas.check_count("model_package_groups", len(self._groups.values(call.scope)))
             self._tags.set_on_create(call, arn, request.get("Tags"))
             group = {
                 "ModelPackageGroupName": name,

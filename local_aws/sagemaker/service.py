@@ -11,12 +11,15 @@ from local_aws.hosting import Hosting
 from local_aws.images import Images
 from local_aws.loopback import Loopback
 from local_aws.permissions.authorization import Authorization
+from local_aws.sagemaker.domains import Domains
 from local_aws.sagemaker.endpoint_configs import EndpointConfigs
 from local_aws.sagemaker.endpoints import Endpoints
 from local_aws.sagemaker.executions import Executions
 from local_aws.sagemaker.jobs import Jobs
 from local_aws.sagemaker.models import Models
 from local_aws.sagemaker.pipelines import Pipelines
+from local_aws.sagemaker.projects import Projects
+from local_aws.sagemaker.quotas import Quotas
 from local_aws.sagemaker.registry import Registry
 from local_aws.sagemaker.tags import Tags
 from local_aws.sagemaker.transform import TransformJobs
@@ -55,17 +58,19 @@ class SageMaker(JsonService):
         super().__init__("sagemaker", "SageMaker", "SageMaker.", authorization)
         self.store = store
         self.tags = Tags(store)
-        self.registry = Registry(store, self.tags, events)
+        self.quotas = Quotas()
+        self.registry = Registry(store, self.tags, events, self.quotas)
         self.jobs = Jobs(store, self.tags, loopback, images, work, opt_ml, events)
         self.models = Models(store, self.tags, loopback, self.registry, events)
         self.endpoint_configs = EndpointConfigs(store, self.tags, self.models, events)
         self.endpoints = Endpoints(
-            store, self.tags, loopback, self.models, self.endpoint_configs, events, hosting, clock
+            store, self.tags, loopback, self.models, self.endpoint_configs, events, hosting, clock, self.quotas
         )
         self.transform_jobs = TransformJobs(self.jobs, self.models, loopback, images, work)
         self.tuning = Tuning(store, self.tags, self.jobs, loopback, self.authorize)
         self.executions = Executions(store, loopback, self.jobs, self.tuning, self.registry, events, self.authorize)
         self.pipelines = Pipelines(store, self.tags, loopback, self.executions)
+        self.projects = Projects(store, self.tags, loopback, self.quotas)
         for part in (
             self.tags,
             self.registry,
@@ -77,6 +82,8 @@ class SageMaker(JsonService):
             self.tuning,
             self.executions,
             self.pipelines,
+            self.projects,
+            Domains(store, self.tags, loopback),
         ):
             self.operations.update(part.operations())
 
@@ -87,8 +94,13 @@ class SageMaker(JsonService):
         self.executions.resume()
         self.endpoints.resume()
 
+    def resume_projects(self) -> None:
+        """The same for projects, which ask other services: when the server answers."""
+        self.projects.resume()
+
     def kill(self) -> None:
         """Start nothing more, and kill every job's processes; those of endpoints are the hosting's."""
+        self.projects.kill()
         self.endpoints.kill()
         self.executions.stop()
         self.tuning.kill()
@@ -100,8 +112,10 @@ class SageMaker(JsonService):
         self.endpoints.join()
         self.jobs.join()
         self.tuning.join()
+        self.projects.join()
 
     @property
     def busy(self) -> bool:
-        """Whether any job, execution or change of an endpoint is under way."""
-        return self.endpoints.busy or self.jobs.busy or self.tuning.busy or self.executions.busy
+        """Whether any job, execution or change of an endpoint or project is under way."""
+        parts = (self.endpoints, self.jobs, self.tuning, self.executions, self.projects)
+        return any(part.busy for part in parts)

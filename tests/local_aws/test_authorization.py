@@ -16,6 +16,9 @@ from botocore.model import Shape
 from local_aws.autoscaling.service import AutoScaling
 from local_aws.calls import Call, ServiceError
 from local_aws.clock import Clock
+from local_aws.git.codecommit import CodeCommit
+from local_aws.git.codecommit_state import State
+from local_aws.git.repositories import Repositories
 from local_aws.images import Images
 from local_aws.permissions import DecisionLog, Permissions
 from local_aws.permissions.authorization import QUESTIONS, Authorization, questions
@@ -23,6 +26,7 @@ from local_aws.permissions.questions import Known, Question
 from local_aws.pricing import Pricing
 from local_aws.request_checks import service_model
 from local_aws.sagemaker.service import SageMaker
+from local_aws.servicecatalog.service import ServiceCatalog
 from local_aws.store import Document, Scope, Store
 from tests.local_aws.endpoint_fakes import FakeAWS, FakeEvents, FakeHosting
 from tests.servicecatalog.template import load
@@ -43,10 +47,17 @@ VALUES = {
     "ResourceARN": "arn:aws:application-autoscaling:us-east-1:123456789012:scalable-target/0123456789abcdef",
     "RoleArn": ROLE,
     "ExecutionRoleArn": ROLE,
+    "ExecutionRole": ROLE,
     "KmsKeyId": KEY,
     "VolumeKmsKeyId": KEY,
     "EndpointName": "Churn-Dev",
     "ModelApprovalStatus": "Approved",
+    "resourceArn": "arn:aws:codecommit:us-east-1:123456789012:churn",
+}
+# What git clients do, which is in no model.
+GIT: dict[str, dict[str, Any]] = {
+    "GitPull": {"repositoryName": "churn", "references": []},
+    "GitPush": {"repositoryName": "churn", "references": ["refs/heads/dev", "refs/heads/prod"]},
 }
 # Members that AWS takes only without one another.
 LEFT_OUT = {"CreateModelPackage": ("ModelPackageName", "Tags")}
@@ -105,6 +116,8 @@ def sample(shape: Shape, name: str = "", depth: int = 0) -> Any:
 
 
 def request_of(service: str, operation: str) -> dict[str, Any]:
+    if operation in GIT:
+        return GIT[operation]
     model = service_model("sagemaker-runtime" if operation == "InvokeEndpoint" else service)
     given = sample(model.operation_model(operation).input_shape)
     return {name: value for name, value in given.items() if name not in LEFT_OUT.get(operation, ())}
@@ -151,9 +164,11 @@ def test_every_operation_that_is_built_says_what_it_asks(tmp_path):
     aws, images, events, hosting = fakes
     sagemaker = SageMaker(Store(), aws, images, tmp_path, "rewrite", clock=Clock(), events=events, hosting=hosting)
     autoscaling = AutoScaling(Store(), aws, Clock())
-    for service in (sagemaker, autoscaling, Pricing()):
-        beyond = {"InvokeEndpoint"} if service is sagemaker else set()
-        assert set(QUESTIONS[service.service]) == set(service.operations) | beyond
+    catalog = ServiceCatalog(Store(), aws, lambda _key: None, lambda *_asked: True)
+    codecommit = CodeCommit(State(Store(), Repositories(tmp_path / "git"), events), "http://127.0.0.1")
+    beyond = {"sagemaker": {"InvokeEndpoint"}, "codecommit": set(GIT)}
+    for service in (sagemaker, autoscaling, catalog, codecommit, Pricing()):
+        assert set(QUESTIONS[service.service]) == set(service.operations) | beyond.get(service.service, set())
 
 
 def test_an_operation_that_nobody_said_anything_of_is_denied():

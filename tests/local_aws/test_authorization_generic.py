@@ -14,8 +14,9 @@ from botocore.exceptions import ClientError
 from local_aws import LocalAWS
 from local_aws.permissions.generic import Sent, resources
 from local_aws.store import Scope
+from tests.local_aws.people import Person, allow, root
 from tests.local_aws.test_authorization import pattern, privilege
-from tests.local_aws.test_authorization_live import Person, allow, denied, root
+from tests.local_aws.test_authorization_live import denied
 
 ARN = "arn:aws:{}:us-east-1:123456789012:"
 CLOUDWATCH, EVENTS, LOGS = ARN.format("cloudwatch"), ARN.format("events"), ARN.format("logs")
@@ -391,6 +392,24 @@ def test_metrics_are_put_into_the_namespaces_that_a_policy_names(aws):
     put(Namespace="AWS/SageMaker", MetricData=[{"MetricName": "m", "Value": 1.0}])
     other = {"Namespace": "Other", "MetricData": [{"MetricName": "m", "Value": 1.0}]}
     assert denied(put, **other).startswith("cloudwatch:PutMetricData")
+
+
+def test_a_stack_is_made_from_the_templates_that_a_policy_names(aws):
+    template = b'{"Resources": {"Wait": {"Type": "AWS::CloudFormation::WaitConditionHandle"}}}'
+    root(aws, "s3").create_bucket(Bucket="named")
+    for name in ("ours", "theirs"):
+        root(aws, "s3").put_object(Bucket="named", Key=f"{name}/t.json", Body=template)
+    url = "https://s3.us-east-1.amazonaws.com/named"
+    person = Person(
+        aws,
+        allow("cloudformation:CreateStack", StringLike={"cloudformation:TemplateUrl": f"{url}/ours/*"}),
+        allow("s3:GetObject"),
+    )
+    create = person.client("cloudformation").create_stack
+    create(StackName="from-ours", TemplateURL=f"{url}/ours/t.json")
+    for other in ({"TemplateURL": f"{url}/theirs/t.json"}, {"TemplateBody": template.decode()}):
+        with pytest.raises(ClientError, match="not authorized to perform: cloudformation:CreateStack"):
+            create(StackName="from-theirs", **other)
 
 
 def test_a_bucket_is_listed_under_the_prefix_that_a_policy_names(aws):

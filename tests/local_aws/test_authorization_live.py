@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
 import urllib.error
 import urllib.request
@@ -14,11 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
+from tests.local_aws.people import Person, allow, root
 from tests.local_aws.test_authorization import PLATFORM
 from tests.local_aws.test_live_endpoints import SPEED, Shop
 from tests.servicecatalog.template import load, resolved
 
-NAMES = itertools.count(1)
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:"
 TAGS = [{"Key": "modelyard:project", "Value": "churn"}]
 METRIC = "SageMakerVariantInvocationsPerInstance"
@@ -44,40 +42,6 @@ def shop(aws: LocalAWS) -> Shop:
     name = shop.workshop.role.rpartition("/")[2]
     root(aws, "iam").put_role_policy(RoleName=name, PolicyName="serve", PolicyDocument=policy)
     return shop
-
-
-def allow(*actions: str, on: str | list[str] = "*", **conditions: Any) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": list(actions), "Resource": on} | (
-        {"Condition": conditions} if conditions else {}
-    )
-
-
-@functools.cache
-def root(aws: LocalAWS, service: str) -> Any:
-    """A client that may do everything."""
-    return aws.client(service)
-
-
-class Person:
-    """A user with these statements and no others."""
-
-    def __init__(self, aws: LocalAWS, *statements: dict[str, Any]) -> None:
-        self._aws, self._iam, self.name = aws, root(aws, "iam"), f"person-{next(NAMES)}"
-        self._iam.create_user(UserName=self.name)
-        key = self._iam.create_access_key(UserName=self.name)["AccessKey"]
-        self.credentials = {
-            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
-        }
-        self.may(*statements)
-
-    def may(self, *statements: dict[str, Any]) -> None:
-        if statements:
-            policy = {"Version": "2012-10-17", "Statement": list(statements)}
-            self._iam.put_user_policy(UserName=self.name, PolicyName="all", PolicyDocument=json.dumps(policy))
-
-    def client(self, service: str) -> Any:
-        return self._aws.client(service, credentials=self.credentials)
 
 
 def denied(call: Callable[..., Any], **request: Any) -> str:

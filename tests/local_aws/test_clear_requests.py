@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 
 from local_aws import LocalAWS
 from local_aws.permissions.clear_requests import UnclearRequest, Way, named_operation, s3_path, what_is_asked
-from tests.local_aws.test_authorization_live import Person, allow, root
+from tests.local_aws.people import Person, allow, root
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 JSON = {"Content-Type": "application/x-amz-json-1.1"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
+from tests.local_aws.people import sign_in
+from tests.local_aws.waiting import settled
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
 QUEUE_ACTIONS = ("sqs:CreateQueue", "sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ListQueueTags")
@@ -79,13 +80,7 @@ class Person:
 
     def settled(self, name: str) -> dict[str, Any]:
         """What the stack is when nothing is under way, as the account's own user sees it."""
-        cloudformation, end = client(self.aws, "cloudformation"), time.monotonic() + 30
-        while True:
-            stack: dict[str, Any] = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-            if not stack["StackStatus"].endswith("_IN_PROGRESS"):
-                return stack
-            assert time.monotonic() < end, stack
-            time.sleep(0.02)
+        return settled(client(self.aws, "cloudformation"), name)
 
     def why(self, stack: dict[str, Any], status: str = "CREATE_FAILED") -> str:
         """Why the first resource failed."""
@@ -104,9 +99,7 @@ def user(aws: LocalAWS) -> Person:
     """Who may do with stacks what he likes, and nothing else."""
     name, iam = new_name(), client(aws, "iam")
     iam.create_user(UserName=name)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    credentials = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-    person = Person(aws, name, aws.client("cloudformation", credentials=credentials))
+    person = Person(aws, name, aws.client("cloudformation", credentials=sign_in(aws, name)))
     person.may(("cloudformation:*", "*"))
     return person
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local_aws.durability import Durability, Kept, SavedAnswers, Watched
+from local_aws.durability import Durability, Kept, NotWritten, SavedAnswers, Watched
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_a_request_only_shows_is_written_too(path):
     assert found(path) == {"name": {"Status": "CREATE_COMPLETE"}}
 
 
-def test_what_cannot_be_written_is_told_in_the_log_and_keeps_nothing_else_from_being_written(path, caplog):
+def test_an_answer_with_what_cannot_be_written_fails_and_all_else_is_written(path, caplog):
     durability = Durability(path)
     one, other = watched(durability, "queues"), watched(durability, "topics")
 
@@ -102,10 +102,34 @@ def test_what_cannot_be_written_is_told_in_the_log_and_keeps_nothing_else_from_b
         other["a"] = object()  # no JSON
 
     answer(durability, whole)
-    answer(durability, half)
+    with pytest.raises(NotWritten, match="topics 'a'"):
+        answer(durability, half)
 
     assert (found(path, "queues"), found(path, "topics")) == ({"a": 2}, {"a": 1})
     assert "topics 'a' cannot be written down" in caplog.text
+
+
+def test_what_cannot_be_written_fails_no_answer_but_those_that_show_it(path):
+    durability = Durability(path)
+    roles = watched(durability)
+
+    async def one(name: str, value: Any) -> None:
+        with durability.recorded() as touched:
+            roles[name] = value
+            await durability.saved(touched)
+
+    async def several() -> Any:
+        return await asyncio.gather(one("a", object()), one("b", 1), return_exceptions=True)
+
+    failed, answered = asyncio.run(several())
+    assert isinstance(failed, NotWritten)
+    assert answered is None
+    answer(durability, lambda: roles["b"])
+    with pytest.raises(NotWritten):
+        answer(durability, lambda: list(roles.values()))
+    answer(durability, lambda: roles.update(a=2))
+    answer(durability, lambda: list(roles.values()))
+    assert found(path) == {"a": 2, "b": 1}
 
 
 def test_answers_that_are_ready_at_the_same_time_are_written_together(path, monkeypatch):

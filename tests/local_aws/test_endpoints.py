@@ -148,7 +148,7 @@ def test_instances_beyond_the_quota_are_refused_until_it_is_raised(stand):
     create = {"EndpointName": "churn", "EndpointConfigName": "churn-1"}
 
     assert stand.refused("CreateEndpoint", **create).startswith("ResourceLimitExceeded: ")
-    stand.endpoints.set_quotas({"instances_per_endpoint": 5})
+    stand.endpoints.quotas.configure({"instances_per_endpoint": 5})
     stand.call("CreateEndpoint", **create)
 
 
@@ -831,4 +831,4 @@ def test_another_account_has_endpoints_of_its_own(serving):
 )
 def test_quotas_that_cannot_be(stand, settings, message):
     with pytest.raises(ValueError, match=message):
-        stand.endpoints.set_quotas(settings)
+        stand.endpoints.quotas.configure(settings)

@@ -21,7 +21,8 @@ from servicecatalog.bucket import policy as bucket_policy
 from tests.local_aws.clients import refused
 from tests.local_aws.lambda_requests import Parts, archive
 from tests.local_aws.minimal_roles import Grants, policy, without
-from tests.local_aws.waiting import wait_for
+from tests.local_aws.people import sign_in
+from tests.local_aws.waiting import settled, wait_for
 from tests.story import platform
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -63,10 +64,7 @@ class Rights:
     def user(self, grants: Grants, *statements: dict[str, Any]) -> User:
         name = self.name("user")
         self.iam.create_user(UserName=name)
-        key = self.iam.create_access_key(UserName=name)["AccessKey"]
-        user = User(
-            self, name, {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-        )
+        user = User(self, name, sign_in(self.aws, name))
         user.may(grants, *statements)
         return user
 
@@ -976,11 +974,7 @@ class Stack:
             "Resources": {name: {"Type": kind, "Properties": given} for name, (kind, given) in resources.items()}
         }
         self.cloudformation.create_stack(StackName=self.name, TemplateBody=json.dumps(template))
-        self.status = wait_for(self._ended)
-
-    def _ended(self) -> str | None:
-        status = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]["StackStatus"]
-        return None if status.endswith("_IN_PROGRESS") else str(status)
+        self.status = str(settled(self.cloudformation, self.name)["StackStatus"])
 
     def failures(self) -> str:
         events = self.cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]

@@ -368,8 +368,23 @@ def test_a_stack_that_was_being_created_has_failed_after_the_restart_and_can_be_
     def topics() -> list[str]:
         return [each["TopicArn"] for each in sns.list_topics()["Topics"] if each["TopicArn"].endswith(":of-the-stack")]
 
-    # A custom resource that is never answered.
-    arn = function(clients, "silent", "def handle(event, context):\n    return None\n")
+    # A custom resource whose creation is never answered.
+    arn = function(
+        clients,
+        "silent",
+        """
+        import json
+        import urllib.request
+
+        def handle(event, context):
+            if event["RequestType"] == "Create":
+                return
+            answer = {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId", "PhysicalResourceId")}
+            body = json.dumps(answer | {"Status": "SUCCESS"}).encode()
+            put = urllib.request.Request(event["ResponseURL"], body, {"Content-Type": ""}, method="PUT")
+            urllib.request.urlopen(put).read()
+        """,
+    )
     resources = {
         "Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "of-the-stack"}},
         "Silent": {"Type": "Custom::Silent", "DependsOn": "Topic", "Properties": {"ServiceToken": arn}},

@@ -29,6 +29,11 @@ NAMES = {
     "ministack.services.cloudformation.helpers._error": "(code, message, status)",
     "ministack.services.cloudformation.helpers._resolve_document": "(params, body_key, url_key, label)",
     "ministack.services.cloudformation.engine._resolve_dynamic_reference": "(literal)",
+    "ministack.services.cloudformation.helpers._validate_stack_tags": "(tags)",
+    "ministack.services.cloudformation.helpers._extract_members": "(params, prefix)",
+    "ministack.services.cloudformation.provisioners._STACK_TAG_PROPERTY": "dict",
+    "ministack.services.cloudformation.provisioners._REPLACING_PROPERTIES": "dict",
+    "ministack.services.cloudformation.stacks._runs_on_worker_thread": "(resource_type)",
     "ministack.services.cloudformation.provisioners._DEFERRED_PREDECESSOR_DELETES": "ContextVar",
     "ministack.services.cloudformation.provisioners._provision_resource": (
         "(resource_type, logical_id, props, stack_name)"
@@ -211,6 +216,71 @@ NAMES = {
         " resource_policy_arn)"
     ),
     "ministack.core.iam_evaluator._served_unsigned": "(service, iam_action)",
+    "ministack.app._handle_post_body_shortcuts": "(method, path, headers, body, query_params, request_id)",
+    "ministack.core.responses.now_iso": "()",
+    "ministack.services.cloudformation._stack_events": "AccountRegionScopedDict",
+    "ministack.services.cloudformation.changesets._deploy_stack_async": (
+        "(stack_name, stack_id, template, param_values, disable_rollback, tags, is_update, previous_stack,"
+        " retain_except_on_create, imports)"
+    ),
+    "ministack.services.cloudformation.changesets._resolve_parameters": "(template, provided_params, previous_params)",
+    "ministack.services.cloudformation.custom_resource.invoke_custom_resource": (
+        "(request_type, logical_id, props, stack_name, stack_id, resource_type, physical_id, old_props)"
+    ),
+    "ministack.services.cloudformation.engine._constraint_error": "(name, defn, reason)",
+    "ministack.services.cloudformation.engine._resolve_parameters": "(template, provided_params, previous_params)",
+    "ministack.services.cloudformation.handlers._deploy_stack_async": (
+        "(stack_name, stack_id, template, param_values, disable_rollback, tags, is_update, previous_stack,"
+        " retain_except_on_create, imports)"
+    ),
+    "ministack.services.cloudformation.handlers._resolve_parameters": "(template, provided_params, previous_params)",
+    "ministack.services.cloudformation.provisioners._codebuild_cfn_to_api": "(value)",
+    "ministack.services.cloudformation.stacks._add_event": (
+        "(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, detailed_status)"
+    ),
+    "ministack.services.cloudformation.stacks._delete_stack_async": "(stack_name, stack_id, retain_resources, force)",
+    "ministack.services.cloudformation.stacks._deploy_stack_async": (
+        "(stack_name, stack_id, template, param_values, disable_rollback, tags, is_update, previous_stack,"
+        " retain_except_on_create, imports)"
+    ),
+    "ministack.services.cloudformation.stacks._roll_back_operation": (
+        "(stack_name, stack_id, stack, operation, reason_override)"
+    ),
+    "ministack.services.cloudformation.handlers._delete_stack_async": "(stack_name, stack_id, retain_resources, force)",
+    "ministack.services.cloudformation.handlers._roll_back_operation": (
+        "(stack_name, stack_id, stack, operation, reason_override)"
+    ),
+    "ministack.services.cloudformation.stacks._with_dependencies": "(logical_ids, res_defs, remaining)",
+    "ministack.services.codebuild._builds": "AccountRegionScopedDict",
+    "ministack.services.codebuild._make_build_record": "(project, build_id, source_version)",
+    "ministack.services.codebuild._project_shape": "(project)",
+    "ministack.services.codebuild._projects": "AccountRegionScopedDict",
+    "ministack.services.codebuild._start_build": "(data)",
+    "ministack.services.eventbridge._apply_input_transformer": "(transformer, rule, view)",
+    "ministack.services.eventbridge._pattern_event_view": "(event)",
+    "ministack.services.iam._boundary_policy_error": "(arn)",
+    "ministack.services.iam._create_oidc_provider": "(p)",
+    "ministack.services.iam._oidc_providers": "AccountScopedDict",
+    "ministack.services.iam._policies": "AccountScopedDict",
+    "ministack.services.iam._delete_policy": "(p)",
+    "ministack.services.cloudformation.provisioners._iam_policy_reconcile_entities": "(arn, old_props, new_props)",
+    "ministack.services.s3._buckets": "AccountScopedDict",
+    "ministack.services.s3._delete_bucket": "(name)",
+    "ministack.services.s3._delete_bucket_encryption": "(name)",
+    "ministack.services.s3._delete_bucket_lifecycle": "(name)",
+    "ministack.services.s3._delete_bucket_ownership_controls": "(name)",
+    "ministack.services.s3._delete_bucket_tagging": "(name)",
+    "ministack.services.s3._put_bucket_encryption": "(name, body)",
+    "ministack.services.s3._put_bucket_lifecycle": "(name, body)",
+    "ministack.services.s3._put_bucket_ownership_controls": "(name, body)",
+    "ministack.services.s3._put_bucket_tagging": "(name, body)",
+    "ministack.services.s3._put_bucket_versioning": "(name, body)",
+    "ministack.services.sts._error": "(status, code, message, ns)",
+    "ministack.services.sts._p": "(params, key, default)",
+    "ministack.services.sts._web_identity_trust_denied": "(role_arn, params, use_json)",
+    "ministack.services.cloudformation.engine._unknown_attribute_message": "(res, logical_id, attr)",
+    "ministack.services.cloudformation.provisioners._eb_rule_bus_name": "(props)",
+    "ministack.services.eventbridge._rule_key": "(rule_name, bus_name)",
 }
 
 LOOK_UP = """

@@ -23,6 +23,7 @@ from local_aws.ministack_host import policies_allow
 from local_aws.permissions import report
 from local_aws.permissions.decisions import Decision
 from local_aws.permissions.identities import Identity, read_identities
+from tests.local_aws.people import sign_in
 
 ROLE = "arn:aws:iam::123456789012:role/modelyard/modelyard-deploy-us-east-1"
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/"
@@ -191,11 +192,7 @@ def enforcing() -> Iterator[control.Server]:
         iam.put_role_policy(RoleName="worker", PolicyName="inline", PolicyDocument=document)
         iam.attach_role_policy(RoleName="worker", PolicyArn=own)
         iam.attach_role_policy(RoleName="worker", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
-        key = iam.create_access_key(UserName="reader")["AccessKey"]
-        reader = aws.client(
-            "s3",
-            credentials={"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]},
-        )
+        reader = aws.client("s3", credentials=sign_in(aws, "reader"))
         reader.list_objects_v2(Bucket="mine")
         with pytest.raises(ClientError, match="AccessDenied"):
             reader.list_objects_v2(Bucket="yours")
