@@ -12,13 +12,14 @@ IMAGES := $(patsubst local_aws/images/%/requirements.txt,$(ENVS)/images/%,$(wild
 # One environment for each Lambda runtime that local_aws knows.
 RUNTIMES := $(patsubst local_aws/runtimes/%/requirements.txt,$(ENVS)/runtimes/%,$(wildcard local_aws/runtimes/*/requirements.txt))
 
-# What the platform's functions carry beside our own code.
+# What the platform's functions carry beside our own code: one archive for those of the lifecycle, one for the seed.
 LAMBDA := $(ENVS)/lambda
+SEED   := $(ENVS)/seed_lambda
 
-# make demo KEEP=1; make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline [REGION=us-east-1] [YES=1] [DEPLOY=1]
-export KEEP BUCKET ROLE REGION YES DEPLOY
+# make demo KEEP=1; make story-aws [REGION=us-east-1] [YES=1] [DEPLOY=1]
+export KEEP REGION YES DEPLOY
 
-# make install-platform ARTIFACT_BUCKETS=my-artifacts [OPTIONS="--alert-email me@example.com"] [YES=1]
+# make install-platform [ARTIFACT_BUCKETS=my-artifacts] [OPTIONS="--alert-email me@example.com"] [YES=1]
 # make uninstall-platform [OPTIONS=--force] [YES=1]
 PLATFORM = $(MAIN)/bin/python -m servicecatalog
 ANSWER   = $(if $(filter 1,$(YES)),--yes)
@@ -32,18 +33,18 @@ PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed ## make the environments to run everything (1.8 GB; the only step that needs a network)
+install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed $(SEED)/.installed ## make the environments (1.8 GB; after it no network is needed)
 
-demo: install ## generate a project, train, approve, deploy and roll back on this machine, no AWS account (KEEP=1: then play on)
+demo: install ## a project's life on this machine, no AWS account (KEEP=1: then play on)
 	@$(MAIN)/bin/python -m tests.story.demo
 
-story-aws: install ## the demo's story in a real AWS account (AWS_ENDPOINT_URL unset; DEPLOY=1: deploying too; it costs a little money)
+story-aws: install ## the same in an AWS account, for a little money (DEPLOY=1: deploying too)
 	@$(MAIN)/bin/python -m tests.story.aws
 
-install-platform: install ## install the platform in an AWS account, or bring it up to date (ARTIFACT_BUCKETS=...; docs/install.md)
+install-platform: install ## install platform and product in AWS, or update them (docs/install.md)
 	@$(PLATFORM) install $(if $(ARTIFACT_BUCKETS),--artifact-buckets '$(ARTIFACT_BUCKETS)') $(ANSWER) $(OPTIONS)
 
-uninstall-platform: install ## remove the platform from an AWS account; its ledger stays (docs/install.md)
+uninstall-platform: install ## remove both; ledger, buckets and repositories stay (docs/install.md)
 	@$(PLATFORM) uninstall $(ANSWER) $(OPTIONS)
 
 test: install ## the tests, without the slow ones (.ci/run runs this too)
@@ -66,9 +67,11 @@ bench: install $(BENCH)/.installed ## measure the figures of docs/benchmarks.md 
 
 lock: ## resolve requirements/*.in again (needs uv)
 	@for name in main lint bench; do \
-	  uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/$$name.in -o requirements/$$name.txt; \
+	  uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done
-	@uv pip compile --quiet $(LAMBDA_PLATFORM) --no-header requirements/lambda.in -o requirements/lambda.txt
+	@for name in lambda seed_lambda; do \
+	  uv pip compile --quiet $(LAMBDA_PLATFORM) --no-header requirements/$$name.in -o requirements/$$name.txt || exit; \
+	done
 
 clean: ## remove the environments and everything generated
 	rm -rf $(ENVS) build .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -103,14 +106,14 @@ $(BENCH)/.installed: requirements/bench.txt
 # Packages in a folder, as they lie in the functions' archive: for Lambda's Python and processor, not for this machine's.
 LAMBDA_PLATFORM := --python-version 3.11 --python-platform x86_64-manylinux2014
 
-$(LAMBDA)/.installed: requirements/lambda.txt
-	@echo "Fetching the functions' packages to $(LAMBDA) ..."
-	@rm -rf $(LAMBDA)
+$(LAMBDA)/.installed $(SEED)/.installed: $(ENVS)/%/.installed: requirements/%.txt
+	@echo "Fetching the functions' packages to $(@D) ..."
+	@rm -rf $(@D)
 	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --only-binary :all: $(LAMBDA_PLATFORM) --target $(LAMBDA) -r $<; \
+	  uv pip install --quiet --only-binary :all: $(LAMBDA_PLATFORM) --target $(@D) -r $<; \
 	else \
 	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --no-compile --implementation cp \
-	    --python-version 3.11 --platform manylinux2014_x86_64 --target $(LAMBDA) -r $<; \
+	    --python-version 3.11 --platform manylinux2014_x86_64 --target $(@D) -r $<; \
 	fi
 	@touch $@
 

@@ -1,0 +1,125 @@
+"""The project's model package groups, one for each stage; a group's tag modelyard:stack says whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from seed_lambda.aws_calls import found, tags
+from seed_lambda.context import Context
+from seed_lambda.errors import NameTaken, SeedError
+from seed_lambda.properties import ProjectProperties, group_name
+
+STACK_TAG = "modelyard:stack"
+
+
+@dataclass(frozen=True)
+class Group:
+    """
+    Args:
+        stack: whose mark it carries; "" without one.
+    """
+
+    name: str
+    arn: str
+    stack: str
+
+
+def find_group(context: Context, name: str) -> Group | None:
+    """The group of that name, whosever it is."""
+    answer = found(context.client("sagemaker").describe_model_package_group, ModelPackageGroupName=name)
+    if answer is None:
+        return None
+    arn = answer["ModelPackageGroupArn"]
+    return Group(name, arn, tags(context, arn).get(STACK_TAG, ""))
+
+
+def taken(context: Context, properties: ProjectProperties) -> list[str]:
+    """Of the project's groups those that are there and not this stack's, as one text; nothing when all are free."""
+    others = []
+    for name in properties.groups:
+        group = find_group(context, name)
+        if group is not None and group.stack != context.mark:
+            others.append(name)
+    return [_taken(others)] if others else []
+
+
+def make(context: Context, properties: ProjectProperties) -> None:
+    """Make the groups that are not there.
+
+    Raises:
+        NameTaken: somebody else has made one meanwhile.
+        SeedError: the account's quota is reached.
+    """
+    sagemaker = context.client("sagemaker")
+    for name, stage in properties.groups.items():
+        group = find_group(context, name)
+        if group is None:
+            context.still_current()
+            try:
+                sagemaker.create_model_package_group(
+                    ModelPackageGroupName=name,
+                    ModelPackageGroupDescription=properties.description,
+                    Tags=tag_list(properties.tags(context.mark, stage)),
+                )
+                context.log("made a model package group", group=name)
+                continue
+            except ClientError as error:
+                _explain(error, name)
+            group = find_group(
+                context, name
+            )  # made at this very moment: by an earlier try of ours, or by somebody else
+        if group is None or group.stack != context.mark:
+            raise NameTaken(_taken([name]))
+
+
+def tag_anew(context: Context, properties: ProjectProperties) -> None:
+    """Set the tags of the groups that are this stack's."""
+    for name, stage in properties.groups.items():
+        group = find_group(context, name)
+        if group is None or group.stack != context.mark:
+            continue
+        context.still_current()
+        context.client("sagemaker").add_tags(ResourceArn=group.arn, Tags=tag_list(properties.tags(context.mark, stage)))
+
+
+def take_back(context: Context, project: str, stages: tuple[str, ...]) -> None:
+    """Delete the groups that an update had added and that are empty; one with versions stays, and the log says so."""
+    for stage in stages:
+        name = group_name(project, stage)
+        group = find_group(context, name)
+        if group is None or group.stack != context.mark:
+            continue
+        context.still_current()
+        try:
+            context.client("sagemaker").delete_model_package_group(ModelPackageGroupName=name)
+            context.log("took back a model package group", group=name)
+        except ClientError as error:
+            context.log("a model package group stays", level="WARNING", group=name, error=str(error))
+
+
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as SageMaker takes them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _explain(error: ClientError, name: str) -> None:
+    """Raises the error in words, unless it says that the group is there."""
+    details = error.response["Error"]
+    if details["Code"] in ("ResourceLimitExceeded", "ResourceLimitExceededException"):
+        raise SeedError(
+            f"the model package group {name} cannot be made: this account's quota of model package groups in this "
+            "Region is reached (AWS's default is 250). Delete projects that are not needed, or ask for more under "
+            f"Service Quotas, Amazon SageMaker. AWS says: {details['Message']}"
+        ) from error
+    if "already exist" not in details["Message"].lower():
+        raise error
+
+
+def _taken(names: list[str]) -> str:
+    return (
+        f"these model package groups are there already and not this project's: {', '.join(names)}. Choose another name "
+        "for the project, or have whoever owns them delete them"
+    )

@@ -1,0 +1,241 @@
+"""AWS CodeCommit: a commit by one call, a mark by tags. It has no branch protection and no CI variables of its own.
+
+https://docs.aws.amazon.com/codecommit/latest/APIReference/Welcome.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from seed_lambda.aws_calls import is_gone
+from seed_lambda.context import Context
+from seed_lambda.errors import NameTaken, SeedError
+from seed_lambda.groups import STACK_TAG
+from seed_lambda.hosts import File, Mode, Repository, Tree
+from seed_lambda.hosts.git_push import AUTHOR, EMAIL, blob_id
+
+# Of one commit: https://docs.aws.amazon.com/codecommit/latest/APIReference/API_CreateCommit.html
+MOST_FILES = 100
+MOST_BYTES = 7 * 1000 * 1000  # the texts say 7 MB: the smaller reading of it
+MOST_BRANCHES = 10  # more than the seed makes, so that somebody else has
+DESCRIPTION = 1000  # characters, CreateRepository
+_MODES: Mapping[Mode, str] = {"100644": "NORMAL", "100755": "EXECUTABLE", "120000": "SYMLINK"}
+
+
+class CodeCommit:
+    """CodeCommit in the function's own account and Region."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def check(self) -> None:
+        """Nothing: AWS's refusals say by themselves what is missing."""
+
+    def find(self, name: str) -> Repository | None:
+        metadata = self._metadata(name)
+        return None if metadata is None else self._repository(metadata)
+
+    def create(self, name: str, description: str, tags: Mapping[str, str]) -> Repository:
+        if self._metadata(name) is None:
+            self._context.still_current()
+            try:
+                answer = self._client.create_repository(
+                    repositoryName=name, repositoryDescription=_short(description), tags=dict(tags)
+                )
+                self._context.log("made a repository", repository=name)
+                return self._repository(answer["repositoryMetadata"], self._context.mark)
+            except ClientError as error:
+                _explain(error, name)
+        found = self.find(name)
+        if found is None or found.stack != self._context.mark:
+            raise NameTaken(
+                f"the CodeCommit repository {name} is there already and not this project's: choose another name "
+                "for the project or its repository, or have whoever owns it delete it"
+            )
+        return found
+
+    def describe_anew(self, name: str, description: str, tags: Mapping[str, str]) -> None:
+        metadata = self._metadata(name)
+        if metadata is None:
+            return
+        self._context.still_current()
+        self._client.update_repository_description(repositoryName=name, repositoryDescription=_short(description))
+        self._context.still_current()
+        self._client.tag_resource(resourceArn=metadata["Arn"], tags=dict(tags))
+
+    def set_variables(self, name: str, variables: Mapping[str, str], old: Mapping[str, str]) -> None:
+        """Nothing: the project's builds are CodeBuild's, which CloudFormation gives their variables."""
+
+    def heads(self, name: str, branches: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for branch in branches:
+            try:
+                answer = self._client.get_branch(repositoryName=name, branchName=branch)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "BranchDoesNotExistException":
+                    continue
+                raise
+            found[branch] = answer["branch"]["commitId"]
+        return found
+
+    def push(self, name: str, tree: Tree, branches: tuple[str, ...], message: str) -> str:
+        first, *others = branches
+        there = self.heads(name, branches)
+        commit = self._commit(name, tree, first, message, there.get(first))
+        for branch in others:
+            if branch in there:
+                continue
+            self._context.still_current()
+            try:
+                self._client.create_branch(repositoryName=name, branchName=branch, commitId=commit)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "BranchNameExistsException":  # an answer that was lost
+                    raise
+        return commit
+
+    def set_default_branch(self, name: str, branch: str) -> None:
+        self._context.still_current()
+        self._client.update_default_branch(repositoryName=name, defaultBranchName=branch)
+
+    def protect(self, name: str, branch: str) -> None:
+        self._context.log(
+            "CodeCommit has no branch protection: the project's developer policy denies pushes to the branch",
+            repository=name,
+            branch=branch,
+        )
+
+    def holds_seed_alone(self, name: str) -> bool:
+        pages = self._client.get_paginator("list_branches").paginate(repositoryName=name)
+        names = [branch for page in pages for branch in page["branches"]]
+        if len(names) > MOST_BRANCHES:
+            return False
+        commits = set(self.heads(name, names).values())
+        if not commits:
+            return True
+        if len(commits) > 1:
+            return False
+        commit = self._client.get_commit(repositoryName=name, commitId=commits.pop())["commit"]
+        return not commit.get("parents") and commit["author"].get("email") == EMAIL
+
+    def delete(self, name: str) -> None:
+        self._context.still_current()
+        try:
+            self._client.delete_repository(repositoryName=name)  # of one that is gone it answers without an id
+        except ClientError as error:
+            if not is_gone(error, lambda: self._metadata(name) is not None):
+                raise
+        self._context.log("deleted a repository", repository=name)
+
+    @property
+    def _client(self) -> Any:
+        return self._context.client("codecommit")
+
+    def _metadata(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._client.get_repository(repositoryName=name)["repositoryMetadata"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "RepositoryDoesNotExistException":
+                return None
+            raise
+
+    def _repository(self, metadata: Mapping[str, Any], stack: str | None = None) -> Repository:
+        name, arn, region = metadata["repositoryName"], metadata["Arn"], self._context.settings.region
+        if stack is None:
+            stack = self._client.list_tags_for_resource(resourceArn=arn)["tags"].get(STACK_TAG, "")
+        clone_url = metadata["cloneUrlHttp"]
+        return Repository(
+            name=name,
+            stack=stack,
+            url=f"https://{region}.console.aws.amazon.com/codesuite/codecommit/repositories/{name}/browse?region={region}",
+            clone_url=clone_url,
+            clone_command=f"git clone -c credential.helper='!aws codecommit credential-helper $@' "
+            f"-c credential.UseHttpPath=true {clone_url}",
+            arn=arn,
+        )
+
+    def _commit(self, name: str, tree: Tree, branch: str, message: str, parent: str | None) -> str:
+        """Id of the branch's commit with exactly these files; a new one only when its parent has other files."""
+        there = {} if parent is None else self._files(name, parent, "/")
+        wanted = {path: (blob_id(file.content), _MODES[file.mode]) for path, file in tree.items()}
+        changed = {path: file for path, file in tree.items() if there.get(path) != wanted[path]}
+        gone = [path for path in there if path not in tree]
+        if parent is not None and not changed and not gone:
+            return parent
+        _check_size(changed, gone)
+        self._context.still_current()
+        request: dict[str, Any] = {
+            "repositoryName": name,
+            "branchName": branch,
+            "authorName": AUTHOR,
+            "email": EMAIL,
+            "commitMessage": message + "\n",
+            "putFiles": [
+                {"filePath": path, "fileMode": _MODES[file.mode], "fileContent": file.content}
+                for path, file in changed.items()
+            ],
+        }
+        if parent is not None:
+            request |= {"parentCommitId": parent, "deleteFiles": [{"filePath": path} for path in gone]}
+        try:
+            commit = self._client.create_commit(**request)["commitId"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _COMMITTED:
+                raise
+            # boto3 asked again after an answer that was lost
+            commit = self.heads(name, (branch,)).get(branch)
+            if commit is None or self._files(name, commit, "/") != wanted:
+                raise
+        self._context.log("committed", repository=name, branch=branch, commit=commit, files=len(tree))
+        return commit
+
+    def _files(self, name: str, commit: str, folder: str) -> dict[str, tuple[str, str]]:
+        """Path of every file to its content's id and its mode."""
+        answer = self._client.get_folder(repositoryName=name, commitSpecifier=commit, folderPath=folder)
+        found = {file["absolutePath"]: (file["blobId"], file["fileMode"]) for file in answer.get("files", [])}
+        found |= {link["absolutePath"]: (link["blobId"], link["fileMode"]) for link in answer.get("symbolicLinks", [])}
+        for below in answer.get("subFolders", []):
+            found |= self._files(name, commit, below["absolutePath"])
+        return found
+
+
+# How CreateCommit refuses what was done already by a call whose answer was lost.
+_COMMITTED = (
+    "ParentCommitIdRequiredException",
+    "ParentCommitIdOutdatedException",
+    "NoChangeException",
+    "ConcurrentReferenceUpdateException",
+)
+
+
+def _check_size(changed: Mapping[str, File], gone: list[str]) -> None:
+    entries, size = len(changed) + len(gone), sum(len(file.content) for file in changed.values())
+    if entries > MOST_FILES or size > MOST_BYTES:
+        raise SeedError(
+            f"the commit has {entries} files of {size:,} bytes, and CodeCommit takes at most {MOST_FILES} files of "
+            f"{MOST_BYTES:,} bytes in one commit: the platform's template is too large for CodeCommit; make it "
+            "smaller, or use another Git host"
+        )
+
+
+def _explain(error: ClientError, name: str) -> None:
+    """Raises the error in words, unless it says that the repository is there."""
+    details = error.response["Error"]
+    if details["Code"] == "RepositoryLimitExceededException":
+        raise SeedError(
+            f"the CodeCommit repository {name} cannot be made: this account's quota of repositories is reached. Delete "
+            "some that are not needed, or ask for more under Service Quotas, AWS CodeCommit"
+        ) from error
+    if details["Code"] == "OperationNotAllowedException":
+        raise SeedError(
+            f"the CodeCommit repository {name} cannot be made: AWS does not let this account make repositories. Take "
+            f"another Git host (GitHost). AWS says: {details['Message']}"
+        ) from error
+    if details["Code"] != "RepositoryNameExistsException":
+        raise error
+
+
+def _short(description: str) -> str:
+    return description[:DESCRIPTION]
