@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from servicecatalog import archive, install, uninstall
+from servicecatalog import assets, install, uninstall
 from servicecatalog.account import Account
 from servicecatalog.errors import InstallError
 
@@ -40,7 +41,7 @@ def _advise(error: Exception) -> None:
     """Which policies there are for this, when a call or a stack's resource lacked a permission."""
     if "AccessDenied" in str(error) or "is not authorized to perform" in str(error):
         print(
-            'Two policies allow what this needs, and no more: docs/install.md, "The administrator\'s policies". Have'
+            'Three policies allow what this needs, and no more: docs/install.md, "The administrator\'s policies". Have'
             " them attached by the account's owner, and run it again.",
             file=sys.stderr,
         )
@@ -52,34 +53,50 @@ def _parser() -> argparse.ArgumentParser:
         description="Modelyard's platform in the account and Region of your AWS credentials. See docs/install.md.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    installing = commands.add_parser("install", help="install the platform, or bring it up to date")
+    installing = commands.add_parser(
+        "install",
+        usage="%(prog)s [OPTION VALUE] ...",  # all of them would hide what is wrong with one
+        help="install the platform and the product, or bring them up to date",
+    )
     for name, text in install.PARAMETERS.items():
-        installing.add_argument(_option(name), dest=name, help=text)
-    removing = commands.add_parser("uninstall", help="remove the platform; the ledger, its key and the bucket stay")
-    removing.add_argument("--force", action="store_true", help="although endpoints serve, or others use its policies")
+        installing.add_argument(_option(name), dest=name, choices=install.ALLOWED.get(name), metavar="VALUE", help=text)
+    installing.add_argument(
+        "--studio-domain",
+        default="",
+        metavar="VALUE",
+        help="a SageMaker domain (d-...) whose Studio shall list the S3 project template",
+    )
+    removing = commands.add_parser("uninstall", help="remove both; the ledger, its key, buckets and repositories stay")
+    removing.add_argument(
+        "--force",
+        action="store_true",
+        help="although it is in use; not while there are projects",
+    )
     for command in (installing, removing):
         command.add_argument("--yes", action="store_true", help="do not ask")
-    building = commands.add_parser("build", help="write the functions' archive, and print the key to upload it under")
-    building.add_argument("file", type=Path)
+    building = commands.add_parser("build", help="write what is uploaded, and manifest.json, which says where to")
+    building.add_argument("folder", type=Path)
+    building.add_argument("--git-host", default="", choices=install.ALLOWED["GitHost"], help="as the platform has it")
+    building.add_argument("--git-owner", default="", help="as the platform has it")
     return parser
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    account = Account.of(boto3.Session())
+    account = Account.of(_session())
     given = {name: value for name in install.PARAMETERS if (value := getattr(arguments, name)) is not None}
-    plan = install.plan(account, given, _say)
+    plan = install.plan(account, given, _say, arguments.studio_domain)
     for line in plan.lines():
         _say(line)
     if not _agreed(arguments.yes):
         return 1
     _say("Installed." if install.carry_out(plan, _say) else "Nothing to do: the platform is as it should be.")
-    for line in install.next_steps(plan.stack.outputs):
+    for line in install.next_steps(plan.platform.stack.outputs | plan.portfolio.stack.outputs, plan.domain):
         _say(line)
     return 0
 
 
 def _uninstall(arguments: argparse.Namespace) -> int:
-    account = Account.of(boto3.Session())
+    account = Account.of(_session())
     _say(f"Account {account.number}, {account.region}, as {account.caller}: the platform is to be removed.")
     if not _agreed(arguments.yes):
         return 1
@@ -91,11 +108,15 @@ def _uninstall(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    contents = archive.build()
-    arguments.file.parent.mkdir(parents=True, exist_ok=True)
-    arguments.file.write_bytes(contents)
-    _say(archive.key(contents))
+    made = assets.build(assets.defaults(arguments.git_host, arguments.git_owner))
+    assets.write(made, arguments.folder)
+    _say(f"{arguments.folder}: version {made.version}, {sum(map(len, made.code_objects.values())) / 1e6:.1f} MB")
     return 0
+
+
+def _session() -> boto3.Session:
+    """In the Region that the AWS CLI takes: boto3 looks at AWS_DEFAULT_REGION alone."""
+    return boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
 
 
 def _agreed(yes: bool) -> bool:
@@ -105,9 +126,12 @@ def _agreed(yes: bool) -> bool:
     try:
         answer = input("Go on? [y/N] ")
     except EOFError:
-        _say("Nobody answers; add --yes (make: YES=1).")
+        _say("\nNobody answers, so nothing was changed; add --yes (make: YES=1).")
         return False
-    return answer.strip().lower() in ("y", "yes")
+    agreed = answer.strip().lower() in ("y", "yes")
+    if not agreed:
+        _say("Nothing was changed.")
+    return agreed
 
 
 def _option(parameter: str) -> str:

@@ -13,10 +13,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from servicecatalog.errors import InstallError
 
 TEMPLATE = Path(__file__).resolve().parent / "platform.yaml"
+PORTFOLIO_TEMPLATE = TEMPLATE.parent / "portfolio.yaml"
 STACK = "modelyard"
+PORTFOLIO_STACK = "modelyard-portfolio"
+TEMPLATE_REPOSITORY = "modelyard-template"
 LEDGER_TABLE = "modelyard-ledger"
 KEY_ALIAS = "alias/modelyard"
 TAGS = {"modelyard:part": "platform"}
+GITHUB = "https://github.com"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,20 @@ class Account:
         """For the functions' archives and the template."""
         return f"modelyard-platform-{self.number}-{self.region}"
 
+    @property
+    def partition(self) -> str:
+        return self.caller.split(":")[1]
+
+    @property
+    def artifact_bucket(self) -> str:
+        """Where projects keep their artifacts unless somebody says otherwise."""
+        return f"modelyard-artifacts-{self.number}-{self.region}"
+
+    @property
+    def template_bucket(self) -> str:
+        """For the product's templates."""
+        return f"modelyard-templates-{self.number}-{self.region}"
+
     def kept_key(self) -> str | None:
         """The ARN of the KMS key that alias/modelyard leads to, None when there is none that can be used."""
         try:
@@ -73,3 +91,26 @@ class Account:
         except dynamodb.exceptions.ResourceNotFoundException:
             return None
         return LEDGER_TABLE
+
+    def kept_oidc_provider(self, base_url: str) -> str | None:
+        """The ARN of the account's OIDC provider for a GitHub, None when there is none.
+
+        Args:
+            base_url: such as https://github.com or https://github.example.com.
+        """
+        host = oidc_url(base_url).partition("://")[2]
+        arn = f"arn:{self.partition}:iam::{self.number}:oidc-provider/{host}"
+        iam = self.client("iam")
+        try:
+            iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
+        except iam.exceptions.NoSuchEntityException:
+            return None
+        return arn
+
+
+def oidc_url(base_url: str) -> str:
+    """Who issues the tokens of a GitHub's jobs, as platform.yaml has it.
+
+    https://docs.github.com/en/enterprise-server@latest/admin/configuring-settings/hardening-security-for-your-enterprise/enabling-openid-connect-for-github-actions
+    """
+    return "https://token.actions.githubusercontent.com" if base_url == GITHUB else f"{base_url}/_services/token"

@@ -1,9 +1,11 @@
-"""The bucket for the functions' archives and the template: private, encrypted, versioned, TLS only."""
+"""The code bucket (archives and the stacks' templates), which the command makes, and uploads to it and others."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from botocore.exceptions import ClientError
 
@@ -12,7 +14,7 @@ from servicecatalog.errors import InstallError
 
 
 def ensure(account: Account) -> bool:
-    """Make the bucket, or put right what is there. False: it was there.
+    """Make the code bucket, or put right what is there. False: it was there. Private, encrypted, versioned, TLS only.
 
     Every call names the account, so that nobody else's bucket of that name gets our code.
 
@@ -20,7 +22,7 @@ def ensure(account: Account) -> bool:
         InstallError: the bucket is another account's.
     """
     s3, name = account.client("s3"), account.bucket
-    made = not exists(account)
+    made = not exists(account, name)
     if made:
         where = {} if account.region == "us-east-1" else {"LocationConstraint": account.region}
         s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
@@ -37,7 +39,7 @@ def ensure(account: Account) -> bool:
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
     s3.put_bucket_encryption(**ours, ServerSideEncryptionConfiguration=encryption)
     s3.put_bucket_versioning(**ours, VersioningConfiguration={"Status": "Enabled"})
-    s3.put_bucket_policy(**ours, Policy=json.dumps(policy(name, account.caller.split(":")[1])))
+    s3.put_bucket_policy(**ours, Policy=json.dumps(policy(name, account.partition)))
     return made
 
 
@@ -55,9 +57,13 @@ def policy(name: str, partition: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def upload(account: Account, key: str, body: bytes) -> bool:
-    """Put an object whose key names its contents. False: it was there."""
-    ours: dict[str, Any] = {"Bucket": account.bucket, "Key": key, "ExpectedBucketOwner": account.number}
+def upload(account: Account, name: str, key: str, body: bytes, tags: Mapping[str, str] | None = None) -> bool:
+    """Put an object whose key names its contents into a bucket. False: it was there.
+
+    Args:
+        tags: of the object, set as it is made.
+    """
+    ours: dict[str, Any] = {"Bucket": name, "Key": key, "ExpectedBucketOwner": account.number}
     s3 = account.client("s3")
     try:
         s3.head_object(**ours)
@@ -65,13 +71,12 @@ def upload(account: Account, key: str, body: bytes) -> bool:
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
-    s3.put_object(**ours, Body=body)
+    s3.put_object(**ours, Body=body, **({"Tagging": urlencode(tags)} if tags else {}))
     return True
 
 
-def exists(account: Account) -> bool:
-    """Raises InstallError when it is another account's."""
-    name = account.bucket
+def exists(account: Account, name: str) -> bool:
+    """Whether this account has the bucket. Raises InstallError when it is another account's."""
     try:
         account.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
     except ClientError as error:

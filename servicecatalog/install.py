@@ -1,20 +1,29 @@
-"""Install the platform, or bring an installed one up to date."""
+"""Install the platform and the product, or bring installed ones up to date."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from servicecatalog import archive, bucket
-from servicecatalog.account import STACK, TAGS, TEMPLATE, Account
+from servicecatalog import assets, bucket, product, studio
+from servicecatalog.account import GITHUB, PORTFOLIO_STACK, STACK, TAGS, Account
+from servicecatalog.assets import Assets
 from servicecatalog.errors import InstallError
 from servicecatalog.stack import Say, Stack
 
-# The parameters of platform.yaml that an administrator sets; the others follow from what there is.
-PARAMETERS = {
-    "ArtifactBuckets": "the projects' artifact buckets, by name, with commas between; * stands for any characters",
+# The parameters of the two stacks that an administrator sets; the others follow from what there is.
+PLATFORM_PARAMETERS = {
+    "GitHost": "where new projects' repositories are made: codecommit (when it is not given) or github",
+    "GitBaseUrl": "of a GitHub Enterprise Server its address (https://github.com)",
+    "GitOwner": "the organization or user on GitHub to whom the repositories will belong",
+    "GitTokenSecretArn": "the Secrets Manager secret with GitHub's token",
+    "VpcSubnetIds": "subnets for the function that talks to a GitHub which is only reached from there",
+    "VpcSecurityGroupIds": "its security groups",
+    "ArtifactBuckets": "projects' artifact buckets beside the platform's, by name; * stands for any characters",
+    "DataBuckets": "further buckets that projects may name as sources of their data",
     "BatchBuckets": "further buckets that batch transform jobs read from and write to",
     "ProjectKmsKeyArns": "the KMS keys of those buckets and those that stage files name",
     "AlertEmail": "an address for deployments and failures",
@@ -23,38 +32,78 @@ PARAMETERS = {
     "PermissionsBoundaryArn": "a managed policy that bounds every role made",
     "ExistingKmsKeyArn": "a KMS key to use instead of a new one",
     "ExistingLedgerTable": "the ledger that an earlier installation left, where it is not found by its name",
+    "ExistingArtifactBucket": "a bucket for projects' artifacts to use instead of a new one",
+    "ExistingTemplateBucket": "a bucket for the product's templates to use instead of a new one",
+    "ExistingOidcProviderArn": "the account's OIDC provider for GitHub, where it is not found by its address",
 }
+ALLOWED = {"GitHost": ("codecommit", "github")}  # values of those that have a list
+PRINCIPALS = tuple(f"Principal{number}" for number in range(1, 6))  # of portfolio.yaml
+PARAMETERS = PLATFORM_PARAMETERS | {
+    "Principals": "up to five roles, users or groups (ARNs, with * for any characters) that see the product",
+}
+# What both stacks have.
+SHARED = ("PermissionsBoundaryArn",)
+NOTHING_YET = (None, "REVIEW_IN_PROGRESS")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an installation will do, to be shown before it is done."""
+class StackPlan:
+    """What an installation will do with one stack.
 
-    account: Account
+    Args:
+        stack: the stack.
+        parameters: as CreateChangeSet takes them.
+        new: it is not there yet.
+    """
+
     stack: Stack
     parameters: list[dict[str, Any]]
-    archive: bytes
     new: bool
-    notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        what = "Create" if self.new else "Update"
         given = [
             f"  {parameter['ParameterKey']}: {parameter['ParameterValue']}"
             for parameter in self.parameters
             if parameter.get("ParameterValue")
         ]
+        return [f"{'Create' if self.new else 'Update'} stack {self.stack.name} with:", *given]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an installation will do, to be shown before it is done.
+
+    Args:
+        account: where.
+        assets: what is uploaded.
+        platform, portfolio: what becomes of the stacks.
+        domain: Studio's domain that shall show the product as an S3 template; "": none.
+        notes: what was found.
+    """
+
+    account: Account
+    assets: Assets
+    platform: StackPlan
+    portfolio: StackPlan
+    domain: str
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        account, size = self.account, sum(map(len, self.assets.code_objects.values()))
         return [
-            f"Account {self.account.number}, {self.account.region}, as {self.account.caller}.",
-            f"Bucket {self.account.bucket}: made if it is missing; private, encrypted, versioned, TLS only.",
-            f"Functions: {len(self.archive) / 1e6:.1f} MB to {archive.key(self.archive)}.",
-            f"{what} stack {STACK} with:",
-            *given,
+            f"Account {account.number}, {account.region}, as {account.caller}.",
+            f"Bucket {account.bucket}: made if it is missing; private, encrypted, versioned, TLS only.",
+            f"Code and templates: {size / 1e6:.1f} MB. The template's version is {self.assets.version}.",
+            *self.platform.lines(),
+            *self.portfolio.lines(),
+            *([f"Studio's domain {self.domain}: tagged, so that it lists the S3 template."] if self.domain else []),
             *self.notes,
         ]
 
 
-def plan(account: Account, given: Mapping[str, str], say: Say) -> Plan:
+def plan(
+    account: Account, given: Mapping[str, str], say: Say, domain: str = "", product_template: Path = product.TEMPLATE
+) -> Plan:
     """Find out what is there, and say what to do.
 
     Args:
@@ -62,75 +111,200 @@ def plan(account: Account, given: Mapping[str, str], say: Say) -> Plan:
         given: parameters by name (PARAMETERS), those that the administrator set. On an update the others stay as they
             are.
         say: takes lines of progress.
+        domain: the id of a SageMaker domain; "": none.
+        product_template: product.yaml.
 
     Raises:
-        InstallError: ArtifactBuckets is missing, or what is there cannot be built on.
+        InstallError: what is given cannot be, or what is there cannot be built on.
     """
-    stack = Stack(account.client("cloudformation"), STACK, say)
-    new = stack.settle() in (None, "REVIEW_IN_PROGRESS")
-    values = dict(given)
-    if new and not values.get("ArtifactBuckets"):
+    platform = Stack(account.client("cloudformation"), STACK, say)
+    portfolio = Stack(account.client("cloudformation"), PORTFOLIO_STACK, say)
+    new = platform.settle() in NOTHING_YET
+    new_portfolio = portfolio.settle() in NOTHING_YET
+    before = {} if new else platform.parameters
+    values = {name: value for name, value in given.items() if name in PLATFORM_PARAMETERS}
+    standing = before | values
+    check(account, standing)
+    of_portfolio = {name: value for name, value in given.items() if name in SHARED} | principals(account, given)
+    if domain:
+        studio.check(account, domain)
+    notes = _adopt(account, values, standing, {} if new else platform.resources())
+    made = assets.build(_product_defaults(standing), product_template)
+    values |= {"CodeBucket": account.bucket, "CodeKey": made.functions_key, "SeedCodeKey": made.seed_key}
+    of_portfolio |= {"TemplateVersion": made.version, "ProductKey": made.product_key}
+    if new_portfolio and standing.get("PermissionsBoundaryArn"):
+        of_portfolio["PermissionsBoundaryArn"] = standing["PermissionsBoundaryArn"]
+    return Plan(
+        account,
+        made,
+        StackPlan(platform, _parameters(values, PLATFORM_PARAMETERS, before), new),
+        StackPlan(
+            portfolio,
+            _parameters(of_portfolio, (*PRINCIPALS, *SHARED), {} if new_portfolio else portfolio.parameters),
+            new_portfolio,
+        ),
+        domain,
+        notes,
+    )
+
+
+def check(account: Account, values: Mapping[str, str]) -> None:
+    """Refuse what cannot work, before anything is made.
+
+    Args:
+        values: parameters of platform.yaml by name, given now or before.
+
+    Raises:
+        InstallError: with every fault.
+    """
+    faults = []
+    if values.get("GitHost", "codecommit") == "github":
+        if not values.get("GitOwner"):
+            faults.append("GitHub needs an owner of the repositories: --git-owner my-organization")
+        if not (secret := values.get("GitTokenSecretArn")):
+            faults.append(
+                "GitHub needs a token that makes the repositories, in a secret: --git-token-secret-arn arn:aws:"
+                'secretsmanager:... (docs/install.md, "GitHub")'
+            )
+        elif f":secretsmanager:{account.region}:" not in secret:
+            faults.append(f"the secret {secret} is not in {account.region}, where it is read: make one there")
+    if bool(values.get("VpcSubnetIds")) != bool(values.get("VpcSecurityGroupIds")):
+        faults.append("a VPC is named by both, subnets and security groups: --vpc-subnet-ids, --vpc-security-group-ids")
+    if faults:
+        raise InstallError("\n  ".join(["nothing was made, since", *faults]))
+
+
+def principals(account: Account, given: Mapping[str, str]) -> dict[str, str]:
+    """portfolio.yaml's parameters of who sees the product; none of them when nobody is named.
+
+    Args:
+        given: PARAMETERS by name; "Principals" holds ARNs of this account with commas between, or with no account.
+
+    Raises:
+        InstallError: there are too many, or one is not of this account.
+    """
+    if "Principals" not in given:
+        return {}
+    arns = [arn.strip() for arn in given["Principals"].split(",") if arn.strip()]
+    if len(arns) > len(PRINCIPALS):
         raise InstallError(
-            "the projects' artifact buckets are not given: --artifact-buckets my-artifacts, or "
-            "make install-platform ARTIFACT_BUCKETS=my-artifacts"
+            f"--principals has {len(arns)} and may have {len(PRINCIPALS)}: let one with * stand for several, such as "
+            f"arn:{account.partition}:iam:::role/studio-*"
         )
-    notes = _adopt(account, values) if new else ()
-    code = archive.build()
-    values |= {"CodeBucket": account.bucket, "CodeKey": archive.key(code)}
-    parameters: list[dict[str, Any]] = [
-        {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()
-    ]
-    if not new:
-        known = {parameter["ParameterKey"] for parameter in (stack.describe() or {}).get("Parameters", [])}
-        # A parameter that is new in the template has no value from before; its default stands.
-        kept = [name for name in PARAMETERS if name in known and name not in values]
-        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in kept]
-    return Plan(account, stack, parameters, code, new, notes)
+    for arn in arns:
+        if not re.fullmatch(rf"arn:{account.partition}:iam::({account.number})?:(role|user|group)/[\w+=.@/*?-]+", arn):
+            raise InstallError(
+                f"--principals: {arn} is no role, user or group of account {account.number}, such as "
+                f"arn:{account.partition}:iam::{account.number}:role/studio"
+            )
+    patterns = [arn.replace(f"::{account.number}:", ":::") for arn in arns]
+    return dict(zip(PRINCIPALS, [*patterns, *[""] * len(PRINCIPALS)], strict=False))
 
 
 def carry_out(plan: Plan, say: Say) -> bool:
     """Do it. False: there was nothing to do.
 
+    Each step finds what an interrupted one left and goes on.
+
     Raises:
         InstallError: with the reasons that AWS gives.
     """
-    account = plan.account
+    account, made = plan.account, plan.assets
     if bucket.ensure(account):
         say(f"Bucket {account.bucket} made.")
-    if bucket.upload(account, archive.key(plan.archive), plan.archive):
-        say("Functions uploaded.")
-    template = TEMPLATE.read_bytes()
-    template_key = f"modelyard/platform-{hashlib.sha256(template).hexdigest()[:16]}.yaml"
-    bucket.upload(account, template_key, template)
-    host = account.client("s3").meta.endpoint_url
-    return plan.stack.deploy(_template_url(host, account, template_key), plan.parameters, TAGS)
+    uploaded = [bucket.upload(account, account.bucket, key, body) for key, body in made.code_objects.items()]
+    if any(uploaded):
+        say("Code and templates uploaded.")
+    changed = [_deploy(plan, plan.platform, made.platform_key)]
+    templates = plan.platform.stack.outputs["TemplateBucket"]
+    bucket.upload(account, templates, made.product_key, made.product, studio.VISIBLE)
+    changed.append(_deploy(plan, plan.portfolio, made.portfolio_key))
+    changed.append(studio.show_only(account, templates, made.product_key))
+    if plan.domain:
+        changed.append(studio.connect(account, plan.domain, templates))
+    return any(changed)
 
 
-def next_steps(outputs: Mapping[str, str]) -> list[str]:
-    """What the administrator does now."""
+def next_steps(outputs: Mapping[str, str], domain: str) -> list[str]:
+    """What the administrator does now.
+
+    Args:
+        outputs: of both stacks.
+        domain: Studio's that was named; "": none.
+    """
+
+    def name_of(policy: str) -> str:
+        return outputs[policy].rpartition("/")[2]
+
     return [
         "",
         *(f"{name}: {value}" for name, value in outputs.items()),
         "",
         "Next:",
-        f"  attach {outputs['DenyApprovalPolicy']} to every CI and pipeline role: they never approve",
-        f"  attach {outputs['ApproverPolicy']} and {outputs['PlannerPolicy']} to whoever approves for every project",
-        '  for each project make its roles and policies: docs/install.md, "A project\'s roles"',
-        "  in a project: python -m pipeline register-project, python -m pipeline plan, and approve a version",
-        "  docs/install.md says what was made, what it costs and what to do when it fails",
+        f"  attach the policy {name_of('CreatorPolicy')} to Studio's roles and people who make projects, and",
+        "    name them as principals: --principals arn:aws:iam::...:role/...",
+        f"  attach {name_of('ApproverPolicy')} and {name_of('PlannerPolicy')} to whoever",
+        "    approves for every project",
+        *([] if domain else ["  for Studio's S3 project templates run this again with --studio-domain d-..."]),
+        "  docs/create-a-project.md says how a project is made; docs/install.md what was made here, what it costs and",
+        "    what to do when it fails",
     ]
 
 
-def _adopt(account: Account, values: dict[str, str]) -> tuple[str, ...]:
-    """Go on with the ledger and the key that an earlier installation left; adds them to `values`."""
+def _parameters(values: Mapping[str, str], settable: Any, before: Mapping[str, str]) -> list[dict[str, Any]]:
+    """As CreateChangeSet takes them: those with a value, and those that keep theirs.
+
+    Args:
+        settable: names that an administrator sets.
+        before: values of the stack's parameters; one that is new in the template is not among them, its default stands.
+    """
+    given: list[dict[str, Any]] = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+    kept = [name for name in settable if name in before and name not in values]
+    return [*given, *({"ParameterKey": name, "UsePreviousValue": True} for name in kept)]
+
+
+def _product_defaults(values: Mapping[str, str]) -> dict[str, str]:
+    """What product.yaml offers first."""
+    return assets.defaults(values.get("GitHost", ""), values.get("GitOwner", ""))
+
+
+def _adopt(
+    account: Account, values: dict[str, str], standing: Mapping[str, str], resources: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Go on with what an earlier installation left, or the account has; adds it to `values`.
+
+    Args:
+        standing: parameters given now or before.
+        resources: of the stack that is there, by logical id: what it has it goes on with by itself.
+    """
+
+    def kept_bucket(name: str) -> str | None:
+        return name if bucket.exists(account, name) else None
+
+    def kept_oidc_provider() -> str | None:
+        if standing.get("GitHost") != "github":
+            return None
+        return account.kept_oidc_provider(standing.get("GitBaseUrl") or GITHUB)
+
+    left: list[tuple[str, str, str, Callable[[], str | None]]] = [
+        ("key", "ExistingKmsKeyArn", "PlatformKey", account.kept_key),
+        ("ledger", "ExistingLedgerTable", "Ledger", account.kept_ledger),
+        ("bucket", "ExistingArtifactBucket", "ArtifactBucket", lambda: kept_bucket(account.artifact_bucket)),
+        ("bucket", "ExistingTemplateBucket", "TemplateBucket", lambda: kept_bucket(account.template_bucket)),
+        ("OIDC provider", "ExistingOidcProviderArn", "OidcProvider", kept_oidc_provider),
+    ]
     notes = []
-    if not values.get("ExistingKmsKeyArn") and (key := account.kept_key()):
-        values["ExistingKmsKeyArn"] = key
-        notes.append(f"The key {key} of an earlier installation is used again.")
-    if not values.get("ExistingLedgerTable") and (table := account.kept_ledger()):
-        values["ExistingLedgerTable"] = table
-        notes.append(f"The ledger {table} of an earlier installation is used again.")
+    for what, parameter, logical_id, find in left:
+        if not standing.get(parameter) and logical_id not in resources and (found := find()):
+            values[parameter] = found
+            notes.append(f"The {what} {found} of an earlier installation is used again.")
     return tuple(notes)
+
+
+def _deploy(plan: Plan, stack: StackPlan, key: str) -> bool:
+    account = plan.account
+    host = account.client("s3").meta.endpoint_url
+    return stack.stack.deploy(_template_url(host, account, key), stack.parameters, TAGS)
 
 
 def _template_url(s3_endpoint: str, account: Account, key: str) -> str:

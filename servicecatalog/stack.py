@@ -51,6 +51,12 @@ class Stack:
         stack = self.describe() or {}
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Values by name; of one that Systems Manager keeps, its name there."""
+        stack = self.describe() or {}
+        return {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])}
+
     def settle(self) -> str | None:
         """Bring the stack to where it takes a change: what is under way is awaited, what never was is removed.
 
@@ -65,6 +71,10 @@ class Stack:
         if status == "UPDATE_ROLLBACK_FAILED":
             self.say(f"The last update of stack {self.name} could not be rolled back; trying again ...")
             self.cloudformation.continue_update_rollback(StackName=self.name)
+            status = self._wait()
+        if status == "UPDATE_ROLLBACK_FAILED" and (skipped := self._failed_custom_resources()):
+            self.say(f"It goes on without {', '.join(skipped)}, which the next update makes again ...")
+            self.cloudformation.continue_update_rollback(StackName=self.name, ResourcesToSkip=skipped)
             status = self._wait()
         if status in NEVER_MADE:
             self.say(f"Stack {self.name} is {status}: an earlier attempt failed. Removing it ...")
@@ -137,6 +147,19 @@ class Stack:
             for resource in page["StackResourceSummaries"]
             if "PhysicalResourceId" in resource and resource["ResourceStatus"] != "DELETE_COMPLETE"
         }
+
+    def _failed_custom_resources(self) -> list[str]:
+        """What a function of the platform's could not take back: until it is mended nothing could be mended with it.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-updating-stacks-continueupdaterollback.html
+        """
+        pages = self.cloudformation.get_paginator("list_stack_resources").paginate(StackName=self.name)
+        return [
+            resource["LogicalResourceId"]
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if resource["ResourceStatus"] == "UPDATE_FAILED" and resource["ResourceType"].startswith("Custom::")
+        ]
 
     def _change_set(self, name: str) -> dict[str, Any]:
         """The change set once it is made or refused, with all its changes."""

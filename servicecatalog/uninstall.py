@@ -1,51 +1,84 @@
-"""Remove the platform: its records stay, and it is not pulled from under what serves unless that is asked for."""
+"""Remove the product and the platform: records, repositories and data stay.
+
+Neither is pulled from under projects or what serves unless that is asked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from servicecatalog import bucket
-from servicecatalog.account import KEY_ALIAS, LEDGER_TABLE, STACK, Account
+from servicecatalog import bucket, studio
+from servicecatalog.account import (
+    KEY_ALIAS,
+    LEDGER_TABLE,
+    PORTFOLIO_STACK,
+    STACK,
+    TEMPLATE_REPOSITORY,
+    Account,
+)
 from servicecatalog.errors import InstallError
 from servicecatalog.stack import Say, Stack
 
+GONE = "DeleteCompleted"  # ProjectStatus: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProject.html
 
-def in_use(account: Account, stack: Stack) -> list[str]:
-    """What would suffer: endpoints that serve, schedules that start batch jobs, people and roles with our policies."""
+
+def in_use(account: Account, stacks: Sequence[Stack]) -> list[str]:
+    """What would suffer: what serves, schedules that start jobs, people and roles with our policies."""
     return [
         *(f"endpoint {name} runs with a role of the platform" for name in endpoints(account)),
         *(f"schedule {name} starts batch transform jobs" for name in schedules(account)),
         *(
             f"policy {policy.rpartition('/')[2]} is attached to {kind} {name}"
+            for stack in stacks
             for policy, kind, name in attachments(account, stack)
         ),
     ]
 
 
 def carry_out(account: Account, say: Say, force: bool = False) -> bool:
-    """Delete the stack. False: there was none.
+    """Delete both stacks. False: there was none.
 
     Args:
-        force: remove it although it is in use: schedules go with their group, our policies are detached.
+        force: remove them although they are in use: schedules go with their group, our policies are detached. Projects
+            must be gone all the same.
 
     Raises:
-        InstallError: it is in use and not forced, or CloudFormation's reasons.
+        InstallError: there are projects; it is in use and not forced; or CloudFormation's reasons.
     """
-    stack = Stack(account.client("cloudformation"), STACK, say)
-    if stack.settle() is None:
+    # The product first: what it published is taken away by the platform's function.
+    both = [Stack(account.client("cloudformation"), name, say) for name in (PORTFOLIO_STACK, STACK)]
+    stacks = [stack for stack in both if stack.settle() is not None]
+    if not stacks:
         return False
-    if (users := in_use(account, stack)) and not force:
+    if made := projects(account):
+        listed = "\n".join(f"  {project}" for project in made)
+        raise InstallError(
+            f"there are projects:\n{listed}\n"
+            "Delete them first, in Studio or Service Catalog. Nor does --force go past this: their roles are bounded "
+            "by a policy of the platform's, and only its seed function can delete what they own"
+        )
+    if (users := in_use(account, stacks)) and not force:
         listed = "\n".join(f"  {user}" for user in users)
         raise InstallError(
             f"the platform is in use:\n{listed}\n"
             "Reject what serves and detach the policies, or use --force: endpoints then serve on without scaling, "
             "updates or new instances, schedules are deleted, policies detached"
         )
-    for policy, kind, name in attachments(account, stack):
-        _detach(account.client("iam"), policy, kind, name)
-        say(f"{policy.rpartition('/')[2]} detached from {kind} {name}.")
-    stack.delete()
+    for domain in _template_domains(account, both[1]):
+        say(f"Studio's domain {domain} lists the template no more.")
+    for stack in stacks:
+        for policy, kind, name in attachments(account, stack):
+            _detach(account.client("iam"), policy, kind, name)
+            say(f"{policy.rpartition('/')[2]} detached from {kind} {name}.")
+        stack.delete()
     return True
+
+
+def _template_domains(account: Account, platform: Stack) -> list[str]:
+    """Take the platform's bucket out of Studio; the domains that listed it."""
+    templates = platform.outputs.get("TemplateBucket")
+    return studio.disconnect(account, templates) if templates else []
 
 
 def what_stays(account: Account) -> list[str]:
@@ -63,9 +96,79 @@ def what_stays(account: Account) -> list[str]:
             f"  aws kms delete-alias --alias-name {KEY_ALIAS}",
             f"  aws kms schedule-key-deletion --key-id {key}",
         ]
-    if bucket.exists(account):
-        lines.append(f"The bucket {account.bucket}: all archives that ever ran. Empty and remove it in the S3 console.")
+    for name, what in (
+        (account.bucket, "all archives that ever ran, and the templates of the stacks"),
+        (account.template_bucket, "the templates that projects were made from"),
+        (account.artifact_bucket, "the projects' data, code and models"),
+    ):
+        if bucket.exists(account, name):
+            lines.append(f"The bucket {name}: {what}. Empty and remove it in the S3 console.")
+    lines += _template_repository(account)
     return [*lines, "Model package groups, artifacts, repositories and endpoints: they are the projects'."]
+
+
+def _template_repository(account: Account) -> list[str]:
+    """Of GitHub nobody but its token could ask; it is named as it may be."""
+    codecommit = account.client("codecommit")
+    try:
+        codecommit.get_repository(repositoryName=TEMPLATE_REPOSITORY)
+    except codecommit.exceptions.RepositoryDoesNotExistException:
+        return [f"On GitHub, if that was the host: the repository {TEMPLATE_REPOSITORY}, and all of the projects."]
+    return [
+        f"The repository {TEMPLATE_REPOSITORY}, from which projects are updated. To lose it:",
+        f"  aws codecommit delete-repository --repository-name {TEMPLATE_REPOSITORY}",
+    ]
+
+
+def projects(account: Account) -> list[str]:
+    """The projects that the product has made, by whichever way, by name."""
+    return sorted({*_provisioned(account), *_sagemaker_projects(account)})
+
+
+def _provisioned(account: Account) -> list[str]:
+    """Of Service Catalog."""
+    product = Stack(account.client("cloudformation"), PORTFOLIO_STACK, lambda _line: None).outputs.get("Product")
+    if product is None:
+        return []
+    query = {
+        "AccessLevelFilter": {"Key": "Account", "Value": "self"},
+        "Filters": {"SearchQuery": [f"productId:{product}"]},
+    }
+    found = _all(account.client("servicecatalog").search_provisioned_products, "ProvisionedProducts", "Page", query)
+    return [f"{provisioned['Name']} (Service Catalog)" for provisioned in found]
+
+
+def _sagemaker_projects(account: Account) -> list[str]:
+    """Of S3 templates: those whose template lies in the platform's bucket."""
+    sagemaker, found = account.client("sagemaker"), []
+    templates = Stack(account.client("cloudformation"), STACK, lambda _line: None).outputs.get("TemplateBucket")
+    if templates is None:
+        return []
+    listed = [one for one in _all(sagemaker.list_projects, "ProjectSummaryList") if one["ProjectStatus"] != GONE]
+    for name in (one["ProjectName"] for one in listed):
+        described = sagemaker.describe_project(ProjectName=name)
+        details = [one.get("CfnTemplateProviderDetail", {}) for one in described.get("TemplateProviderDetails", [])]
+        if any(templates in one.get("TemplateURL", "") for one in details):
+            found.append(f"{name} (S3 template)")
+    return found
+
+
+def _all(
+    operation: Callable[..., dict[str, Any]], key: str, token: str = "", query: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """What an operation lists that boto3 has no paginator for.
+
+    Args:
+        key: of the list in its answers.
+        token: what stands before "Token" in its request; in its answers it is "Next<token>Token".
+    """
+    request = dict(query or {})
+    while True:
+        page = operation(**request)
+        yield from page[key]
+        if not (following := page.get(f"Next{token}Token")):
+            return
+        request[f"{token or 'Next'}Token"] = following
 
 
 def endpoints(account: Account) -> list[str]:

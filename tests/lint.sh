@@ -27,14 +27,27 @@ policies=$(find servicecatalog -name "*-policy*.json")
 echo "CI files against their schemas"
 "$LINT/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-# The template is linted in the form that its users get: one project of each problem type.
+if command -v terraform >/dev/null; then
+  echo "terraform fmt: servicecatalog/terraform (tests/servicecatalog/test_terraform.py validates and applies it)"
+  terraform fmt -check -diff servicecatalog/terraform
+else
+  echo "terraform fmt: SKIPPED, terraform is not on the PATH"
+fi
+
+# The template is linted in the form that its users get: each problem type, and each Git host's CI.
 generated=$(mktemp -d)
 trap 'rm -rf "$generated"' EXIT
-for problem_type in binary_classification multiclass_classification regression; do
-  echo "ruff, mypy: a generated repository ($problem_type)"
-  folder=$generated/$problem_type
-  "$PYTHON" -m cookiecutter --no-input --output-dir "$folder" . project=lint "problem_type=$problem_type" >/dev/null
+lint_generated() { # takes cookiecutter's answers
+  echo "ruff, mypy, CI file: a generated repository ($*)"
+  folder=$(mktemp -d "$generated/XXXXXX")
+  "$PYTHON" -m cookiecutter --no-input --output-dir "$folder" . project=lint "$@" >/dev/null
   (cd "$folder/lint" && "$OLDPWD/$LINT/ruff" check . && "$OLDPWD/$LINT/ruff" format --check . \
     && "$OLDPWD/$LINT/mypy" --ignore-missing-imports --check-untyped-defs pipeline steps)
-done
+  if [ -d "$folder/lint/.github" ]; then
+    "$LINT/check-jsonschema" --builtin-schema vendor.github-workflows "$folder"/lint/.github/workflows/*.yml
+  fi
+}
+lint_generated problem_type=binary_classification
+lint_generated problem_type=multiclass_classification
+lint_generated problem_type=regression git_host=github
 echo "Lint: no complaint."

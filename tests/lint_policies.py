@@ -22,6 +22,21 @@ EXCEPTIONS = {
         "an alias is made by a right on the alias and one on the key, which stand in two statements"
     ),
     ("administrator-policy.json", "RESOURCE_MISMATCH", "key/*"): "the other of the two",
+    ("administrator-policy-product.json", "RESOURCE_POLICY_PRIVILEGE_ESCALATION", "modelyard-artifacts-"): (
+        "whoever installs makes this bucket and its policy, as CloudFormation's caller"
+    ),
+    ("administrator-policy-product.json", "RESOURCE_POLICY_PRIVILEGE_ESCALATION", "modelyard-templates-"): (
+        "the same, of the bucket with the product's templates, which he puts there"
+    ),
+    ("platform.yaml", "RESOURCE_STAR", "ec2:AssignPrivateIpAddresses"): (
+        "what Lambda itself does for a function in a VPC: tests/lint_resources.py"
+    ),
+    ("platform.yaml", "UNKNOWN_CONDITION_FOR_ACTION", "lambda:SourceFunctionArn"): (
+        "a function's code has it in all its calls; parliament knows it for none"
+    ),
+    ("portfolio.yaml", "RESOURCE_STAR", "s3:GetObject"): (
+        "Service Catalog's copy of the template, which its tag bounds: tests/lint_resources.py"
+    ),
     ("administrator-policy-services.json", "RESOURCE_MISMATCH", "dynamodb:GetResourcePolicy"): (
         "the ledger's table has no stream"
     ),

@@ -16,7 +16,7 @@ import pytest
 
 from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
-from servicecatalog.account import STACK
+from servicecatalog.account import PORTFOLIO_STACK, STACK
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -60,6 +60,19 @@ class Administrator:
         """DescribeStacks' answer about the platform."""
         stacks = self.client("cloudformation").describe_stacks()["Stacks"]
         return next((stack for stack in stacks if stack["StackName"] == STACK), None)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Of both stacks."""
+        stacks = self.client("cloudformation").describe_stacks()["Stacks"]
+        ours = [stack for stack in stacks if stack["StackName"] in (STACK, PORTFOLIO_STACK)]
+        return {one["OutputKey"]: one["OutputValue"] for stack in ours for one in stack.get("Outputs", [])}
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What the platform publishes, by name."""
+        pages = self.client("ssm").get_paginator("get_parameters_by_path").paginate(Path="/modelyard", Recursive=True)
+        return {one["Name"]: one["Value"] for page in pages for one in page["Parameters"]}
 
     @property
     def status(self) -> str:

@@ -16,7 +16,32 @@ PSEUDO = {
     "AWS::AccountId": "111122223333",
     "AWS::Region": "eu-west-1",
     "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
     "AWS::NoValue": None,
+}
+# What product.yaml and portfolio.yaml find in SSM parameters, by the names of their parameters.
+OF_SSM = {
+    "TemplateBucket": "modelyard-templates-111122223333-eu-west-1",
+    "SeedFunctionArn": "arn:aws:lambda:eu-west-1:111122223333:function:modelyard-seed",
+    "PlatformArtifactBucket": "modelyard-artifacts-111122223333-eu-west-1",
+    "PlatformKeyArn": "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888",
+    "OidcProviderArn": "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com",
+    "OidcHost": "token.actions.githubusercontent.com",
+    "DenyApprovalPolicyArn": "arn:aws:iam::111122223333:policy/modelyard-deny-approval-eu-west-1",
+    "ProjectBoundaryArn": "arn:aws:iam::111122223333:policy/modelyard-project-boundary-eu-west-1",
+}
+# What a custom resource answers, by its type and attribute.
+ANSWERS = {
+    "Custom::ModelyardProject": {
+        "CloneUrl": "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/churn",
+        "RepositoryArn": "arn:aws:codecommit:eu-west-1:111122223333:churn",
+        "OidcSubject": "repo:acme@1/churn@2",
+    },
+    "Custom::ModelyardTemplate": {
+        "CloneUrl": "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/modelyard-template",
+        "Commit": "0123456789abcdef0123456789abcdef01234567",
+        "TemplateVersion": "1.2.0-0123456789ab",
+    },
 }
 _GONE = object()
 
@@ -43,7 +68,11 @@ _Loader.add_multi_constructor("!", _long_form)
 
 def load(path: Path) -> dict[str, Any]:
     """The template as it is written, with long forms."""
-    return yaml.load(path.read_text(), _Loader)
+    return load_text(path.read_text())
+
+
+def load_text(text: str) -> dict[str, Any]:
+    return yaml.load(text, _Loader)
 
 
 def resolved(template: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,13 +81,20 @@ def resolved(template: dict[str, Any], values: Mapping[str, Any]) -> dict[str, A
     Args:
         values: of parameters by name; the others take their defaults.
     """
-    defaults = {name: parameter.get("Default", "") for name, parameter in template["Parameters"].items()}
+    defaults = {name: _default(name, parameter) for name, parameter in template["Parameters"].items()}
     lists = {name for name, parameter in template["Parameters"].items() if parameter["Type"] == "CommaDelimitedList"}
     parameters = {
         name: [item for item in str(value).split(",") if item] if name in lists else str(value)
         for name, value in (defaults | dict(values)).items()
     }
     return _Resolver(template, parameters).of({"Resources": template["Resources"]})["Resources"]
+
+
+def _default(name: str, parameter: Mapping[str, Any]) -> Any:
+    """Of an SSM parameter the default is its name; what it might hold is a text of ours."""
+    if str(parameter["Type"]).startswith("AWS::SSM::Parameter::Value"):
+        return OF_SSM.get(name, "of-ssm")
+    return parameter.get("Default", "")
 
 
 class _Resolver:
@@ -75,6 +111,8 @@ class _Resolver:
             (name, argument), *_ = value.items()
             if name == "Ref":
                 return self._ref(argument)
+            if name == "Condition" and isinstance(argument, str):
+                return self._holds(argument)
             if name.startswith("Fn::"):
                 return getattr(self, "_" + name.removeprefix("Fn::").lower())(argument)
         made = {key: self.of(item) for key, item in value.items() if not self._left_out(item)}
@@ -99,7 +137,8 @@ class _Resolver:
             return f"arn:aws:iam::111122223333:policy/{self.of(properties['ManagedPolicyName'])}"
         if kind == "AWS::SQS::Queue":
             return f"https://sqs.eu-west-1.amazonaws.com/111122223333/{properties['QueueName']}"
-        named = next((key for key in properties if key in ("TableName", "FunctionName", "RoleName", "Name")), None)
+        names = ("TableName", "FunctionName", "RoleName", "LogGroupName", "BucketName", "Name")
+        named = next((key for key in properties if key in names), None)
         return name if named is None else self.of(properties[named])
 
     def _getatt(self, argument: list[str]) -> str:
@@ -107,13 +146,17 @@ class _Resolver:
         kind, properties = self._template["Resources"][name]["Type"], self._template["Resources"][name]["Properties"]
         if attribute == "QueueName":
             return str(properties["QueueName"])
+        if kind.startswith("Custom::"):
+            return ANSWERS[kind][attribute]
         arns = {
             "AWS::SQS::Queue": lambda: f"sqs:eu-west-1:111122223333:{properties['QueueName']}",
+            "AWS::S3::Bucket": lambda: f"s3:::{self._ref(name)}",
             "AWS::KMS::Key": lambda: "kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888",
             "AWS::Lambda::Function": lambda: f"lambda:eu-west-1:111122223333:function:{properties['FunctionName']}",
             "AWS::IAM::Role": lambda: f"iam::111122223333:role{properties['Path']}{self.of(properties['RoleName'])}",
-            "AWS::Events::Rule": lambda: f"events:eu-west-1:111122223333:rule/{properties['Name']}",
-            "AWS::Logs::LogGroup": lambda: f"logs:eu-west-1:111122223333:log-group:{properties['LogGroupName']}:*",
+            "AWS::Events::Rule": lambda: f"events:eu-west-1:111122223333:rule/{self.of(properties['Name'])}",
+            "AWS::Logs::LogGroup": lambda: f"logs:eu-west-1:111122223333:log-group:{self._ref(name)}:*",
+            "AWS::CodeBuild::Project": lambda: f"codebuild:eu-west-1:111122223333:project/{self._ref(name)}",
         }
         return f"arn:aws:{arns[kind]()}"
 
@@ -135,6 +178,9 @@ class _Resolver:
     def _split(self, argument: list[Any]) -> list[str]:
         return str(self.of(argument[1])).split(argument[0])
 
+    def _select(self, argument: list[Any]) -> Any:
+        return self.of(argument[1])[int(argument[0])]
+
     def _if(self, argument: list[Any]) -> Any:
         return self.of(argument[1] if self._holds(argument[0]) else argument[2])
 
@@ -144,6 +190,12 @@ class _Resolver:
 
     def _not(self, argument: list[Any]) -> bool:
         return not self.of(argument[0])
+
+    def _and(self, argument: list[Any]) -> bool:
+        return all(self.of(argument))
+
+    def _or(self, argument: list[Any]) -> bool:
+        return any(self.of(argument))
 
     def _holds(self, condition: str) -> bool:
         return bool(self.of(self._template["Conditions"][condition]))

@@ -1,4 +1,4 @@
-"""Whoever has the administrator's two policies, and nothing else, installs, updates and removes the platform."""
+"""Whoever has the administrator's three policies, and nothing else, installs, updates and removes it all."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from local_aws.permissions import cloudformation as cfn
 from local_aws.permissions.cloudformation import Change, Question, questions
 from local_aws.permissions.decisions import frozen_context
 from local_aws.permissions.identities import as_list
-from servicecatalog.account import STACK, TAGS, TEMPLATE
+from servicecatalog.account import PORTFOLIO_STACK, PORTFOLIO_TEMPLATE, STACK, TAGS, TEMPLATE
+from tests.local_aws.people import sign_in
 from tests.servicecatalog import template
 from tests.servicecatalog.conftest import ROOT, Administrator
 
-FILES = ("administrator-policy.json", "administrator-policy-services.json")
+FILES = ("administrator-policy.json", "administrator-policy-services.json", "administrator-policy-product.json")
 LONGEST = 6144  # characters of a managed policy, white space left out: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 USER = f"arn:aws:iam::{ACCOUNT}:user/installer"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/company-boundary"
+STUDIO = "arn:aws:iam::123456789012:role/studio"
 PARAMETERS = {
     "ArtifactBuckets": "my-artifacts,team-*-artifacts",
     "BatchBuckets": "my-data",
@@ -33,9 +35,23 @@ PARAMETERS = {
     "WebhookSecretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:webhook-AbCdEf",
     "CodeBucket": f"modelyard-platform-{ACCOUNT}-{REGION}",
     "CodeKey": "modelyard/functions/0123456789abcdef.zip",
+    "SeedCodeKey": "modelyard/functions/seed-0123456789abcdef.zip",
+    "GitHost": "github",
+    "GitOwner": "acme",
+    "GitTokenSecretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:github-AbCdEf",
+    "VpcSubnetIds": "subnet-0123456789abcdef0",
+    "VpcSecurityGroupIds": "sg-0123456789abcdef0",
+    "DataBuckets": "more-data",
     "AlertEmail": "team@example.com",
     "PermissionsBoundaryArn": BOUNDARY,
 }
+PORTFOLIO_PARAMETERS = {
+    "TemplateVersion": "1.2.0-0123456789ab",
+    "ProductKey": "projects/modelyard-1.2.0-0123456789ab.yaml",
+    **{f"Principal{number}": f"arn:aws:iam:::role/studio-{number}-*" for number in range(1, 6)},
+    "PermissionsBoundaryArn": BOUNDARY,
+}
+STACKS = ((STACK, TEMPLATE, PARAMETERS), (PORTFOLIO_STACK, PORTFOLIO_TEMPLATE, PORTFOLIO_PARAMETERS))
 # What the commands do themselves, and when the run below does not need it: why.
 OF_THE_COMMANDS = {
     "cloudformation:ContinueUpdateRollback": "an update whose roll-back failed is taken up again",
@@ -47,24 +63,46 @@ OF_THE_COMMANDS = {
     "cloudformation:DescribeStacks": "",
     "cloudformation:ExecuteChangeSet": "",
     "cloudformation:ListStackResources": "",
+    "codecommit:GetRepository": "",
     "dynamodb:DescribeTable": "",
     "iam:DetachGroupPolicy": "",
     "iam:DetachRolePolicy": "",
     "iam:DetachUserPolicy": "",
+    "iam:GetOpenIDConnectProvider": "whether GitHub has a provider in the account, when that is the host",
     "iam:ListEntitiesForPolicy": "",
     "kms:DescribeKey": "",
     "s3:CreateBucket": "",
+    "s3:GetBucketCORS": "",
     "s3:GetObject": "",
+    "s3:GetObjectTagging": "",
     "s3:ListBucket": "",
+    "s3:PutBucketCORS": "",
     "s3:PutBucketPolicy": "",
     "s3:PutBucketPublicAccessBlock": "",
     "s3:PutBucketVersioning": "",
     "s3:PutEncryptionConfiguration": "",
     "s3:PutObject": "",
+    "s3:PutObjectTagging": "",
+    "sagemaker:AddTags": "",
+    "sagemaker:DeleteTags": "",
+    "sagemaker:DescribeDomain": "",
+    "sagemaker:DescribeProject": "of projects, when there are some",
+    "sagemaker:ListDomains": "",
     "sagemaker:ListEndpoints": "",
-    "sagemaker:ListTags": "of endpoints, when there are some",
+    "sagemaker:ListProjects": "",
+    "sagemaker:ListTags": "",
     "scheduler:ListSchedules": "",
+    "servicecatalog:SearchProvisionedProducts": "",
 }
+
+
+# AWS names resources of these that are others' than those they are asked about here (tests/lint_resources.py).
+WITHOUT_RESOURCES = (
+    "scheduler:ListSchedules",
+    "servicecatalog:ListTagsForResource",
+    "servicecatalog:TagResource",
+    "servicecatalog:UntagResource",
+)
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -90,24 +128,29 @@ def changed(properties: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], 
 
 
 def changes() -> Iterator[Change]:
-    """All that CloudFormation may be asked to do with one resource of the platform's."""
-    for logical_id, resource in template.resolved(template.load(TEMPLATE), PARAMETERS).items():
-        change = Change(
-            resource["Type"], "create", logical_id, resource["Properties"], STACK, ACCOUNT, REGION, stack_tags=TAGS
-        )
-        change = replace(change, look_up=look_up)
-        yield change
-        if resource.get("DeletionPolicy") != "Retain":
-            yield replace(change, operation="delete")
-        tags = [{"Key": key, "Value": value} for key, value in TAGS.items()]
-        for before, after in changed({**resource["Properties"], "Tags": tags}):
-            update = replace(change, operation="update", before=before, properties=after)
-            # What is replaced is created and deleted, as above; what must be given does not go.
-            if (
-                not cfn.replaces(update)
-                and set(cfn._schema(change.type).get("required", [])) <= before.keys() & after.keys()
-            ):
-                yield update
+    """All that CloudFormation may be asked to do with one resource of the two stacks."""
+    for stack, path, parameters in STACKS:
+        for logical_id, resource in template.resolved(template.load(path), parameters).items():
+            yield from changes_of(stack, logical_id, resource)
+
+
+def changes_of(stack: str, logical_id: str, resource: Mapping[str, Any]) -> Iterator[Change]:
+    properties = resource["Properties"]
+    change = Change(resource["Type"], "create", logical_id, properties, stack, ACCOUNT, REGION, stack_tags=TAGS)
+    change = replace(change, look_up=look_up)
+    yield change
+    if resource.get("DeletionPolicy") != "Retain":
+        yield replace(change, operation="delete")
+    if resource["Type"].startswith("Custom::"):  # its function is called, whatever changes
+        yield replace(change, operation="update", before=properties)
+        return
+    tags = [{"Key": key, "Value": value} for key, value in TAGS.items()]
+    for before, after in changed({**properties, "Tags": tags}):
+        update = replace(change, operation="update", before=before, properties=after)
+        # What is replaced is created and deleted, as above; what must be given does not go.
+        required = set(cfn._schema(change.type).get("required", []))
+        if not cfn.replaces(update) and required <= before.keys() & after.keys():
+            yield update
 
 
 def look_up(kind: str, name: str) -> str | None:
@@ -156,6 +199,11 @@ def test_each_statement_is_needed() -> None:
         "CodeObjects",
         "WhatIsInUse",
         "WhoseEndpoint",
+        "StudioReadsTemplates",
+        "ProductTemplates",
+        "Domains",
+        "Projects",
+        "TemplateRepository",
         "DetachItsPolicies",
         "KeyAlias",
     }
@@ -172,7 +220,7 @@ def test_every_resource_that_can_be_named_is_named() -> None:
         if "*" in as_list(statement["Resource"]):
             for action in as_list(statement["Action"]):
                 kinds = (cfn._privilege(action) or {})["resource_types"]
-                assert not any(kinds) or action == "scheduler:ListSchedules", action
+                assert not any(kinds) or action in WITHOUT_RESOURCES, action
 
 
 @pytest.mark.parametrize(
@@ -211,34 +259,50 @@ def test_what_is_not_the_platforms_is_denied(action: str, resource: str, context
 
 @pytest.mark.slow
 def test_who_has_them_installs_updates_and_removes_the_platform() -> None:
-    """And installs it again, on the key and the ledger that stay."""
+    """And installs it again, on what stays."""
     with LocalAWS(enforce_iam=True) as aws:
         iam, name = aws.client("iam"), "installer"
         iam.create_user(UserName=name)
         for file, document in documents().items():
             policy = iam.create_policy(PolicyName=Path(file).stem, PolicyDocument=json.dumps(document))["Policy"]
             iam.attach_user_policy(UserName=name, PolicyArn=policy["Arn"])
-        key = iam.create_access_key(UserName=name)["AccessKey"]
-        own = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        own: dict[str, Any] = sign_in(aws, name)
         administrator = Administrator(aws, "123456789012")
 
+        domain = make_domain(aws)
         administrator.run("install", "--yes", "--artifact-buckets", "my-artifacts", **own)
         assert administrator.status == "CREATE_COMPLETE"
-        administrator.run("install", "--yes", "--artifact-buckets", "team-*", "--log-retention-days", "30", **own)
+        changed = ("--artifact-buckets", "team-*", "--log-retention-days", "30", "--principals", STUDIO)
+        administrator.run("install", "--yes", *changed, "--studio-domain", domain, **own)
         assert administrator.status == "UPDATE_COMPLETE"
-        assert "Nothing to do" in administrator.run("install", "--yes", **own).stdout
+        assert "Nothing to do" in administrator.run("install", "--yes", "--studio-domain", domain, **own).stdout
         outputs = {one["OutputKey"]: one["OutputValue"] for one in (administrator.stack or {})["Outputs"]}
         attach(iam, outputs["ApproverPolicy"])
         assert "is attached to" in administrator.run("uninstall", "--yes", fails=True, **own).stderr
         administrator.run("uninstall", "--yes", "--force", **own)
         assert administrator.status == "none"
         again = administrator.run("install", "--yes", "--artifact-buckets", "my-artifacts", **own)
-        assert "is used again" in again.stdout
+        assert again.stdout.count("is used again") == 4  # ledger, key and two buckets
 
         decisions = [one for one in aws.settings("permissions")["decisions"] if one["principal"].endswith(f"/{name}")]
     assert all(one["allowed"] for one in decisions)
     used = {one["action"] for one in decisions if not one["because"].startswith("cloudformation:AWS::")}
     assert {action for action, reason in OF_THE_COMMANDS.items() if not reason} <= used
+
+
+def make_domain(aws: LocalAWS) -> str:
+    """The id of a SageMaker domain with the role STUDIO."""
+    principal = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [principal]})
+    aws.client("iam").create_role(RoleName=STUDIO.rpartition("/")[2], AssumeRolePolicyDocument=trust)
+    made = aws.client("sagemaker").create_domain(
+        DomainName="studio",
+        AuthMode="IAM",
+        DefaultUserSettings={"ExecutionRole": STUDIO},
+        VpcId="vpc-0123456789abcdef0",
+        SubnetIds=["subnet-0123456789abcdef0"],
+    )
+    return str(made["DomainArn"].rpartition("/")[2])
 
 
 def attach(iam: Any, policy: str) -> None:

@@ -62,6 +62,32 @@ def test_other_sources_give_another_key(little: tuple[Path, Path]) -> None:
     assert archive.key(archive.build(*little)) != before
 
 
+def test_what_was_built_last_is_taken_again_until_something_changes(little: tuple[Path, Path], tmp_path: Path) -> None:
+    sources, packages = little
+    times = []
+
+    def make() -> bytes:
+        times.append(1)
+        return archive.build(*little)
+
+    def built() -> bytes:
+        return archive.built(sources, packages, make, tmp_path / "built")
+
+    first = built()
+    assert (built(), len(times)) == (first, 1)
+    (packages / "package.py").write_text("changed = True\n")
+    second = built()
+    assert (second != first, len(times)) == (True, 2)
+    assert second == archive.build(*little)
+    (packages / "__pycache__").mkdir()
+    (packages / "__pycache__" / "package.cpython-311.pyc").write_bytes(b"of another time")
+    assert (built(), len(times)) == (second, 2)
+    assert len(list((tmp_path / "built").iterdir())) == 1, "one of each is kept"
+    (packages / ".installed").unlink()
+    with pytest.raises(InstallError, match="make install"):
+        built()
+
+
 def test_what_installing_leaves_about_the_machine_makes_no_difference(little: tuple[Path, Path]) -> None:
     before = archive.build(*little)
     information = little[1] / "package-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""Installing, updating, repairing and removing the platform, as an administrator does it."""
+"""Installing, updating, repairing and removing the platform and the product, as an administrator does it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from local_aws import LocalAWS
 from servicecatalog import __main__ as command_line
 from servicecatalog.account import KEY_ALIAS, LEDGER_TABLE
 from servicecatalog.errors import InstallError
+from tests.local_aws.waiting import STACK_PAUSE, wait_for
 from tests.servicecatalog.conftest import Administrator, new_administrator
 
+SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:github-AbCdEf"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
 INSTALL = ("install", "--yes", "--artifact-buckets", "my-artifacts,team-*")
 
@@ -82,6 +84,30 @@ def test_a_function_starts_in_its_runtime_with_its_settings(
     assert payload == answer
 
 
+def test_it_publishes_the_template_and_the_product(installed: Administrator) -> None:
+    parameters = installed.parameters
+    version = parameters["/modelyard/template/version"]
+    clone = installed.client("codecommit").get_repository(repositoryName="modelyard-template")["repositoryMetadata"]
+    assert parameters["/modelyard/template/url"] == clone["cloneUrlHttp"]
+    branch = installed.client("codecommit").get_branch(repositoryName="modelyard-template", branchName="main")["branch"]
+    assert parameters["/modelyard/template/commit"] == branch["commitId"]
+    product = installed.client("servicecatalog").describe_product_as_admin(Id=parameters["/modelyard/product/id"])
+    assert {"Key": "sagemaker:studio-visibility", "Value": "true"} in product["Tags"]
+    assert [one["Name"] for one in product["ProvisioningArtifactSummaries"]] == [version]
+
+
+def test_the_template_that_studio_lists_is_the_products(installed: Administrator) -> None:
+    parameters = installed.parameters
+    bucket, key = parameters["/modelyard/product/template-url"].split("/", 4)[3:]
+    s3 = installed.client("s3")
+    assert bucket == parameters["/modelyard/template-bucket"]
+    assert s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"] == [
+        {"Key": "sagemaker:studio-visibility", "Value": "true"}
+    ]
+    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    assert f'Default: "{parameters["/modelyard/template/version"]}"' in body
+
+
 def test_the_archives_bucket_is_private_encrypted_and_keeps_versions(installed: Administrator) -> None:
     s3, bucket = installed.client("s3"), f"modelyard-platform-{installed.account}-us-east-1"
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
@@ -99,7 +125,9 @@ def test_a_second_run_has_nothing_to_do(installed: Administrator) -> None:
 
 
 def test_an_update_changes_what_is_given_and_keeps_the_rest(installed: Administrator) -> None:
-    done = installed.run("install", "--yes", "--alert-email", "team@example.com")
+    role = f"arn:aws:iam::{installed.account}:role/studio"
+    principals = ("--principals", f"{role}, arn:aws:iam:::role/data-*")
+    done = installed.run("install", "--yes", "--alert-email", "team@example.com", *principals)
     assert "Update stack modelyard" in done.stdout
     assert "EmailSubscription" in done.stdout
     assert installed.stack is not None
@@ -108,21 +136,41 @@ def test_an_update_changes_what_is_given_and_keeps_the_rest(installed: Administr
     assert values["LogRetentionDays"] == "30"
     subscribed = installed.client("sns").list_subscriptions_by_topic(TopicArn=installed.settings.topic_arn)
     assert {one["Protocol"] for one in subscribed["Subscriptions"]} == {"email", "lambda"}
+    portfolio = installed.outputs["Portfolio"]
+    listed = installed.client("servicecatalog").list_principals_for_portfolio(PortfolioId=portfolio)["Principals"]
+    assert {one["PrincipalARN"] for one in listed} == {"arn:aws:iam:::role/studio", "arn:aws:iam:::role/data-*"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--git-host", "github"), ("--git-owner", "--git-token-secret-arn")),
+        (("--git-host", "github", "--git-owner", "acme", "--git-token-secret-arn", SECRET), ("is not in us-east-1",)),
+        (("--vpc-subnet-ids", "subnet-1"), ("--vpc-security-group-ids",)),
+        (("--principals", "arn:aws:iam::999999999999:role/x"), ("999999999999:role/x is no role",)),
+        (("--principals", ",".join(f"arn:aws:iam:::role/{number}" for number in range(6))), ("may have 5",)),
+        (("--studio-domain", "d-none"), ("there is no SageMaker domain d-none", "none")),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(
+    administrator: Administrator, options: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    refused = administrator.run("install", "--yes", *options, fails=True).stderr
+    assert all(part in refused for part in said), refused
+    assert administrator.status == "none"
+    assert administrator.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_a_value_that_cannot_be_is_refused_and_named(installed: Administrator) -> None:
     assert "AlertEmail" in installed.run("install", "--yes", "--alert-email", "nobody", fails=True).stderr
 
 
-def test_without_artifact_buckets_it_says_how_to_give_them(administrator: Administrator) -> None:
-    assert "--artifact-buckets" in administrator.run("install", "--yes", fails=True).stderr
-    assert administrator.status == "none"
-
-
 def test_it_says_what_it_will_do_and_does_nothing_without_consent(administrator: Administrator) -> None:
-    done = administrator.run("install", "--artifact-buckets", "my-artifacts", fails=True)
-    assert f"Account {administrator.account}, us-east-1" in done.stdout
-    assert "Create stack modelyard" in done.stdout
+    regions = {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}  # the first one counts, as for the AWS CLI
+    done = administrator.run("install", "--artifact-buckets", "my-artifacts", fails=True, **regions)
+    assert f"Account {administrator.account}, eu-west-1" in done.stdout
+    assert "Create stack modelyard with" in done.stdout
+    assert "Create stack modelyard-portfolio with" in done.stdout
     assert "--yes" in done.stdout
     assert administrator.status == "none"
     assert administrator.client("s3").list_buckets()["Buckets"] == []
@@ -143,6 +191,7 @@ def test_a_region_that_is_missing_is_asked_for(administrator: Administrator, tmp
 # --- removing
 
 
+@pytest.mark.slow
 def test_the_record_of_approvals_outlives_the_platform_and_is_used_by_the_next(administrator: Administrator) -> None:
     administrator.run(*INSTALL)
     item = {"endpoint": {"S": "churn-prod"}, "item": {"S": "STATE"}}
@@ -152,13 +201,15 @@ def test_the_record_of_approvals_outlives_the_platform_and_is_used_by_the_next(a
     done = administrator.run("uninstall", "--yes")
     assert "aws dynamodb delete-table --table-name modelyard-ledger" in done.stdout
     assert f"aws kms schedule-key-deletion --key-id {key}" in done.stdout
+    assert "aws codecommit delete-repository --repository-name modelyard-template" in done.stdout
+    assert administrator.client("servicecatalog").list_portfolios()["PortfolioDetails"] == []
     assert administrator.client("lambda").list_functions()["Functions"] == []
     assert administrator.client("iam").list_roles(PathPrefix="/modelyard/")["Roles"] == []
     ssm = administrator.client("ssm")
     assert ssm.get_parameters_by_path(Path="/modelyard/", Recursive=True)["Parameters"] == []
 
     again = administrator.run(*INSTALL)
-    assert again.stdout.count("of an earlier installation is used again") == 2
+    assert again.stdout.count("of an earlier installation is used again") == 4  # ledger, key and two buckets
     ledger = administrator.settings.ledger_table
     assert administrator.client("dynamodb").get_item(TableName=ledger, Key=item)["Item"] == item
     assert "Nothing to do" in administrator.run("install", "--yes").stdout
@@ -191,6 +242,39 @@ def test_what_is_in_use_is_removed_only_by_force(administrator: Administrator) -
     administrator.run("uninstall", "--yes", "--force")
     assert iam.list_attached_role_policies(RoleName="ci")["AttachedPolicies"] == []
     assert administrator.status in ("none", "DELETE_COMPLETE")
+
+
+@pytest.mark.slow
+def test_what_projects_need_is_not_removed_even_by_force(administrator: Administrator) -> None:
+    """Their roles are bounded by a policy of the platform's, and its function deletes what they own."""
+    administrator.run("install", "--yes")
+    sagemaker, parameters = administrator.client("sagemaker"), administrator.parameters
+    template = {
+        "TemplateName": "modelyard",
+        "TemplateURL": parameters["/modelyard/product/template-url"],
+        "RoleARN": parameters["/modelyard/launch-role"],
+    }
+    sagemaker.create_project(ProjectName="churn", TemplateProviders=[{"CfnTemplateProvider": template}])
+    assert settled(administrator, "churn") == "CreateCompleted"
+    for options in ((), ("--force",)):
+        assert "churn (S3 template)" in administrator.run("uninstall", "--yes", *options, fails=True).stderr
+    assert administrator.status == "CREATE_COMPLETE"
+
+    sagemaker.delete_project(ProjectName="churn")
+    assert settled(administrator, "churn") == "DeleteCompleted"
+    administrator.run("uninstall", "--yes")
+    assert administrator.status in ("none", "DELETE_COMPLETE")
+
+
+def settled(administrator: Administrator, project: str) -> str:
+    """A project's status once nothing is under way."""
+    sagemaker = administrator.client("sagemaker")
+
+    def ended() -> str | None:
+        status = str(sagemaker.describe_project(ProjectName=project)["ProjectStatus"])
+        return None if status == "Pending" or status.endswith("InProgress") else status
+
+    return str(wait_for(ended, pause=STACK_PAUSE))
 
 
 def test_removing_what_is_not_there_says_so(administrator: Administrator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def shell(administrator: Administrator, checkout: Path, script: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_pages_commands_install_what_the_command_line_installs(
     administrator: Administrator, checkout: Path
 ) -> None:
@@ -53,22 +55,16 @@ def test_the_pages_commands_install_what_the_command_line_installs(
     # The page's last commands named one parameter; the others kept their values.
     assert administrator.stack is not None
     values = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in administrator.stack["Parameters"]}
-    assert values["ArtifactBuckets"] == "my-artifacts"
+    manifest = json.loads((checkout / "build/modelyard/manifest.json").read_text())
+    assert values["CodeKey"] == manifest["code"]["functions.zip"]
     assert administrator.settings.webhook_secret_arn == values["WebhookSecretArn"] != ""
     assert "Nothing to do" in administrator.run("install", "--yes").stdout
-
-    variables = f"ACCOUNT={administrator.account} REGION={administrator.aws.server.region}\n"
-    printed = shell(administrator, checkout, variables + commands("A project's roles"))
-    assert "role/modelyard/pipelines/churn-pipeline" in printed
-    role = administrator.client("iam").list_attached_role_policies(RoleName="churn-pipeline")["AttachedPolicies"]
-    assert [policy["PolicyName"] for policy in role] == ["modelyard-deny-approval-us-east-1"]
-    administrator.client("cloudformation").delete_stack(StackName="modelyard-churn")
 
     shell(administrator, checkout, commands("Uninstall"))
     assert administrator.status in ("none", "DELETE_COMPLETE")
 
 
 def test_the_page_names_every_option_of_the_command(administrator: Administrator) -> None:
-    options = set(re.findall(r"^  (--[a-z-]+) [A-Z]", administrator.run("install", "--help").stdout, re.MULTILINE))
+    options = set(re.findall(r"^  (--[a-z-]+) [A-Z_]+", administrator.run("install", "--help").stdout, re.MULTILINE))
     assert options
     assert options == set(re.findall(r"^\| `(--[a-z-]+)` \|", PAGE.read_text(), re.MULTILINE))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.lint_resources import definition, policies, too_wide
+from tests.lint_resources import definition, findings, policies, too_wide
 from tests.servicecatalog.conftest import ROOT
 
 MODEL = "arn:aws:sagemaker:eu-west-1:111122223333:model/churn-*"
@@ -48,13 +48,17 @@ def test_what_cannot_be_right_is_found(services):
         assert len(faults(services, **statement)) == 1
 
 
-def test_a_star_that_is_planted_in_our_policies_is_found(services):
-    for file in ("platform.yaml", "project.yaml", "administrator-policy.json", "administrator-policy-services.json"):
-        for document in policies(ROOT / "servicecatalog" / file).values():
-            assert list(too_wide(document, services)) == []
-            document["Statement"][0]["Resource"] = "*"
-            document["Statement"][0]["Effect"] = "Allow"
-            document["Statement"][0]["Action"] = "sagemaker:DeleteEndpoint"
-            assert [fault for _, fault in too_wide(document, services)] == [
-                "sagemaker:DeleteEndpoint on *: name a resource (endpoint)"
-            ]
+OURS = sorted([*(ROOT / "servicecatalog").glob("*-policy*.json"), *(ROOT / "servicecatalog").glob("p*.yaml")])
+
+
+def test_our_policies_have_no_star_without_a_reason_and_no_reason_without_a_star(services):
+    assert {"platform.yaml", "portfolio.yaml", "product.yaml"} <= {path.name for path in OURS}
+    assert findings(OURS, services) == []
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
+def test_a_star_that_is_planted_in_our_policies_is_found(services, path):
+    for document in policies(path).values():
+        planted = {"Effect": "Allow", "Action": "sagemaker:DeleteEndpoint", "Resource": "*"}
+        found = [fault for _, fault in too_wide({"Statement": [planted, *document["Statement"]]}, services)]
+        assert found[0] == "sagemaker:DeleteEndpoint on *: name a resource (endpoint)"

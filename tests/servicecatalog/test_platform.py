@@ -20,7 +20,8 @@ from local_aws.request_checks import service_model
 from servicecatalog import account, archive, install
 from tests.servicecatalog import template
 
-FUNCTIONS = ("deploy", "plan", "notify", "batch")
+CONTROLLER = ("deploy", "plan", "notify", "batch")  # the functions of lifecycle_lambdas
+FUNCTIONS = (*CONTROLLER, "seed")
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
 WRITTEN = template.load(account.TEMPLATE)
 VALUES = {
@@ -31,9 +32,13 @@ VALUES = {
     "AlertEmail": "team@example.com",
     "CodeBucket": "code",
     "CodeKey": "modelyard/functions/0123456789abcdef.zip",
+    "SeedCodeKey": "modelyard/functions/seed-0123456789abcdef.zip",
+    "DataBuckets": "more-data",
     "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary",
 }
 RESOURCES = template.resolved(WRITTEN, VALUES)
+SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:github-AbCdEf"
+ON_GITHUB = VALUES | {"GitHost": "github", "GitOwner": "acme", "GitTokenSecretArn": SECRET}
 # What AWS offers without resources: lists, logins, descriptions of networks, and metrics, whose namespaces bound it.
 WITHOUT_RESOURCES = (
     "sagemaker:List*",
@@ -42,6 +47,7 @@ WITHOUT_RESOURCES = (
     "ecr:GetAuthorizationToken",
     "pricing:GetProducts",
     "cloudwatch:PutMetricData",
+    "cloudwatch:ListDashboards",
 )
 READING = ("Describe", "List", "Get", "Query", "BatchGet", "BatchCheck", "Filter", "Receive", "ConditionCheck")
 
@@ -53,9 +59,12 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def statements(*policies: str) -> list[dict[str, Any]]:
-    """The statements of policies by their logical names; of all of them when none is named. Actions are a list."""
+    """The statements of policies by their logical names; when none is named, of all that grant something.
+
+    Actions and resources are lists.
+    """
     documents = template.policies(RESOURCES)
-    chosen = policies or tuple(documents)
+    chosen = policies or tuple(name for name in documents if name != "ProjectBoundary")
     return [
         statement | {"Action": as_list(statement["Action"]), "Resource": as_list(statement["Resource"])}
         for name in chosen
@@ -91,6 +100,23 @@ def test_every_resource_is_allowed_only_where_aws_knows_no_resources() -> None:
                 assert any(fnmatch.fnmatchcase(action, each) for each in WITHOUT_RESOURCES), (statement["Sid"], action)
 
 
+def test_the_seed_function_makes_and_changes_only_what_carries_its_mark() -> None:
+    """Of pipelines, which the projects make, what is tagged as a project's."""
+    for statement in statements("SeedPolicy"):
+        changing = [
+            action
+            for action in statement["Action"]
+            if action.startswith(("sagemaker:", "codecommit:")) and not action.split(":")[1].startswith(READING)
+        ]
+        keys = {key for operator in statement.get("Condition", {}).values() for key in operator}
+        tags = {key.partition("/")[2] for key in keys} & {"modelyard:stack", "modelyard:project"}
+        assert not changing or tags or keys == {"sagemaker:TaggingAction"}, statement["Sid"]
+
+
+def test_the_seed_function_has_no_rights_on_iam() -> None:
+    assert not [action for each in statements("SeedPolicy") for action in each["Action"] if action.startswith("iam:")]
+
+
 def test_the_controller_changes_in_sagemaker_only_what_is_tagged_as_modelyards() -> None:
     for statement in statements("ServingPolicy"):
         if not any(action.startswith("sagemaker:") for action in statement["Action"]):
@@ -106,7 +132,10 @@ def test_the_controller_changes_in_sagemaker_only_what_is_tagged_as_modelyards()
 
 def test_nobody_can_tag_what_exists_and_so_make_it_his_to_change() -> None:
     for statement in allowing("sagemaker:AddTags"):
-        assert "sagemaker:TaggingAction" in statement["Condition"]["StringEquals"], statement["Sid"]
+        condition = statement["Condition"]
+        making = "sagemaker:TaggingAction" in condition.get("StringEquals", {})
+        ours_already = "aws:ResourceTag/modelyard:stack" in condition.get("StringLike", {})
+        assert making or ours_already, statement["Sid"]
 
 
 def calls_of_the_controller() -> set[str]:
@@ -200,7 +229,7 @@ IAM_NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", CONTROLLER)
 def test_each_functions_role_allows_every_operation_that_its_sources_name(name: str) -> None:
     operations = {IAM_NAMES.get(one, one) for one in operations_of(name)}
     if name == "plan":  # it imports the controller, and does none of what it plans
@@ -209,6 +238,122 @@ def test_each_functions_role_allows_every_operation_that_its_sources_name(name: 
         operations -= {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
     assert operations
     assert {one for one in operations if not allowing(one, *role_of(name))} == set()
+
+
+def test_the_seed_functions_role_allows_every_operation_that_its_sources_name() -> None:
+    services = ("sagemaker", "codecommit", "cloudformation", "cloudwatch", "scheduler", "sqs", "ssm", "s3")
+    words = {
+        word
+        for path in archive.SEED_SOURCES.rglob("*.py")
+        for word in re.findall(r"(?:\.|\")((?:[a-z]+_)+[a-z]+)\b", path.read_text())
+    }
+    named = {
+        f"{service}:{operation}"
+        for service in services
+        for operation in service_model(service).operation_names
+        if xform_name(operation) in words
+    }
+    assert {"codecommit:CreateCommit", "sagemaker:DeleteModelPackage", "sqs:SendMessage"} <= named
+    allowed = {one.split(":")[1] for one in named if allowing(one, "SeedPolicy")}
+    assert {one for one in named if one.split(":")[1] not in allowed} == set()
+
+
+def test_the_seed_function_reads_the_git_hosts_token_and_no_other_secret() -> None:
+    policy = template.policies(template.resolved(WRITTEN, ON_GITHUB))["SeedPolicy"]["Statement"]
+    (reads,) = [one for one in policy if "secretsmanager:GetSecretValue" in as_list(one["Action"])]
+    assert reads["Resource"] == SECRET
+    assert not allowing("secretsmanager:GetSecretValue", "SeedPolicy")  # CodeCommit needs none
+
+
+def test_the_seed_function_knows_the_buckets_that_projects_may_keep_artifacts_in() -> None:
+    own = template.resolved(WRITTEN, {"CodeBucket": "code"})["SeedFunction"]["Properties"]["Environment"]["Variables"]
+    others = RESOURCES["SeedFunction"]["Properties"]["Environment"]["Variables"]["ARTIFACT_BUCKETS"].split(",")
+    assert others == [own["ARTIFACT_BUCKETS"], *VALUES["ArtifactBuckets"].split(",")]
+    kept = VALUES | {"ExistingArtifactBucket": "mine"}
+    told = template.resolved(WRITTEN, kept)["SeedFunction"]["Properties"]["Environment"]["Variables"]
+    assert told["ARTIFACT_BUCKETS"].split(",")[0] == "mine"
+
+
+def test_in_a_vpc_lambda_may_attach_the_seed_function_and_its_code_may_not() -> None:
+    networks = {"VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1"}
+    resources = template.resolved(WRITTEN, ON_GITHUB | networks)
+    assert resources["SeedFunction"]["Properties"]["VpcConfig"] == {
+        "SubnetIds": ["subnet-1", "subnet-2"],
+        "SecurityGroupIds": ["sg-1"],
+    }
+    by_effect = {
+        one["Effect"]: one["Action"]
+        for one in template.policies(resources)["SeedPolicy"]["Statement"]
+        if str(one["Action"]).count("ec2:")
+    }
+    assert set(by_effect) == {"Allow", "Deny"}
+    assert "VpcConfig" not in RESOURCES["SeedFunction"]["Properties"]
+
+
+# --- the Git host
+
+
+@pytest.mark.parametrize(
+    ("base_url", "host"),
+    [
+        ("https://github.com", "token.actions.githubusercontent.com"),
+        ("https://git.example.com", "git.example.com/_services/token"),
+    ],
+)
+def test_githubs_tokens_are_trusted_by_the_provider_of_its_address(base_url: str, host: str) -> None:
+    resources = template.resolved(WRITTEN, ON_GITHUB | {"GitBaseUrl": base_url})
+    assert resources["OidcProvider"]["Properties"]["Url"] == f"https://{host}" == account.oidc_url(base_url)
+    assert resources["OidcHostParameter"]["Properties"]["Value"] == host
+
+
+def test_an_accounts_own_provider_is_used_instead_of_made() -> None:
+    existing = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"
+    resources = template.resolved(WRITTEN, ON_GITHUB | {"ExistingOidcProviderArn": existing})
+    assert "OidcProvider" not in resources
+    assert resources["OidcProviderParameter"]["Properties"]["Value"] == existing
+
+
+def test_codecommit_needs_no_provider_owner_or_token() -> None:
+    assert "OidcProvider" not in RESOURCES
+    values = {one["Name"]: one["Value"] for one in of_type("AWS::SSM::Parameter").values()}
+    of_git = {name: value for name, value in values.items() if name.startswith("/modelyard/git/")}
+    assert of_git.pop("/modelyard/git/host") == "codecommit"
+    assert set(of_git.values()) == {"none"}
+
+
+# --- the boundary of projects
+
+
+def test_the_boundary_allows_no_change_of_iam() -> None:
+    allowed = {
+        action for each in statements("ProjectBoundary") if each["Effect"] == "Allow" for action in each["Action"]
+    }
+    assert {action for action in allowed if action.startswith("iam:")} == {"iam:GetRole", "iam:PassRole"}
+    assert not [action for action in allowed if action.endswith("*")]
+
+
+def test_the_boundary_reads_and_writes_only_buckets_that_the_administrator_named() -> None:
+    own = "arn:*:s3:::modelyard-artifacts-111122223333-eu-west-1/*"
+    named = {"arn:*:s3:::my-artifacts/*", "arn:*:s3:::team-*-artifacts/*", "arn:*:s3:::my-data/*"}
+
+    def on(action: str) -> set[str]:
+        return {resource for each in allowing(action, "ProjectBoundary") for resource in each["Resource"]}
+
+    assert on("s3:PutObject") == {own, *named}
+    assert on("s3:GetObject") == {own, *named, "arn:*:s3:::more-data/*"}
+
+
+def test_within_the_boundary_nobody_approves_or_lets_a_group_approve_by_itself() -> None:
+    denied = {action for each in statements("ProjectBoundary") if each["Effect"] == "Deny" for action in each["Action"]}
+    assert denied == {"sagemaker:CreateModelPackage", "sagemaker:AddTags"}
+    assert not allowing("sagemaker:UpdateModelPackage", "ProjectBoundary")
+
+
+def test_an_accounts_own_boundary_takes_its_place() -> None:
+    (parameter,) = [
+        one for one in of_type("AWS::SSM::Parameter").values() if one["Name"] == "/modelyard/policies/project-boundary"
+    ]
+    assert parameter["Value"] == VALUES["PermissionsBoundaryArn"]
 
 
 def test_the_controller_may_change_nothing_that_its_plans_never_ask_for() -> None:
@@ -310,9 +455,9 @@ def test_a_permissions_boundary_bounds_every_role() -> None:
 
 
 def test_without_optional_parameters_nothing_is_left_of_them() -> None:
-    bare = template.resolved(WRITTEN, {name: VALUES[name] for name in ("ArtifactBuckets", "CodeBucket", "CodeKey")})
+    bare = template.resolved(WRITTEN, {name: VALUES[name] for name in ("CodeBucket", "CodeKey", "SeedCodeKey")})
     text = json.dumps(bare)
-    for value in ("my-data", "secretsmanager", "boundary", "team@example.com"):
+    for value in ("my-data", "my-artifacts", "secretsmanager", "policy/boundary", "team@example.com"):
         assert value not in text
     assert not any("PermissionsBoundary" in resource["Properties"] for resource in bare.values())
     empty = [one for one in template.policies(bare).values() for each in one["Statement"] if not each["Resource"]]
@@ -327,6 +472,7 @@ def test_a_managed_policy_is_not_longer_than_iam_takes(policy: str) -> None:
     """
     many = VALUES | {
         "ArtifactBuckets": ",".join(f"artifact-bucket-of-team-number-{number}" for number in range(10)),
+        "DataBuckets": ",".join(f"data-bucket-of-team-number-{number}" for number in range(5)),
         "ProjectKmsKeyArns": ",".join([KEY] * 5),
     }
     document = template.resolved(WRITTEN, many)[policy]["Properties"]["PolicyDocument"]
@@ -337,8 +483,9 @@ def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> 
     def on(action: str) -> set[str]:
         return {resource for each in allowing(action, "ModelRole/serve") for resource in each["Resource"]}
 
-    artifacts = {"arn:*:s3:::my-artifacts/*", "arn:*:s3:::team-*-artifacts/*"}
-    captured = {"arn:*:s3:::my-artifacts/*/captured/*", "arn:*:s3:::team-*-artifacts/*/captured/*"}
+    buckets = ("modelyard-artifacts-111122223333-eu-west-1", "my-artifacts", "team-*-artifacts")
+    artifacts = {f"arn:*:s3:::{bucket}/*" for bucket in buckets}
+    captured = {f"arn:*:s3:::{bucket}/*/captured/*" for bucket in buckets}
     assert on("s3:GetObject") == artifacts | {"arn:*:s3:::my-data/*"}
     assert on("s3:PutObject") == captured | {"arn:*:s3:::my-data/*"}
 
@@ -346,8 +493,14 @@ def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> 
 # --- what is kept
 
 
-@pytest.mark.parametrize("kept", ["Ledger", "PlatformKey", "PlatformKeyAlias"])
-def test_the_ledger_and_its_key_outlive_the_platform(kept: str) -> None:
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *("Ledger", "PlatformKey", "PlatformKeyAlias"),
+        *("ArtifactBucket", "ArtifactBucketPolicy", "TemplateBucket", "TemplateBucketPolicy"),
+    ],
+)
+def test_the_ledger_its_key_and_the_buckets_outlive_the_platform(kept: str) -> None:
     assert RESOURCES[kept]["DeletionPolicy"] == RESOURCES[kept]["UpdateReplacePolicy"] == "Retain"
 
 
@@ -357,6 +510,25 @@ def test_the_ledger_can_be_restored_and_is_encrypted_by_the_platforms_key() -> N
     assert ledger["DeletionProtectionEnabled"] is True
     assert ledger["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY}
     assert ledger["TableName"] == account.LEDGER_TABLE
+
+
+@pytest.mark.parametrize("name", ["ArtifactBucket", "TemplateBucket"])
+def test_a_bucket_is_private_encrypted_versioned_and_forgets_what_was_overwritten(name: str) -> None:
+    bucket = RESOURCES[name]["Properties"]
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    assert rules["what-was-overwritten"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
+    (statement,) = RESOURCES[f"{name}Policy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+@pytest.mark.parametrize("name", ["Artifact", "Template"])
+def test_a_bucket_that_is_there_is_used_instead_of_made(name: str) -> None:
+    resources = template.resolved(WRITTEN, VALUES | {f"Existing{name}Bucket": "theirs"})
+    assert not {f"{name}Bucket", f"{name}BucketPolicy"} & resources.keys()
+    assert resources[f"{name}BucketParameter"]["Properties"]["Value"] == "theirs"
 
 
 def test_what_an_earlier_installation_left_is_used_instead_of_made() -> None:
@@ -376,6 +548,7 @@ def test_a_functions_log_is_made_encrypted_and_does_not_grow_for_ever(name: str)
     group = logs[f"/aws/lambda/modelyard-{name}"]
     assert group["RetentionInDays"] == "90"
     assert group["KmsKeyId"] == KEY
+    # Neither the functions' roles nor the operators: a group that was deleted does not come back.
     assert allowing("logs:CreateLogGroup") == allowing("logs:CreateLogGroup", "ModelRole/serve")
 
 
@@ -483,8 +656,14 @@ def test_an_event_that_a_function_cannot_answer_is_kept(name: str) -> None:
     )
 
 
+def test_a_request_to_the_seed_function_is_kept_nowhere() -> None:
+    """It holds the signed address with which anybody could answer CloudFormation."""
+    assert "DestinationConfig" not in RESOURCES["SeedInvokeConfig"]["Properties"]
+    assert "DeadLetterConfig" not in RESOURCES["SeedFunction"]["Properties"]
+
+
 def test_every_parameter_can_be_given_or_follows_from_what_there_is() -> None:
-    assert set(WRITTEN["Parameters"]) == {*install.PARAMETERS, "CodeBucket", "CodeKey"}
+    assert set(WRITTEN["Parameters"]) == {*install.PLATFORM_PARAMETERS, "CodeBucket", "CodeKey", "SeedCodeKey"}
 
 
 def test_every_parameter_has_its_place_in_the_console() -> None:
@@ -496,7 +675,25 @@ def test_every_parameter_has_its_place_in_the_console() -> None:
 @pytest.mark.parametrize(
     ("parameter", "good", "bad"),
     [
-        ("ArtifactBuckets", ["my-artifacts", "a.b.c, team-*"], ["", "UPPER", "with_underscore", "two buckets"]),
+        ("ArtifactBuckets", ["", "my-artifacts", "a.b.c, team-*"], ["UPPER", "with_underscore", "two buckets"]),
+        ("DataBuckets", ["", "my-data"], ["s3://my-data"]),
+        (
+            "GitBaseUrl",
+            ["https://github.com", "https://git.example.com:8443/ghe", "http://127.0.0.1:4566/_github"],
+            ["", "github.com", "http://git.example.com", "https://github.com/", "https://u:p@git.example.com"],
+        ),
+        ("GitOwner", ["", "acme", "acme-ml", "a"], ["acme/x", "-a", "a" * 40]),
+        ("GitTokenSecretArn", ["", SECRET], ["ghp_0123456789"]),
+        ("VpcSubnetIds", ["", "subnet-0a1b2c3d, subnet-4e5f6a7b"], ["vpc-1", "subnet-1;subnet-2"]),
+        ("VpcSecurityGroupIds", ["", "sg-0a1b2c3d"], ["default"]),
+        ("ExistingArtifactBucket", ["", "mine"], ["s3://mine", "team-*"]),
+        ("ExistingTemplateBucket", ["", "mine"], ["s3://mine"]),
+        (
+            "ExistingOidcProviderArn",
+            ["", "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"],
+            ["token.actions.githubusercontent.com"],
+        ),
+        ("SeedCodeKey", ["modelyard/functions/seed-0123456789abcdef.zip"], [""]),
         ("BatchBuckets", ["", "my-data"], ["/path"]),
         ("ProjectKmsKeyArns", ["", KEY, f"{KEY},{KEY}"], ["alias/my-key", "mrk-1"]),
         ("AlertEmail", ["", "team@example.com"], ["team", "team@host", "a b@example.com"]),

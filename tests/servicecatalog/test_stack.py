@@ -11,6 +11,7 @@ import pytest
 
 from servicecatalog.errors import InstallError
 from servicecatalog.stack import FIRST_PAUSE, Stack, change_lines
+from tests.local_aws.lambda_requests import TRUST, archive
 from tests.servicecatalog.conftest import Administrator
 
 Upload = Callable[[dict[str, Any]], str]
@@ -19,6 +20,18 @@ PARAMETER: dict[str, Any] = {
     "Type": "AWS::SSM::Parameter",
     "Properties": {"Name": "/news/arn", "Type": "String", "Value": "x"},
 }
+# A custom resource that can be made and deleted.
+REFUSES_UPDATES = """
+import json, urllib.request
+
+def handler(event, context):
+    answer = {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
+    status = "FAILED" if event["RequestType"] == "Update" else "SUCCESS"
+    answer |= {"Status": status, "Reason": "it is broken", "PhysicalResourceId": "thing"}
+    body = json.dumps(answer).encode()
+    put = urllib.request.Request(event["ResponseURL"], data=body, method="PUT", headers={"Content-Type": ""})
+    urllib.request.urlopen(put).read()
+"""
 
 
 @pytest.fixture
@@ -89,6 +102,28 @@ def test_a_failed_update_leaves_the_stack_as_it_was_and_can_be_tried_again(
 
     ssm.delete_parameter(Name="/news/arn")
     assert stack.deploy(upload(TOPIC | {"Parameter": PARAMETER}), [], {}) is True
+
+
+def test_a_broken_function_does_not_keep_a_stack_from_taking_its_next_update(
+    administrator: Administrator, stack: Stack, upload: Upload, said: list[str]
+) -> None:
+    iam, functions = administrator.client("iam"), administrator.client("lambda")
+    role = iam.create_role(RoleName="news", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    code = {"Runtime": "python3.11", "Handler": "app.handler", "Code": {"ZipFile": archive(app=REFUSES_UPDATES)}}
+    function = functions.create_function(FunctionName="news", Role=role, **code)["FunctionArn"]
+
+    def template(version: str) -> str:
+        properties = {"ServiceToken": function, "Version": version}
+        return upload(TOPIC | {"Thing": {"Type": "Custom::Thing", "Properties": properties}})
+
+    stack.deploy(template("1"), [], {})
+    with pytest.raises(InstallError, match=r"(?s)UPDATE_ROLLBACK_FAILED.*broken"):
+        stack.deploy(template("2"), [], {})
+    mended = archive(app=REFUSES_UPDATES.replace('"FAILED"', '"SUCCESS"'))
+    assert stack.settle() == "UPDATE_ROLLBACK_COMPLETE"
+    assert "It goes on without Thing, which the next update makes again ..." in said
+    functions.update_function_code(FunctionName="news", ZipFile=mended)
+    assert stack.deploy(template("2"), [], {}) is True
 
 
 def test_a_stack_that_was_planned_and_never_made_is_made(stack: Stack, upload: Upload) -> None:

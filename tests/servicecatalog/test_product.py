@@ -1,0 +1,640 @@
+"""What product.yaml promises: one project's people, pipelines and CI reach nothing of another's, and of its own what
+their class of branches may.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servicecatalog import account
+from tests.servicecatalog import template
+from tests.servicecatalog.permitted import allowed, tags
+
+PATH = Path(account.__file__).parent / "product.yaml"
+WRITTEN = template.load(PATH)
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
+VALUES = {
+    "SageMakerProjectName": "churn",
+    "SageMakerProjectId": "p-123456789012",
+    "ArtifactBucket": "shared",
+    "DataBuckets": "my-data",
+    "KmsKeyArns": KEY,
+}
+DENY, BOUNDARY = template.OF_SSM["DenyApprovalPolicyArn"], template.OF_SSM["ProjectBoundaryArn"]
+TRAINING = ("feature", "dev")
+CLASSES = (*TRAINING, "prod")
+STAGES = (*CLASSES, "champion", "challenger")
+REPOSITORY = "arn:aws:codecommit:eu-west-1:111122223333:churn"
+# The names of projects that begin as churn's resources do; -feature in a name is refused.
+OTHERS = ("churn-dev", "churn-prod", "churn-x", "churn-dev-1", "churn-pipeline", "churn-ci", "churn2", "c")
+
+
+def resources(**values: str) -> dict[str, Any]:
+    """The template's resources as CloudFormation would see them, on CodeCommit unless the values say otherwise."""
+    return template.resolved(WRITTEN, VALUES | values)
+
+
+RESOURCES = resources()
+POLICIES = template.policies(RESOURCES)
+ON_GITHUB = resources(GitHost="github", GitOwner="acme")
+
+
+def of_role(name: str, all_resources: Mapping[str, Any] = RESOURCES) -> list[dict[str, Any]]:
+    """The policies of a role: its own, and the project's that is attached to it."""
+    own = [one["PolicyDocument"] for one in all_resources[name]["Properties"]["Policies"]]
+    attached = all_resources[name]["Properties"].get("ManagedPolicyArns", [])
+    reader = template.policies(all_resources)["ReaderPolicy"]
+    return own + ([reader] if any(arn.endswith("-reader") for arn in attached) else [])
+
+
+PIPELINES = {name: of_role(f"{name.title()}PipelineRole") for name in TRAINING}
+CI = {name: of_role(f"{name.title()}CiRole") for name in CLASSES}
+MODEL = of_role("ModelRole")
+PEOPLE = [POLICIES["DeveloperPolicy"], POLICIES["ReaderPolicy"]]
+# Whoever is of the project, by name.
+EVERYBODY = {
+    **{f"pipeline {name}": policies for name, policies in PIPELINES.items()},
+    **{f"ci {name}": policies for name, policies in CI.items()},
+    "model": MODEL,
+    "people": PEOPLE,
+    "approver": [POLICIES["ApproverPolicy"], POLICIES["ReaderPolicy"]],
+}
+ROLES = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"]
+
+
+def other(name: str) -> str:
+    return "dev" if name == "feature" else "feature"
+
+
+def pipeline(name: str, project: str = "churn") -> str:
+    return f"pipeline/{project}-dev" if name == "dev" else f"pipeline/{project}-feature-trees-0a1b2c"
+
+
+# ------------------------------------------------------------------------------------------------ another project
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+@pytest.mark.parametrize("foreign", OTHERS)
+def test_nothing_of_another_project_is_reached(who: str, foreign: str) -> None:
+    policies = EVERYBODY[who]
+    pending = {"": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}}
+    approved = {"": {"sagemaker:ModelApprovalStatus": "Approved"}}
+    for stage in STAGES:
+        for action in ("DescribeModelPackageGroup", "CreateModelPackageGroup", "AddTags", "ListTags"):
+            group, its = f"model-package-group/{foreign}-{stage}", tags(foreign, stage)
+            assert not allowed(policies, f"sagemaker:{action}", group, tags=its, request=its)
+        version = f"model-package/{foreign}-{stage}/1"
+        assert not allowed(policies, "sagemaker:DescribeModelPackage", version)
+        assert not allowed(policies, "sagemaker:UpdateModelPackage", version, **approved)
+        assert not allowed(policies, "sagemaker:CreateModelPackage", version, **pending)
+        for action in ("DescribeEndpoint", "InvokeEndpoint"):
+            assert not allowed(policies, f"sagemaker:{action}", f"endpoint/{foreign}-{stage}")
+        for action, kind in (("DescribeEndpointConfig", "endpoint-config"), ("DescribeModel", "model")):
+            assert not allowed(
+                policies, f"sagemaker:{action}", f"{kind}/{foreign}-{stage}-1", tags=tags(foreign, stage)
+            )
+        log = f"arn:aws:logs:eu-west-1:111122223333:log-group:/aws/sagemaker/Endpoints/{foreign}-{stage}:*"
+        assert not allowed(policies, "logs:PutLogEvents", log)
+    for name in TRAINING:
+        its = tags(foreign, name)
+        for action in ("CreatePipeline", "UpdatePipeline", "StartPipelineExecution", "DescribePipeline", "AddTags"):
+            assert not allowed(policies, f"sagemaker:{action}", pipeline(name, foreign), tags=its, request=its)
+            # with the tags of one's own in the request
+            mine = {"tags": its, "request": tags("churn", name)}
+            assert action == "CreatePipeline" or not allowed(
+                policies, f"sagemaker:{action}", pipeline(name, foreign), **mine
+            )
+        for action in ("StopPipelineExecution", "DescribePipelineExecution"):
+            assert not allowed(policies, f"sagemaker:{action}", f"{pipeline(name, foreign)}/execution/e", tags=its)
+    for action in ("s3:GetObject", "s3:PutObject"):
+        assert not allowed(policies, action, f"arn:aws:s3:::shared/{foreign}/dev/model.tar.gz")
+        assert not allowed(policies, action, "arn:aws:s3:::other/churn/dev/model.tar.gz")
+    assert not allowed(policies, "s3:ListBucket", "arn:aws:s3:::shared", **{"": {"s3:prefix": f"{foreign}/"}})
+    for action in ("GitPull", "GitPush", "GetBranch", "MergePullRequestBySquash"):
+        assert not allowed(policies, f"codecommit:{action}", f"arn:aws:codecommit:eu-west-1:111122223333:{foreign}")
+    for name in CLASSES:
+        build = f"arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-{foreign}-{name}"
+        for action in ("StartBuild", "BatchGetBuilds"):
+            assert not allowed(policies, f"codebuild:{action}", build)
+        log = f"arn:aws:logs:eu-west-1:111122223333:log-group:/aws/codebuild/modelyard-{foreign}-{name}:*"
+        assert not allowed(policies, "logs:PutLogEvents", log)
+        assert not allowed(policies, "logs:GetLogEvents", log)
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_the_roles_of_another_project_are_not_passed(who: str) -> None:
+    to_sagemaker = {"": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    for foreign in OTHERS:
+        for role in ("pipelines/{}-pipeline-dev", "pipelines/{}-pipeline-feature", "ci/{}-ci-dev", "models/{}-model"):
+            arn = f"arn:aws:iam::111122223333:role/modelyard/{role.format(foreign)}"
+            assert not allowed(EVERYBODY[who], "iam:PassRole", arn, **to_sagemaker)
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "churn"])
+def test_what_two_projects_make_never_has_the_same_name(name: str) -> None:
+    mine = named(RESOURCES)
+    theirs = named(resources(SageMakerProjectName=name))
+    assert len(mine) == len([one for one in RESOURCES.values() if not one["Type"].startswith("Custom::")])
+    assert (mine & theirs == set()) is (name != "churn")
+
+
+def named(all_resources: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Type and name of each resource that has a name of its own."""
+    keys = ("RoleName", "ManagedPolicyName", "LogGroupName", "Name")
+    return {
+        (resource["Type"], resource["Properties"][key])
+        for resource in all_resources.values()
+        for key in keys
+        if key in resource["Properties"]
+    }
+
+
+# ------------------------------------------------------------------------------------------------ classes of branches
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_class_makes_runs_and_stops_its_own_pipelines_and_no_others(name: str) -> None:
+    mine, theirs = tags("churn", name), tags("churn", other(name))
+    made = {"": {"sagemaker:TaggingAction": "CreatePipeline"}}
+    assert allowed(CI[name], "sagemaker:CreatePipeline", pipeline(name), request=mine)
+    assert allowed(CI[name], "sagemaker:AddTags", pipeline(name), request=mine, **made)
+    assert allowed(CI[name], "sagemaker:AddTags", pipeline(name), request=mine, tags=mine)
+    for action in ("UpdatePipeline", "StartPipelineExecution"):
+        assert allowed(CI[name], f"sagemaker:{action}", pipeline(name), tags=mine)
+        assert not allowed(CI[name], f"sagemaker:{action}", pipeline(other(name)), tags=theirs)
+        assert not allowed(CI[name], f"sagemaker:{action}", pipeline(name), tags=theirs)
+    assert allowed(CI[name], "sagemaker:StopPipelineExecution", f"{pipeline(name)}/execution/e", tags=mine)
+    assert not allowed(CI[name], "sagemaker:StopPipelineExecution", f"{pipeline(other(name))}/execution/e", tags=theirs)
+    assert not allowed(CI[name], "sagemaker:CreatePipeline", pipeline(other(name)), request=theirs)
+    assert not allowed(CI[name], "sagemaker:CreatePipeline", pipeline(name), request=theirs)
+    assert not allowed(CI[name], "sagemaker:AddTags", pipeline(name), request=theirs, tags=mine)
+    assert not allowed(CI[name], "sagemaker:AddTags", pipeline(other(name)), request=mine, tags=theirs)
+    assert not allowed(CI[name], "sagemaker:DeletePipeline", pipeline(name), tags=mine)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_class_registers_as_pending_in_its_own_group_alone(name: str) -> None:
+    def status(value: str) -> dict[str, Any]:
+        return {"": {"sagemaker:ModelApprovalStatus": value}}
+
+    group, register = f"model-package-group/churn-{name}", "sagemaker:CreateModelPackage"
+    assert allowed(PIPELINES[name], register, group, **status("PendingManualApproval"))
+    assert allowed(PIPELINES[name], register, f"model-package/churn-{name}/*", **status("PendingManualApproval"))
+    assert not allowed(PIPELINES[name], register, group, **status("Approved"))
+    assert not allowed(PIPELINES[name], register, group)
+    for stage in STAGES:
+        if stage != name:
+            foreign = f"model-package-group/churn-{stage}"
+            assert not allowed(PIPELINES[name], register, foreign, **status("PendingManualApproval"))
+        assert not allowed(PIPELINES[name], "sagemaker:UpdateModelPackage", f"model-package/churn-{stage}/1")
+        assert not allowed(CI[name], register, f"model-package-group/churn-{stage}", **status("PendingManualApproval"))
+
+
+@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.parametrize("kind", ["ProcessingJob", "TrainingJob", "HyperParameterTuningJob"])
+def test_jobs_are_made_watched_and_stopped_for_the_class_alone(name: str, kind: str) -> None:
+    job = re.sub(r"(?<!^)(?=[A-Z])", "-", kind).lower() + "/pipelines-abc-train"
+    mine, theirs = tags("churn", name), tags("churn", other(name))
+    while_creating = {"": {"sagemaker:TaggingAction": f"Create{kind}"}}
+    policies = PIPELINES[name]
+    assert allowed(policies, f"sagemaker:Create{kind}", job, request=mine)
+    assert allowed(policies, "sagemaker:AddTags", job, request=mine, **while_creating)
+    assert allowed(policies, f"sagemaker:Stop{kind}", job, tags=mine)
+    assert not allowed(policies, f"sagemaker:Create{kind}", job)
+    assert not allowed(policies, "sagemaker:AddTags", job, request=mine)
+    for foreign in (theirs, tags("churn-x", name)):
+        assert not allowed(policies, f"sagemaker:Create{kind}", job, request=foreign)
+        assert not allowed(policies, "sagemaker:AddTags", job, request=foreign, **while_creating)
+        assert not allowed(policies, f"sagemaker:Stop{kind}", job, tags=foreign)
+        assert not allowed(policies, f"sagemaker:Describe{kind}", job, tags=foreign)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_class_passes_its_own_pipeline_role_and_to_sagemaker_alone(name: str) -> None:
+    role = "arn:aws:iam::111122223333:role/modelyard/{}"
+    to_sagemaker = {"": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    for policies in (PIPELINES[name], CI[name]):
+        own = role.format(f"pipelines/churn-pipeline-{name}")
+        assert allowed(policies, "iam:PassRole", own, **to_sagemaker)
+        assert not allowed(policies, "iam:PassRole", own, **{"": {"iam:PassedToService": "lambda.amazonaws.com"}})
+        for foreign in (f"pipelines/churn-pipeline-{other(name)}", f"ci/churn-ci-{name}", "models/churn-model"):
+            assert not allowed(policies, "iam:PassRole", role.format(foreign), **to_sagemaker)
+
+
+@pytest.mark.parametrize("policies", [PIPELINES, CI], ids=["pipelines", "ci"])
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_class_reads_all_of_the_project_and_writes_below_its_own_prefix(
+    policies: Mapping[str, list[dict[str, Any]]], name: str
+) -> None:
+    for folder in ("data", "feature", "dev", "captured/prod"):
+        address = f"arn:aws:s3:::shared/churn/{folder}/file"
+        assert allowed(policies[name], "s3:GetObject", address)
+        assert allowed(policies[name], "s3:PutObject", address) is (folder == name)
+    assert allowed(policies[name], "s3:ListBucket", "arn:aws:s3:::shared", **{"": {"s3:prefix": "churn/data/"}})
+    assert not allowed(policies[name], "s3:PutObject", f"arn:aws:s3:::shared/churn/{name}2/file")
+    assert not allowed(policies[name], "s3:DeleteObject", f"arn:aws:s3:::shared/churn/{name}/file")
+
+
+def test_the_ci_of_prod_reads_and_asks_for_plans_and_changes_nothing() -> None:
+    plan = "arn:aws:lambda:eu-west-1:111122223333:function:modelyard-plan"
+    assert allowed(CI["prod"], "lambda:InvokeFunction", plan)
+    assert not allowed(CI["prod"], "lambda:InvokeFunction", plan.replace("plan", "deploy"))
+    assert allowed(CI["prod"], "sagemaker:DescribeModelPackage", "model-package/churn-dev/1")
+    statements = [one for document in CI["prod"] for one in document["Statement"]]
+    actions = [
+        action
+        for one in statements
+        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+    ]
+    reading = re.compile(r"\w+:(Describe|List|Get|GitPull|Invoke)")
+    # the build's own log, and what is encrypted
+    changing = {"logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt"}
+    assert {action for action in actions if not reading.match(action)} == changing
+
+
+def test_what_feature_may_dev_may_of_its_own_and_the_other_way_round() -> None:
+    """The two are written down twice, since CloudFormation has no other way: they must say the same."""
+    for kind in ("PipelineRole", "CiRole", "BuildLogs", "Build", "Pushes"):
+        feature, dev = (json.dumps(RESOURCES[f"{name.title()}{kind}"]) for name in TRAINING)
+        assert comparable(feature, "feature") == comparable(dev, "dev")
+
+
+def comparable(text: str, name: str) -> Any:
+    """A resource with its class's name left out, and with the versions looked at as they are for both."""
+    text = text.replace("pipeline/churn-feature-*", "pipeline/churn-dev").replace('{"prefix": "feature-"}', '"dev"')
+    text = text.replace("feature branches", "dev")
+    if name == "feature":
+        text = text.replace("feature", "dev").replace("Feature", "Dev")
+    document = json.loads(text)
+    document["Properties"].get("Source", {}).pop("BuildSpec", None)
+    document["Properties"].pop("SourceVersion", None)
+    for policy in document["Properties"].get("Policies", []):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if isinstance(statement["Resource"], list):
+                statement["Resource"] = sorted(set(statement["Resource"]))
+    return document
+
+
+# ------------------------------------------------------------------------------------------------ people
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_people_look_at_every_stage_and_approve_with_the_approvers_policy_alone(stage: str) -> None:
+    group, version = f"model-package-group/churn-{stage}", f"model-package/churn-{stage}/1"
+    approved = {"": {"sagemaker:ModelApprovalStatus": "Approved"}}
+    assert allowed(PEOPLE, "sagemaker:DescribeModelPackageGroup", group)
+    assert allowed(PEOPLE, "sagemaker:ListModelPackages", f"model-package/churn-{stage}/*")
+    assert allowed(EVERYBODY["approver"], "sagemaker:UpdateModelPackage", version, **approved)
+    assert not allowed(PEOPLE, "sagemaker:UpdateModelPackage", version, **approved)
+
+
+def test_people_write_data_and_what_both_classes_write() -> None:
+    for folder in ("data", "feature", "dev"):
+        assert allowed(PEOPLE, "s3:PutObject", f"arn:aws:s3:::shared/churn/{folder}/file")
+    for folder in ("captured/prod", "batch", "prod"):
+        assert not allowed(PEOPLE, "s3:PutObject", f"arn:aws:s3:::shared/churn/{folder}/file")
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_people_run_the_pipelines_of_both_classes_and_give_them_their_role(name: str) -> None:
+    to_sagemaker = {"": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    role = f"arn:aws:iam::111122223333:role/modelyard/pipelines/churn-pipeline-{name}"
+    assert allowed(PEOPLE, "sagemaker:StartPipelineExecution", pipeline(name), tags=tags("churn", name))
+    assert allowed(PEOPLE, "iam:PassRole", role, **to_sagemaker)
+    assert not allowed(
+        PEOPLE, "iam:PassRole", "arn:aws:iam::111122223333:role/modelyard/models/churn-model", **to_sagemaker
+    )
+
+
+def test_groups_and_their_tags_are_the_seeds_alone() -> None:
+    """With their tags a group approves by itself, names another model role, or is taken for another stack's."""
+    for policies in EVERYBODY.values():
+        for stage in STAGES:
+            group = {"request": tags("churn", stage), "tags": tags("churn", stage)}
+            for action in ("CreateModelPackageGroup", "AddTags", "DeleteTags", "DeleteModelPackageGroup"):
+                assert not allowed(policies, f"sagemaker:{action}", f"model-package-group/churn-{stage}", **group)
+
+
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        ("DescribePipeline", "pipeline/churn-dev"),
+        ("ListPipelineExecutions", "pipeline/churn-feature-x-0a1b2c"),
+        ("DescribeEndpoint", "endpoint/churn-dev"),
+        ("DescribeEndpointConfig", "endpoint-config/churn-dev-1"),
+        ("DescribeModel", "model/churn-dev-1"),
+        ("DescribeModelPackageGroup", "model-package-group/churn-prod"),
+    ],
+)
+@pytest.mark.parametrize("policies", [PEOPLE, CI["dev"]], ids=["people", "ci"])
+def test_of_what_is_not_there_aws_may_say_so(policies: list[dict[str, Any]], action: str, name: str) -> None:
+    """What is not there has no tags; "access denied" would leave people without a clue."""
+    assert allowed(policies, f"sagemaker:{action}", name)
+
+
+OF_THE_PROJECT = {"modelyard:project": "churn"}  # what the seed function tags its repository with
+
+
+def references(*names: str) -> dict[str, Any]:
+    return {"tags": OF_THE_PROJECT, "": {"codecommit:References": list(names)}}
+
+
+@pytest.mark.parametrize("action", ["GitPush", "CreateBranch", "DeleteBranch"])
+def test_prod_of_a_codecommit_repository_changes_by_pull_requests_alone(action: str) -> None:
+    call = f"codecommit:{action}"
+    assert allowed(PEOPLE, call, REPOSITORY, **references("refs/heads/feature-x"))
+    assert allowed(PEOPLE, call, REPOSITORY, **references("refs/heads/dev"))
+    assert not allowed(PEOPLE, call, REPOSITORY, **references("refs/heads/prod"))
+    assert not allowed(PEOPLE, call, REPOSITORY, **references("refs/heads/dev", "refs/heads/prod"))
+    one = references() | {"": {"codecommit:References": "refs/heads/prod"}}
+    assert not allowed(PEOPLE, call, REPOSITORY, **one)
+    assert allowed(PEOPLE, "codecommit:MergePullRequestBySquash", REPOSITORY, **references("refs/heads/prod"))
+
+
+def test_git_asks_first_without_a_reference() -> None:
+    assert allowed(PEOPLE, "codecommit:GitPush", REPOSITORY, tags=OF_THE_PROJECT)
+
+
+def test_who_brings_a_repository_pushes_prod_until_it_is_pushed() -> None:
+    for content, may in (("empty", True), ("pushed", False), ("template", False)):
+        policies = [template.policies(resources(InitialContent=content))["DeveloperPolicy"]]
+        assert allowed(policies, "codecommit:GitPush", REPOSITORY, **references("refs/heads/prod")) is may
+
+
+def test_who_reads_and_the_ci_pull_and_do_not_push() -> None:
+    for policies in ([POLICIES["ReaderPolicy"]], *CI.values()):
+        assert allowed(policies, "codecommit:GitPull", REPOSITORY, tags=OF_THE_PROJECT)
+        assert not allowed(policies, "codecommit:GitPush", REPOSITORY, **references("refs/heads/feature-x"))
+
+
+def test_the_policies_name_the_repository_by_its_own_name() -> None:
+    policies = [template.policies(resources(Repository="forecasts"))["DeveloperPolicy"]]
+    other = REPOSITORY.replace("churn", "forecasts")
+    assert allowed(policies, "codecommit:CreateBranch", other, tags=OF_THE_PROJECT)
+    assert not allowed(policies, "codecommit:CreateBranch", REPOSITORY, tags=OF_THE_PROJECT)
+
+
+@pytest.mark.parametrize("tagged", [{}, {"modelyard:project": "another"}])
+@pytest.mark.parametrize("action", ["GitPull", "GitPush", "CreateBranch", "MergePullRequestBySquash", "GetFile"])
+def test_another_projects_repository_that_got_the_name_later_is_not_its(action: str, tagged: dict[str, str]) -> None:
+    """Or else its builds would fetch that code, once its own was deleted by hand, and run it as this project's CI."""
+    for policies in (PEOPLE, *CI.values()):
+        assert not allowed(policies, f"codecommit:{action}", REPOSITORY, tags=tagged)
+
+
+def test_everybody_pulls_the_published_template() -> None:
+    for policies in ([POLICIES["ReaderPolicy"]], *CI.values()):
+        assert allowed(policies, "codecommit:GitPull", REPOSITORY.replace("churn", "modelyard-template"))
+
+
+# ------------------------------------------------------------------------------------------------ who takes the roles
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_every_role_is_bounded_and_those_of_programs_approve_nothing(name: str) -> None:
+    role = RESOURCES[name]["Properties"]
+    assert role["PermissionsBoundary"] == BOUNDARY
+    registers = name.endswith(("PipelineRole", "CiRole"))
+    assert (DENY in role.get("ManagedPolicyArns", [])) is registers
+
+
+@pytest.mark.parametrize("name", ["FeaturePipelineRole", "DevPipelineRole", "ModelRole"])
+def test_pipelines_and_models_are_sagemakers_in_this_account(name: str) -> None:
+    (trust,) = RESOURCES[name]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
+    assert trust["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "111122223333"},
+        "ArnLike": {"aws:SourceArn": "arn:aws:sagemaker:eu-west-1:111122223333:*"},
+    }
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_on_codecommit_a_class_is_taken_by_its_own_builds(name: str) -> None:
+    (trust,) = RESOURCES[f"{name.title()}CiRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    build = f"arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-churn-{name}"
+    assert trust["Principal"] == {"Service": "codebuild.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": "111122223333", "aws:SourceArn": build}
+    assert RESOURCES[f"{name.title()}Build"]["Properties"]["ServiceRole"].endswith(f"/modelyard/ci/churn-ci-{name}")
+
+
+SUBJECTS = {
+    "ref:refs/heads/feature-x": "feature",
+    "ref:refs/heads/feature-prod": "feature",
+    "ref:refs/heads/dev": "dev",
+    "ref:refs/heads/prod": "prod",
+    "ref:refs/heads/dev-2": None,
+    "ref:refs/heads/feature": None,
+    "ref:refs/heads/x/feature-y": None,
+    "ref:refs/tags/feature-x": None,
+    "ref:refs/tags/prod": None,
+    "environment:dev": None,
+    "environment:prod": None,
+    "pull_request": None,
+}
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_on_github_a_class_is_taken_by_its_own_branches(subject: str) -> None:
+    taken = [name for name in CLASSES if trusts(name, f"repo:acme@1/churn@2:{subject}")]
+    assert taken == ([SUBJECTS[subject]] if SUBJECTS[subject] else [])
+    for repository in ("acme@1/churn@3", "acme/churn", "acme@1/churn@2-2", "other@9/churn@2"):
+        assert not any(trusts(name, f"repo:{repository}:{subject}") for name in CLASSES)
+    assert not any(
+        trusts(name, f"repo:acme@1/churn@2:{subject}", audience="https://github.com/acme") for name in CLASSES
+    )
+
+
+def trusts(name: str, subject: str, audience: str = "sts.amazonaws.com") -> bool:
+    """Whether the CI role of a class trusts a token: its trust policy, asked as if it were a principal's own."""
+    (statement,) = json.loads(ON_GITHUB[f"{name.title()}CiRole"]["Properties"]["AssumeRolePolicyDocument"])["Statement"]
+    assert statement["Principal"] == {"Federated": template.OF_SSM["OidcProviderArn"]}
+    asked = {key: value for key, value in statement.items() if key != "Principal"} | {"Resource": "*"}
+    document = {"Version": "2012-10-17", "Statement": [asked]}
+    host = template.OF_SSM["OidcHost"]
+    context = {"": {f"{host}:sub": subject, f"{host}:aud": audience}}
+    return allowed([document], "sts:AssumeRoleWithWebIdentity", "arn:aws:iam::111122223333:role/any", **context)
+
+
+def test_the_controller_finds_the_model_role_and_passes_no_other() -> None:
+    paths = {name: RESOURCES[name]["Properties"]["Path"] for name in ROLES}
+    assert [name for name, path in paths.items() if path.startswith("/modelyard/models/")] == ["ModelRole"]
+    assert (
+        RESOURCES["ModelRole"]["Properties"]["RoleName"]
+        == RESOURCES["Seed"]["Properties"]["ModelRole"]
+        == "churn-model"
+    )
+
+
+def test_a_model_reads_the_project_and_writes_what_it_captured_and_predicted() -> None:
+    for folder in ("feature", "data", "captured/prod", "batch"):
+        address = f"arn:aws:s3:::shared/churn/{folder}/file"
+        assert allowed(MODEL, "s3:GetObject", address)
+        assert allowed(MODEL, "s3:PutObject", address) is folder.startswith(("captured", "batch"))
+    assert allowed(MODEL, "s3:GetObject", "arn:aws:s3:::my-data/rows.csv")
+
+
+# ------------------------------------------------------------------------------------------------ builds
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_pushes_start_the_build_of_their_own_class(name: str) -> None:
+    rule = RESOURCES[f"{name.title()}Pushes"]["Properties"]
+    detail = rule["EventPattern"]["detail"]
+    assert rule["EventPattern"]["resources"] == [REPOSITORY]
+    assert detail["referenceName"] == [{"prefix": "feature-"} if name == "feature" else name]
+    assert (detail["referenceType"], detail["event"]) == (["branch"], ["referenceCreated", "referenceUpdated"])
+    (target,) = rule["Targets"]
+    assert target["Arn"].endswith(f":project/modelyard-churn-{name}")
+    given = target["InputTransformer"]["InputTemplate"].replace("<commit>", '"0f"').replace("<branch>", '"feature-x"')
+    assert json.loads(given) == {
+        "sourceVersion": "0f",
+        "environmentVariablesOverride": [{"name": "MODELYARD_BRANCH", "value": "feature-x", "type": "PLAINTEXT"}],
+    }
+
+
+def test_the_role_that_starts_builds_does_nothing_else_and_is_taken_by_the_rules_alone() -> None:
+    starts = of_role("StartBuildsRole")
+    assert all(one["Action"] == "codebuild:StartBuild" for document in starts for one in document["Statement"])
+    (trust,) = RESOURCES["StartBuildsRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    rules = [f"arn:aws:events:eu-west-1:111122223333:rule/modelyard-churn-{name}" for name in CLASSES]
+    assert trust["Condition"]["StringEquals"]["aws:SourceArn"] == rules
+    assert not any(
+        allowed(policies, "codebuild:StartBuild", build) for build in builds() for policies in EVERYBODY.values()
+    )
+
+
+def builds() -> list[str]:
+    return [f"arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-churn-{name}" for name in CLASSES]
+
+
+def test_on_github_nothing_of_codecommit_is_made() -> None:
+    made = {resource["Type"] for resource in ON_GITHUB.values()}
+    assert made == {"Custom::ModelyardProject", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+    assert "codecommit:" not in json.dumps(ON_GITHUB)
+    assert "codebuild" not in json.dumps(ON_GITHUB)
+
+
+# ------------------------------------------------------------------------------------------------ the template itself
+
+
+def test_the_seed_is_told_what_the_parameters_say() -> None:
+    told = RESOURCES["Seed"]["Properties"]
+    assert told["ServiceToken"] == template.OF_SSM["SeedFunctionArn"]
+    assert told["ServiceTimeout"] > 3 * 900 + 60 + 120
+    assert told["PipelineRole"] == "churn-pipeline-{stage}"
+    assert (told["Repository"], told["ArtifactBucket"]) == ("churn", "shared")
+    assert resources(Repository="forecasts")["Seed"]["Properties"]["Repository"] == "forecasts"
+    bare = template.resolved(WRITTEN, {"SageMakerProjectName": "churn", "SageMakerProjectId": "p-1"})
+    assert bare["Seed"]["Properties"]["ArtifactBucket"] == template.OF_SSM["PlatformArtifactBucket"]
+
+
+def test_the_repository_knows_the_ci_roles_by_the_names_that_they_get() -> None:
+    variables = RESOURCES["Seed"]["Properties"]["CiVariables"]
+    for name in CLASSES:
+        role = RESOURCES[f"{name.title()}CiRole"]["Properties"]
+        arn = f"arn:aws:iam::111122223333:role{role['Path']}{role['RoleName']}"
+        assert variables[f"MODELYARD_CI_ROLE_{name.upper()}"] == arn
+
+
+def test_without_optional_parameters_nothing_is_left_of_them() -> None:
+    bare = template.resolved(WRITTEN, {"SageMakerProjectName": "churn", "SageMakerProjectId": "p-1"})
+    text = json.dumps(list(template.policies(bare).values()))
+    for value in ("my-data", "kms:", "shared"):
+        assert value not in text
+    assert "modelyard-artifacts-111122223333-eu-west-1/churn/" in text
+
+
+def test_everything_that_takes_tags_has_the_projects() -> None:
+    for name, resource in RESOURCES.items():
+        if resource["Type"] in ("AWS::IAM::ManagedPolicy", "Custom::ModelyardProject"):
+            continue  # the one has none in CloudFormation, the other tags what it makes
+        has = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
+        stage = next((one for one in CLASSES if name.startswith(one.title())), None)
+        expected = {
+            "sagemaker:project-name": "churn",
+            "sagemaker:project-id": "p-123456789012",
+            "modelyard:project": "churn",
+        }
+        assert has == expected | ({"modelyard:stage": stage} if stage else {}), name
+
+
+LONGEST = {
+    "SageMakerProjectName": "p" * 32,
+    "SageMakerProjectId": "p-123456789012",
+    "ArtifactBucket": "b" * 63,
+    "DataBuckets": ",".join(["d" * 63] * 2),
+    "KmsKeyArns": ",".join([KEY] * 3),
+    "Repository": "r" * 100,
+}
+
+
+@pytest.mark.parametrize("host", ["codecommit", "github"])
+def test_policies_are_not_longer_than_iam_takes(host: str) -> None:
+    """6,144 characters for a managed policy, 10,240 for a role's inline policies together, 2,048 for a role's trust:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    """
+    for resource in template.resolved(WRITTEN, LONGEST | {"GitHost": host}).values():
+        properties = resource["Properties"]
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
+            assert length(properties["PolicyDocument"]) <= 6144
+        if resource["Type"] == "AWS::IAM::Role":
+            assert sum(length(one["PolicyDocument"]) for one in properties["Policies"]) <= 10240
+            assert length(properties["AssumeRolePolicyDocument"]) <= 2048
+            assert len(properties["RoleName"]) <= 64
+
+
+def length(document: Any) -> int:
+    return len(document if isinstance(document, str) else json.dumps(document, separators=(",", ":")))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        (
+            "SageMakerProjectName",
+            ["churn", "a", "a-b2", "p" * 32, "feature", "feature-x", "churn-features", "churn-dev-1"],
+            ["", "Churn", "2a", "a-", "a_b", "p" * 33, "churn-feature", "churn-feature-x", "a--feature"],
+        ),
+        ("SageMakerProjectId", ["p-abc123def456"], ["", "p_1", "p" * 21]),
+        (
+            "Description",
+            ["What it is for (100 %)", "x" * 1024],
+            ["", "  ", "two\nlines", "{{ code }}", "{% x", "x" * 1025],
+        ),
+        ("GitOwner", ["none", "acme", "a-b", "jo_corp"], ["", "-a", "a/b", "a" * 40]),
+        ("Repository", ["", "churn", "My.Repo_2"], ["a b", "../x", "..", "churn.git", "r" * 101]),
+        ("ArtifactBucket", ["", "my-artifacts"], ["team-*", "s3://x"]),
+        ("DataBuckets", ["", "my-data", "a.b, c-d"], ["/path", "team-*"]),
+        ("KmsKeyArns", ["", KEY, f"{KEY},{KEY}"], ["alias/my-key"]),
+        ("TemplateVersion", ["latest", "0.6.0-0123456789ab"], ["", "-x", "a b"]),
+    ],
+)
+def test_a_parameter_takes_what_can_be_and_nothing_else(parameter: str, good: list[str], bad: list[str]) -> None:
+    pattern = WRITTEN["Parameters"][parameter]["AllowedPattern"]
+    assert [value for value in good if not re.search(pattern, value)] == []
+    assert [value for value in bad if re.search(pattern, value)] == []
+
+
+def test_every_parameter_is_explained_where_studio_shows_it() -> None:
+    shown = WRITTEN["Metadata"]["AWS::CloudFormation::Interface"]
+    grouped = [name for group in shown["ParameterGroups"] for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(shown["ParameterLabels"]) == sorted(WRITTEN["Parameters"])
+    for name, parameter in WRITTEN["Parameters"].items():
+        assert parameter["Description"].endswith("."), name
+        assert ("ConstraintDescription" in parameter) is ("AllowedPattern" in parameter), name
+
+
+def test_a_project_can_be_made_with_nothing_but_a_name() -> None:
+    without = [name for name, parameter in WRITTEN["Parameters"].items() if "Default" not in parameter]
+    assert without == ["SageMakerProjectName", "SageMakerProjectId"]
+    for name, parameter in WRITTEN["Parameters"].items():
+        if "AllowedValues" in parameter:
+            assert parameter["Default"] in parameter["AllowedValues"], name
+        elif "AllowedPattern" in parameter and "Default" in parameter:
+            assert re.search(parameter["AllowedPattern"], parameter["Default"]), name

@@ -1,0 +1,91 @@
+"""The boundary of platform.yaml allows what product.yaml grants: else a role would have rights that do nothing.
+
+Every question that a role's policies allow is made from their statements, and put to the boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servicecatalog import account
+from tests.servicecatalog import template
+from tests.servicecatalog.permitted import allowed
+
+FOLDER = Path(account.__file__).parent
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
+PROJECT = {
+    "SageMakerProjectName": "churn",
+    "SageMakerProjectId": "p-123456789012",
+    "ArtifactBucket": "team-artifacts",
+    "DataBuckets": "my-data,more-data",
+    "KmsKeyArns": KEY,
+}
+PLATFORM = {"ArtifactBuckets": "team-artifacts", "DataBuckets": "my-data,more-data", "ProjectKmsKeyArns": KEY}
+RESOURCES = template.resolved(template.load(FOLDER / "product.yaml"), PROJECT)
+BOUNDARY = template.policies(template.resolved(template.load(FOLDER / "platform.yaml"), PLATFORM))["ProjectBoundary"]
+ROLES = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"]
+
+
+def granted(role: str) -> list[dict[str, Any]]:
+    """The role's own policies, and the project's that is attached to it."""
+    properties = RESOURCES[role]["Properties"]
+    attached = any(arn.endswith("-reader") for arn in properties.get("ManagedPolicyArns", []))
+    own = [one["PolicyDocument"] for one in properties["Policies"]]
+    return own + ([RESOURCES["ReaderPolicy"]["Properties"]["PolicyDocument"]] if attached else [])
+
+
+def questions(documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Action, resource and context of one request for each action, resource and condition of each statement."""
+    for document in documents:
+        for statement in document["Statement"]:
+            context = dict(_context(statement.get("Condition", {})))
+            for action in _listed(statement["Action"]):
+                for resource in _listed(statement["Resource"]):
+                    yield action, resource if resource == "*" else _exact(resource), context
+
+
+def _context(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for operator, keys in condition.items():
+        for key, values in keys.items():
+            exact = [_exact(str(value)) for value in _listed(values)]
+            yield key, exact if operator.startswith("For") else exact[0]
+
+
+def _exact(pattern: str) -> str:
+    return pattern.replace("*", "x")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_boundary_allows_all_that_a_role_is_granted(role: str) -> None:
+    asked = list(questions(granted(role)))
+    assert asked
+    for action, resource, context in asked:
+        assert allowed(granted(role), action, resource, **{"": context}), (action, resource, context)
+        assert allowed([BOUNDARY], action, resource, **{"": context}), (action, resource, context)
+
+
+def test_the_boundary_lets_no_role_change_what_it_may() -> None:
+    role = "arn:aws:iam::111122223333:role/modelyard/pipelines/churn-pipeline-dev"
+    changing = (
+        "CreateRole",
+        "PutRolePolicy",
+        "AttachRolePolicy",
+        "UpdateAssumeRolePolicy",
+        "PutRolePermissionsBoundary",
+    )
+    for action in (*changing, "DeleteRolePermissionsBoundary", "CreatePolicyVersion"):
+        assert not allowed([BOUNDARY], f"iam:{action}", role)
+
+
+def test_a_role_is_passed_below_the_pipelines_path_alone() -> None:
+    to_sagemaker = {"": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    for path in ("", "modelyard/", "modelyard/models/", "modelyard/ci/"):
+        assert not allowed([BOUNDARY], "iam:PassRole", f"arn:aws:iam::111122223333:role/{path}any", **to_sagemaker)

@@ -1,0 +1,124 @@
+"""The Terraform module: it is valid, and installs, updates and destroys what the command installs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local_aws import LocalAWS
+from servicecatalog.studio import CORS
+from tests.servicecatalog.conftest import ROOT, Administrator
+
+MODULE = ROOT / "servicecatalog" / "terraform"
+# A mirror of providers, with registry.terraform.io/hashicorp/aws in it.
+PLUGINS = Path(os.environ.get("TF_PLUGINS", "/opt/tf-plugins"))
+MISSING = next(
+    (
+        reason
+        for there, reason in (
+            (shutil.which("terraform"), "terraform is not on the PATH"),
+            ((PLUGINS / "registry.terraform.io/hashicorp/aws").is_dir(), f"no AWS provider in {PLUGINS} (TF_PLUGINS)"),
+        )
+        if not there
+    ),
+    "",
+)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+
+ROOT_MODULE = """
+provider "aws" {
+  region            = "us-east-1"
+  s3_use_path_style = true
+}
+
+module "modelyard" {
+  source              = "MODULE"
+  build_folder        = "BUILD"
+  principals          = ["arn:aws:iam:::role/studio-*"]
+  parameters          = { LogRetentionDays = var.days }
+  studio_s3_templates = true
+  destroy_code        = true
+}
+
+variable "days" { default = "30" }
+
+output "version" { value = module.modelyard.version }
+output "product" { value = module.modelyard.portfolio["Product"] }
+"""
+
+
+class Terraform:
+    """One root module in a folder, without a network."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        settings = folder / "terraformrc"
+        settings.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{PLUGINS}" }}\n}}\n')
+        self._environment = environment | {"TF_CLI_CONFIG_FILE": str(settings), "TF_IN_AUTOMATION": "1"}
+
+    def run(self, *arguments: str, fails: bool = False) -> str:
+        done = subprocess.run(
+            ["terraform", *arguments],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert bool(done.returncode) == fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def terraform(tmp_path: Path, aws: LocalAWS) -> Terraform:
+    return Terraform(tmp_path, os.environ | aws.environment)
+
+
+def test_it_is_valid(tmp_path: Path, terraform: Terraform) -> None:
+    write_root(tmp_path)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "manifest.json").write_text("{}")
+    shutil.copy(CORS, tmp_path / "build")
+    terraform.run("init", "-backend=false", "-input=false")
+    terraform.run("validate")
+
+
+def test_it_installs_updates_is_taken_over_and_destroys(tmp_path: Path, aws: LocalAWS, terraform: Terraform) -> None:
+    administrator = Administrator(aws, aws.server.account)
+    administrator.run("build", str(tmp_path / "build"))
+    version = json.loads((tmp_path / "build" / "manifest.json").read_text())["version"]
+    write_root(tmp_path)
+    terraform.run("init", "-input=false")
+    terraform.run("apply", "-auto-approve", "-input=false")
+    assert administrator.parameters["/modelyard/template/version"] == version
+    assert json.loads(terraform.run("output", "-json"))["product"]["value"] == administrator.outputs["Product"]
+    assert "No changes" in terraform.run("plan", "-input=false")
+
+    terraform.run("apply", "-auto-approve", "-input=false", "-var", "days=60")
+    assert log_days(administrator) == 60
+    # The command goes on where Terraform stopped: the same names, and the values that it set.
+    administrator.run("install", "--yes", "--alert-email", "team@example.com")
+    assert log_days(administrator) == 60
+
+    terraform.run("destroy", "-auto-approve", "-input=false", "-var", "days=60")
+    assert administrator.status in ("none", "DELETE_COMPLETE")
+    assert [one["Name"] for one in administrator.client("s3").list_buckets()["Buckets"]] == [
+        f"modelyard-artifacts-{administrator.account}-us-east-1",
+        f"modelyard-templates-{administrator.account}-us-east-1",
+    ]
+
+
+def write_root(folder: Path) -> None:
+    text = ROOT_MODULE.replace("MODULE", str(MODULE)).replace("BUILD", str(folder / "build"))
+    (folder / "main.tf").write_text(text)
+
+
+def log_days(administrator: Administrator) -> int:
+    groups = administrator.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/modelyard-seed")
+    return int(groups["logGroups"][0]["retentionInDays"])
