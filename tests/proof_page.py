@@ -22,7 +22,11 @@ from tests import proof
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = CHECKOUT / "docs" / "proof.md"
 # Tests that share nothing are shared out one by one; the others file by file, since a file's tests share a server.
-ALONE = ("tests/lifecycle_lambdas/test_fault_matrix.py", "tests/lifecycle_lambdas/test_interleavings.py")
+ALONE = (
+    "tests/lifecycle_lambdas/test_fault_matrix.py",
+    "tests/lifecycle_lambdas/test_interleavings.py",
+    "tests/seed_lambda/test_fault_matrix.py",
+)
 BY_FILE = (
     "tests/story/test_faults.py",
     "tests/story/test_deploy.py",
@@ -80,6 +84,15 @@ SECTIONS = (
         "by hand and looks in random orders (property-based), against the ledger's rules: all converge. "
         "`tests/story/test_faults.py` drives some of them through local_aws, with real endpoints.",
         "interleavings",
+    ),
+    Section(
+        "Creating and deleting projects under faults",
+        "`tests/seed_lambda/test_fault_matrix.py`: in creating, updating and deleting a project on CodeCommit and on "
+        "GitHub every call to AWS and to the host fails once (done or not done), is throttled once and loses its "
+        "answer once, and the function is killed after it. After Lambda's retries or CloudFormation's roll-back there "
+        "is all or nothing of the project, never a second repository, and nothing of anybody else's was touched. "
+        "`tests/story/test_project_faults.py` does some of it through local_aws.",
+        "seed_fault_matrix",
     ),
     Section(
         "Requests to an endpoint",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 from tests.bench.approval import approval
+from tests.bench.creation import creation
 from tests.bench.endpoint import endpoint
 from tests.bench.enforcing import enforcing
 from tests.bench.execution import execution
@@ -21,6 +22,7 @@ from tests.bench.preprocess import preprocess
 from tests.bench.ready import ready
 from tests.bench.registry import registry
 from tests.bench.report import report
+from tests.bench.seed import seed
 from tests.bench.serving import serving
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -33,6 +35,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "endpoint": endpoint,
     "approval": approval,
     "enforcing": enforcing,
+    "seed": seed,
+    "creation": creation,
     "report": report,
 }
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 import time
 import uuid
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,14 @@ from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
 from servicecatalog import archive
+from tests.bench.cold_import import import_ratio, unpack
 from tests.bench.figures import Figure
 from tests.lifecycle_lambdas.conftest import LocalClients, create_table
 from tests.story.platform import REAL_TIME, Project, install
-from tests.story.story import CHECKOUT
 from tests.story.traffic import Traffic
 
 ROUNDS = 10
 FUNCTIONS = ("deploy", "plan", "batch", "notify")
-RUNTIME = CHECKOUT / ".envs" / "runtimes" / "python3.11" / "bin" / "python"
 GUARDED = "alarms: {error_share: 0.05}\n"
 ROLLOUTS = {
     "all at once": (REAL_TIME, 1.0),
@@ -105,13 +102,10 @@ def _imports() -> list[Figure]:
     contents = archive.build()
     ratios: dict[str, list[float]] = {name: [] for name in FUNCTIONS}
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as folder:
-        path = Path(folder) / "functions.zip"
-        path.write_bytes(contents)
-        with zipfile.ZipFile(path) as functions:
-            functions.extractall(folder)
+        unpack(contents, Path(folder))
         for _ in range(ROUNDS):
             for name in FUNCTIONS:
-                ratios[name].append(_import_ratio(folder, f"lifecycle_lambdas.handlers.{name}"))
+                ratios[name].append(import_ratio(Path(folder), f"lifecycle_lambdas.handlers.{name}"))
     size = Figure("archive of the functions", [len(contents) / 1e6], "MB", at_most=10)
     return [
         size,
@@ -120,17 +114,6 @@ def _imports() -> list[Figure]:
             for name, values in ratios.items()
         ),
     ]
-
-
-def _import_ratio(folder: str, module: str) -> float:
-    """Of importing boto3 and then the rest of the module, in one process: what disturbs the one disturbs the other."""
-    program = (
-        f"import sys, time; sys.path.insert(0, {folder!r}); start = time.perf_counter(); import boto3;"
-        f" middle = time.perf_counter(); import {module}; print((time.perf_counter() - start) / (middle - start))"
-    )
-    # -B, as on Lambda, where the code's folder cannot be written to
-    command = [str(RUNTIME), "-I", "-B", "-c", program]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _calls() -> list[Figure]:

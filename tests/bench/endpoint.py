@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from local_aws import LocalAWS
+from tests.bench.account import prepare
 from tests.bench.figures import Figure
 from tests.bench.load import Load, http_request, put_load
-from tests.story.people import prepare
 from tests.story.story import CHECKOUT
 
 BUCKET, ROWS, ROUNDS, SECONDS = "bench", 1_000, 5, 2.0
@@ -125,7 +125,7 @@ def _write_model(folder: Path) -> tuple[Path, Path]:
 
 def _prepare(aws: LocalAWS, archive: Path) -> str:
     """The model's role, with the archive in S3."""
-    role = prepare(aws, "bench", BUCKET).role_arn
+    role = prepare(aws, BUCKET)
     aws.client("s3").upload_file(str(archive), BUCKET, "model.tar.gz")
     return role
 

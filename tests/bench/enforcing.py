@@ -14,9 +14,7 @@ from rich.console import Console
 
 from local_aws import LocalAWS
 from tests.bench.figures import Figure
-from tests.story.demo import BUCKET, CLOCK_SPEED, PROJECT
-from tests.story.people import prepare
-from tests.story.story import Story
+from tests.story.demo import CLOCK_SPEED, PROJECT, the_story
 
 PAIRS = 3
 
@@ -55,12 +53,5 @@ def _told(enforce: bool) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, silence():
         started = time.monotonic()
         with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=enforce) as aws:
-            people = prepare(aws, PROJECT, BUCKET)
-            story = Story(
-                *(PROJECT, aws.server.region, BUCKET, people.role),
-                *(people.data_scientist, people.administrator, Path(folder), people.admit),
-                console=Console(file=io.StringIO()),
-            )
-            story.train()
-            story.deploy()
+            the_story(aws.server, PROJECT, Path(folder), Console(file=io.StringIO())).tell()
         return time.monotonic() - started

@@ -16,10 +16,11 @@ import pyarrow.csv
 import yaml
 
 from local_aws import LocalAWS
+from tests.bench.account import PROJECT, prepare
 from tests.bench.figures import Figure
-from tests.story.people import prepare
 from tests.story.story import Story
 
+BUCKET = "bench-artifacts"
 ROWS, COLUMNS, ROUNDS, RUNS = 1_000_000, 20, 50, 3
 
 
@@ -36,19 +37,18 @@ def write_table(path: Path, rows: int = ROWS, columns: int = COLUMNS, seed: int 
 def execution() -> list[Figure]:
     """The execution with nothing cached, three times; and how long each of its steps took."""
     with tempfile.TemporaryDirectory() as folder, LocalAWS() as aws:
-        role = prepare(aws, "bench", "bench-artifacts").role
-        here = (aws.server.region, "bench-artifacts", role, aws.environment, aws.environment)
-        story = Story("bench", *here, Path(folder))
-        story.generate()
+        prepare(aws, BUCKET)
+        story = Story(PROJECT, aws.server.region, aws.environment, aws.environment, Path(folder))
+        story.generate(BUCKET)
         write_table(story.repository / "data.csv")
         path = story.repository / "settings.yaml"
         settings = yaml.safe_load(path.read_text())
-        settings["data"] |= {"uri": "s3://bench-artifacts/data.csv", "target": "label"}
+        settings["data"] |= {"uri": f"s3://{BUCKET}/data.csv", "target": "label"}
         settings["gate"]["threshold"] = 0.7
         settings["train"]["hyperparameters"] |= {"num_round": ROUNDS, "early_stopping_rounds": ROUNDS}
         path.write_text(yaml.safe_dump(settings))
         story.pipeline("upload-data", "data.csv")
-        story.pipeline("register-project")
+        story.pipeline("register-project", "--groups-only")
         wholes: list[float] = []
         steps: dict[str, list[float]] = {"Preprocess": [], "Train": [], "Evaluate": []}
         for run in range(RUNS):

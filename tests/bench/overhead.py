@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from local_aws import LocalAWS
+from tests.bench.account import prepare
 from tests.bench.figures import Figure
-from tests.story.people import prepare
 from tests.story.story import CHECKOUT
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -35,7 +35,7 @@ def overhead() -> list[Figure]:
     ours, kedro, shells = [], [], []
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as temporary, LocalAWS() as aws:
         folder = Path(temporary)
-        role = prepare(aws, "bench", BUCKET).role_arn
+        role = prepare(aws, BUCKET)
         pipeline = _create_pipeline(aws, role)
         kedro_project = _make_kedro_project(folder)
         _shell(folder / "warm-up")

@@ -1,8 +1,8 @@
 """`make story-aws`: the demo's story in a real AWS account, for whoever has one. It ends with a verdict.
 
-It needs credentials (as the AWS CLI finds them), an artifact bucket and a pipeline role (docs/unverified.md says which
-permissions), and it costs the time of three small SageMaker jobs; with DEPLOY=1 it also installs the platform and
-deploys, which costs about an hour of two ml.m5.large. What it made it removes again; bucket, role and platform stay.
+It needs an administrator's credentials (as the AWS CLI finds them). It installs the platform, creates a project by the
+product, and costs the time of three small SageMaker jobs; with DEPLOY=1 it also deploys, which costs about an hour of
+two ml.m5.large. The project is deleted again, with its data; the platform stays (make uninstall-platform).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -23,29 +22,23 @@ from rich.console import Console
 from tests.story.story import ChapterFailed, Story
 
 BAKE_MINUTES = 10  # of the canary that is rejected
-REMOVAL_SECONDS = 3600.0
 
-HELP = (
-    "Set BUCKET to an S3 bucket of this account and ROLE to a role that SageMaker may assume:"
-    " make story-aws BUCKET=my-artifacts ROLE=modelyard-pipeline REGION=us-east-1"
-)
+HELP = "Set REGION, or run aws configure: make story-aws REGION=us-east-1"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make story-aws", description=__doc__)
-    parser.add_argument("--bucket", default=os.environ.get("BUCKET"))
-    parser.add_argument("--role", default=os.environ.get("ROLE"))
     parser.add_argument("--region", default=os.environ.get("REGION") or boto3.Session().region_name)
     parser.add_argument(
         "--deploy",
         action="store_true",
         default=os.environ.get("DEPLOY") == "1",
-        help="install the platform and deploy as well (DEPLOY=1); the platform stays: make uninstall-platform",
+        help="deploy as well (DEPLOY=1)",
     )
     parser.add_argument("--yes", action="store_true", default=os.environ.get("YES") == "1", help="do not ask (YES=1)")
     arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
-    if not (arguments.bucket and arguments.role and arguments.region):
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    if not arguments.region:
         console.print(HELP)
         return 2
     # This story is about AWS itself: nothing may lead it elsewhere, neither here nor in the commands that it runs.
@@ -68,19 +61,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="modelyard-story-") as folder:
         environment = {"AWS_REGION": arguments.region, "AWS_DEFAULT_REGION": arguments.region}
         # Administrator and data scientist are one here: whoever called.
-        here = (arguments.region, arguments.bucket, arguments.role)
-        story = Story(project, *here, environment, environment, Path(folder))
+        creators = principal(identity["Arn"])
+        story = Story(project, arguments.region, environment, environment, Path(folder), creators)
         story.console, story.bake_minutes = console, BAKE_MINUTES
         try:
+            story.install()
+            story.create()
             story.train()
             if arguments.deploy:
                 story.deploy()
         except ChapterFailed as error:
             failure = str(error)
         finally:
-            with story.chapter("What the story made is removed"):
-                for what in remove_project(session, project, arguments.bucket):
-                    console.print(f"removed {what}")
+            try:
+                story.delete()
+            except (ChapterFailed, ClientError) as error:
+                failure = failure or str(error)
+                console.print(f"The project {project} may still cost money: look for it in the account. {error}")
+            bucket = f"modelyard-artifacts-{identity['Account']}-{arguments.region}"
+            console.print(f"removed {remove_data(session, project, bucket)} objects below s3://{bucket}/{project}/")
     console.print()
     if failure:
         console.print(f"[bold red]VERDICT: the story does not hold on AWS.[/] {failure}")
@@ -95,77 +94,35 @@ def _confirmed(console: Console, deploy: bool) -> bool:
     if not sys.stdin.isatty():
         console.print("No terminal to ask on; YES=1 says yes.")
         return False
-    costs = "three small SageMaker jobs"
-    if deploy:
-        costs = "six small SageMaker jobs and an endpoint, and installs the platform"
-    return console.input(f"This starts {costs} there, and costs a little. Go on? [y/N] ") == "y"
+    costs = "six small SageMaker jobs and an endpoint" if deploy else "three small SageMaker jobs"
+    return (
+        console.input(f"This installs the platform there and starts {costs}; it costs a little. Go on? [y/N] ") == "y"
+    )
 
 
-def remove_project(session: Any, project: str, bucket: str) -> list[str]:
-    """Delete a story's endpoint, pipelines, model packages, groups and objects. Safe to run twice.
-
-    The endpoint goes as users take one away: its versions are rejected, and the platform removes it.
+def principal(caller: str) -> str:
+    """Who calls, as a principal of a portfolio: a user, or of a role's session the role, wherever its path lies.
 
     Args:
-        session: a boto3 session (or anything with its `client`).
-        project: the story's own random name; everything whose name begins with "<project>-" is deleted.
-        bucket: only keys below "<project>/" are deleted.
-
-    Returns:
-        What was removed, one entry each.
+        caller: GetCallerIdentity's Arn.
     """
-    sagemaker, s3 = session.client("sagemaker"), session.client("s3")
-    removed = _take_away(sagemaker, f"{project}-dev")
-    for page in sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=project):
-        for pipeline in page["PipelineSummaries"]:
-            if not pipeline["PipelineName"].startswith(f"{project}-"):
-                continue
-            sagemaker.delete_pipeline(PipelineName=pipeline["PipelineName"], ClientRequestToken=uuid.uuid4().hex)
-            removed.append(f"pipeline {pipeline['PipelineName']}")
-    for page in sagemaker.get_paginator("list_model_package_groups").paginate(NameContains=project):
-        for group in page["ModelPackageGroupSummaryList"]:
-            name = group["ModelPackageGroupName"]
-            if not name.startswith(f"{project}-"):
-                continue
-            for versions in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=name):
-                for version in versions["ModelPackageSummaryList"]:
-                    sagemaker.delete_model_package(ModelPackageName=version["ModelPackageArn"])
-                    removed.append(f"model package {name}/{version['ModelPackageVersion']}")
-            sagemaker.delete_model_package_group(ModelPackageGroupName=name)
-            removed.append(f"model package group {name}")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{project}/"):
-        keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+    partition = caller.split(":")[1]
+    if ":assumed-role/" in caller:
+        return f"arn:{partition}:iam:::role/*{caller.split('/')[1]}"
+    return caller
+
+
+def remove_data(session: Any, project: str, bucket: str) -> int:
+    """Delete every version of the objects below "<project>/"; how many there were. Safe to run twice."""
+    removed = 0
+    s3 = session.client("s3")
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=f"{project}/"):
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
         if keys:
             s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-            removed.append(f"{len(keys)} objects below s3://{bucket}/{project}/")
+            removed += len(keys)
     return removed
-
-
-def _take_away(sagemaker: Any, endpoint: str) -> list[str]:
-    """Reject the approved versions of the group that is named as the endpoint, and wait until the endpoint is gone."""
-    if not _is_there(sagemaker, endpoint):
-        return []
-    pages = sagemaker.get_paginator("list_model_packages").paginate(
-        ModelPackageGroupName=endpoint, ModelApprovalStatus="Approved"
-    )
-    for version in [summary for page in pages for summary in page["ModelPackageSummaryList"]]:
-        sagemaker.update_model_package(
-            ModelPackageArn=version["ModelPackageArn"], ModelApprovalStatus="Rejected", ApprovalDescription="it is over"
-        )
-    until = time.monotonic() + REMOVAL_SECONDS
-    while _is_there(sagemaker, endpoint):
-        if time.monotonic() > until:
-            raise ChapterFailed(
-                f"endpoint {endpoint} is still there, and costs:"
-                f" aws sagemaker delete-endpoint --endpoint-name {endpoint}"
-            )
-        time.sleep(2)
-    return [f"endpoint {endpoint}"]
-
-
-def _is_there(sagemaker: Any, endpoint: str) -> bool:
-    found = sagemaker.list_endpoints(NameContains=endpoint)["Endpoints"]
-    return any(one["EndpointName"] == endpoint for one in found)
 
 
 if __name__ == "__main__":

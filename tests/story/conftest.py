@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from local_aws import LocalAWS
-from tests.story.people import prepare
-from tests.story.repository import BUCKET, Repository
+from tests.story.demo import the_story
+from tests.story.repository import Repository
 from tests.story.story import Story
 
 
@@ -22,21 +23,29 @@ def aws() -> Iterator[LocalAWS]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def installed(aws: LocalAWS, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Modelyard's platform, installed by an administrator for all data scientists."""
+    the_story(aws.server, "first", tmp_path_factory.mktemp("install"), _console()).install()
+
+
 @pytest.fixture(scope="module")
-def storyteller(aws: LocalAWS, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Story]:
-    """Makes the story of another project, with the people that it needs."""
+def storyteller(aws: LocalAWS, installed: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Story]:
+    """Makes the story of another project, with its people, told until its repository is cloned."""
 
     def make(project: str, problem_type: str = "binary_classification") -> Story:
-        people = prepare(aws, project, BUCKET)
-        place = (aws.server.region, BUCKET, people.role, people.data_scientist, people.administrator)
-        return Story(project, *place, tmp_path_factory.mktemp("story"), people.admit, problem_type)
+        story = the_story(aws.server, project, tmp_path_factory.mktemp("story"), _console(), problem_type)
+        story.welcome()
+        story.create()
+        return story
 
     return make
 
 
 @pytest.fixture(scope="module")
 def told(storyteller: Callable[..., Story], request: pytest.FixtureRequest) -> Story:
-    """The demo's story, told to its end; the project is named by the module (PROJECT), so each has its own."""
+    """The demo's story until a version is registered; the project is named by the module (PROJECT), so each has its
+    own."""
     story = storyteller(request.module.PROJECT)
     story.train()
     return story
@@ -49,3 +58,7 @@ def repository(told: Story, tmp_path: Path) -> Repository:
     subprocess.run(["git", "clone", "--quiet", str(told.repository), str(folder)], check=True)
     shutil.copytree(told.repository / "data", folder / "data")
     return Repository(folder, dict(told.environment))
+
+
+def _console() -> Console:
+    return Console(highlight=False, emoji=False, soft_wrap=True)

@@ -59,6 +59,7 @@ class Project:
     aws: LocalAWS
     name: str
     stage: str = "dev"
+    bucket: str = ARTIFACTS
 
     def __post_init__(self) -> None:
         self.sagemaker = self.aws.client("sagemaker")
@@ -100,7 +101,7 @@ class Project:
         prefix = f"{self.name}/{uuid.uuid4().hex}"
         files = {f"{prefix}/model.tar.gz": archive, f"{prefix}/deployment/{self.stage}.yaml": stage_file.encode()}
         for key, content in files.items():
-            self.aws.client("s3").put_object(Bucket=ARTIFACTS, Key=key, Body=content)
+            self.aws.client("s3").put_object(Bucket=self.bucket, Key=key, Body=content)
         given = {key.replace("__", "."): value for key, value in metadata.items()}
         answer = self.sagemaker.create_model_package(
             ModelPackageGroupName=self.endpoint,
@@ -109,7 +110,7 @@ class Project:
                 "Containers": [
                     {
                         "Image": IMAGE,
-                        "ModelDataUrl": f"s3://{ARTIFACTS}/{prefix}/model.tar.gz",
+                        "ModelDataUrl": f"s3://{self.bucket}/{prefix}/model.tar.gz",
                         "Environment": {
                             "SAGEMAKER_PROGRAM": "inference.py",
                             "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
@@ -121,7 +122,7 @@ class Project:
             },
             CustomerMetadataProperties={
                 "git.commit": "0a1b2c3d",
-                "deployment.prefix": f"s3://{ARTIFACTS}/{prefix}/deployment/",
+                "deployment.prefix": f"s3://{self.bucket}/{prefix}/deployment/",
                 f"deployment.sha256.{self.stage}": hashlib.sha256(stage_file.encode()).hexdigest(),
             }
             | given,

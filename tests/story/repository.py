@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from local_aws import LocalAWS
+from local_aws import LocalAWS, control
 
 PROGRAMS = Path(sys.executable).parent
-BUCKET = "story-artifacts"
+BUCKET = f"modelyard-artifacts-{control.DEFAULT_ACCOUNT}-{control.DEFAULT_REGION}"
+"""The platform's, where nothing else is asked for."""
 
 
 class Repository:

@@ -1,5 +1,5 @@
 """The story that `make demo` tells on this machine and `make story-aws` in an AWS account: the same commands, typed by
-an administrator and a data scientist, from cookiecutter to a model that serves, and back.
+an administrator and a data scientist, from an account without Modelyard to a model that serves, and back.
 
 The story knows nothing of local_aws: where it plays is decided by the environment variables it is given.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import pyarrow.parquet
 import yaml
 from rich.console import Console
 
+from tests.story.leftovers import leftovers
 from tests.story.traffic import Traffic, auc, predictions
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -44,27 +46,31 @@ class Story:
 
     Attributes:
         project: the name of the project that is created.
-        region, bucket, role: where it plays; bucket and role are there already.
+        region: where it plays.
         environment: the AWS variables of the data scientist (credentials, and AWS_ENDPOINT_URL where it is not AWS
             itself).
         administrator: those of the administrator, who installs the platform.
-        admit: what the administrator does for the project once the platform is there.
-        folder: where the repository is generated; `folder/project` must not exist yet.
+        folder: where the repository is cloned to; `folder/project` must not exist yet.
+        creators: who may create projects, as the portfolio's principals are written.
+        welcome: what the administrator does for the data scientist once the platform is there.
+        admit: what the administrator does for the data scientist once the project is there.
+        release: what the administrator does before the project is deleted.
         problem_type: one of the template's.
         bake_minutes: of the second version's canary, which is rejected in them.
     """
 
     project: str
     region: str
-    bucket: str
-    role: str
     environment: Mapping[str, str]
     administrator: Mapping[str, str]
     folder: Path
+    creators: str = ""
+    welcome: Callable[[], None] = lambda: None
     admit: Callable[[], None] = lambda: None
+    release: Callable[[], None] = lambda: None
     problem_type: str = "binary_classification"
     bake_minutes: int = 30
-    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    console: Console = field(default_factory=lambda: Console(highlight=False, emoji=False, soft_wrap=True))
     timings: list[tuple[str, float]] = field(default_factory=list)
 
     @property
@@ -76,20 +82,77 @@ class Story:
         """Of stage dev, whose versions the story approves."""
         return f"{self.project}-dev"
 
-    def train(self) -> None:
-        """From nothing to a registered model.
+    def tell(self) -> None:
+        """All of it. Raises ChapterFailed at the first command that fails."""
+        self.install()
+        self.create()
+        self.train()
+        self.deploy()
+        self.delete()
+
+    def install(self) -> None:
+        """An account without Modelyard gets the platform."""
+        with self.chapter("An administrator installs the platform: functions, ledger, and the product in the catalog"):
+            install = ("python", "-m", "servicecatalog", "install", "--principals", self.creators, "--yes")
+            self.run(*install, folder=CHECKOUT, as_administrator=True)
+            self.welcome()
+
+    def create(self) -> None:
+        """From the product in the catalog to a clone of the project's own repository.
 
         Raises:
             ChapterFailed: at the first command that fails.
         """
-        with self.chapter("A repository is generated from the template"):
-            self.generate()
+        with self.chapter("A data scientist creates the project, by the form that SageMaker Studio shows"):
+            answers = {
+                "Description": "The story of Modelyard",
+                "ProblemType": self.problem_type,
+                "OnDelete": "delete",
+            }
+            self.run(
+                *(
+                    "python",
+                    "-m",
+                    "local_aws",
+                    "studio",
+                    "create",
+                    "--template",
+                    "Modelyard project",
+                    "--name",
+                    self.project,
+                ),
+                *(word for name, value in answers.items() for word in ("--parameter", f"{name}={value}")),
+                folder=CHECKOUT,
+            )
+            self.admit()
+        with self.chapter("The project has a repository with branches prod and dev: it is cloned"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.run(*shlex.split(self.outputs["CloneCommand"]), self.project, folder=self.folder)
+            self.run("git", "checkout", "dev")
             self.run("git", "--no-pager", "log", "--oneline", "--decorate", "--all")
+
+    def delete(self) -> None:
+        """The project goes, and with it all that it owned; what is left is the ledger's history and the bucket's data.
+
+        Raises:
+            ChapterFailed: the command fails, or something is left.
+        """
+        with self.chapter("The project is deleted: endpoint, pipelines, versions, roles, repository"):
+            self.release()
+            self.run("python", "-m", "local_aws", "studio", "delete", self.project, folder=CHECKOUT)
+            if left := self.left():
+                raise ChapterFailed("something is left of the project:\n  " + "\n  ".join(left))
+            self.console.print("Nothing is left of it but the ledger's history, and its data and models in the bucket.")
+
+    def train(self) -> None:
+        """From the repository to a registered model.
+
+        Raises:
+            ChapterFailed: at the first command that fails.
+        """
         with self.chapter("Sample data is written and sent to the artifact bucket"):
             self.pipeline("sample-data")
             self.pipeline("upload-data")
-        with self.chapter("The project is registered: one model package group a stage"):
-            self.pipeline("register-project")
         with self.chapter("The pipeline of branch dev runs: process, train, evaluate, gate, register"):
             self.pipeline("start", "--watch")
         with self.chapter("The model is in the registry, waiting for a person to approve it"):
@@ -103,13 +166,6 @@ class Story:
         Raises:
             ChapterFailed: at the first command that fails, and when the endpoint does not answer as it should.
         """
-        with self.chapter("An administrator installs the platform: functions, ledger, queue, roles"):
-            self.run(
-                *("python", "-m", "servicecatalog", "install", "--artifact-buckets", self.bucket, "--yes"),
-                folder=CHECKOUT,
-                as_administrator=True,
-            )
-            self.admit()
         with self.chapter("What an approval would do is planned, and what it would cost at most"):
             self.pipeline("plan", "1")
         with self.chapter("Version 1 is approved: the platform deploys it"):
@@ -214,9 +270,22 @@ class Story:
         parts = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in listed]
         return pyarrow.concat_tables([pyarrow.parquet.read_table(io.BytesIO(part)) for part in parts])
 
-    def client(self, service: str) -> Any:
-        """The data scientist's boto3 client."""
-        given = self.environment
+    @property
+    def outputs(self) -> dict[str, str]:
+        """What the project's stack answered."""
+        catalog, sagemaker = self.client("servicecatalog"), self.client("sagemaker")
+        project = sagemaker.describe_project(ProjectName=self.project)
+        product = project["ServiceCatalogProvisionedProductDetails"]["ProvisionedProductId"]
+        answer = catalog.get_provisioned_product_outputs(ProvisionedProductId=product)
+        return {output["OutputKey"]: output["OutputValue"] for output in answer["Outputs"]}
+
+    def left(self) -> list[str]:
+        """What AWS still has that bears the project's name, the ledger and the bucket aside."""
+        return leftovers(lambda service: self.client(service, as_administrator=True), self.project)
+
+    def client(self, service: str, as_administrator: bool = False) -> Any:
+        """A boto3 client of the data scientist's, or of the administrator's."""
+        given = self.administrator if as_administrator else self.environment
         return boto3.Session(
             given.get("AWS_ACCESS_KEY_ID"), given.get("AWS_SECRET_ACCESS_KEY"), region_name=self.region
         ).client(
@@ -233,14 +302,14 @@ class Story:
         yield
         self.timings.append((title, time.monotonic() - started))
 
-    def generate(self) -> None:
+    def generate(self, bucket: str) -> None:
+        """The repository by cookiecutter, for where there is no platform: bucket and roles are there already."""
         answers = {
             "project": self.project,
             "description": "The story of Modelyard",
             "problem_type": self.problem_type,
             "region": self.region,
-            "artifact_bucket": self.bucket,
-            "pipeline_role": self.role,
+            "artifact_bucket": bucket,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         self.run(
@@ -274,7 +343,12 @@ def as_csv(rows: pyarrow.Table) -> str:
 def _as_typed(command: Sequence[str]) -> str:
     """The command as a reader would type it, this machine's paths shortened."""
     words = [word.replace(str(CHECKOUT), "modelyard") for word in command]
-    return " ".join(f'"{word}"' if " " in word else word for word in words)
+    return " ".join(_quoted(word) if " " in word else word for word in words)
+
+
+def _quoted(word: str) -> str:
+    """In quotes within which a shell takes the word as it is."""
+    return f"'{word}'" if set(word) & set("$!`") else f'"{word}"'
 
 
 def fresh_folder(folder: Path) -> Path:

@@ -1,0 +1,67 @@
+"""What AWS still has of a project: every list that could show something of it is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+# What is called <project>-... may be another project's, whose name goes on: these are what names go on with.
+PARTS = "feature|dev|prod|champion|challenger|pipeline-feature|pipeline-dev|ci-feature|ci-dev|ci-prod|model"
+
+# service, paginated operation, key of the list, key of the name (None: the items are names)
+LISTS = (
+    ("sagemaker", "list_pipelines", "PipelineSummaries", "PipelineName"),
+    ("sagemaker", "list_model_package_groups", "ModelPackageGroupSummaryList", "ModelPackageGroupName"),
+    ("sagemaker", "list_models", "Models", "ModelName"),
+    ("sagemaker", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName"),
+    ("sagemaker", "list_endpoints", "Endpoints", "EndpointName"),
+    ("sagemaker", "list_projects", "ProjectSummaryList", "ProjectName"),
+    ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+    ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
+    ("scheduler", "list_schedules", "Schedules", "Name"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("iam", "list_policies", "Policies", "PolicyName"),
+    ("codecommit", "list_repositories", "repositories", "repositoryName"),
+    ("codebuild", "list_projects", "projects", None),
+    ("events", "list_rules", "Rules", "Name"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    ("servicecatalog", "search_provisioned_products", "ProvisionedProducts", "Name"),
+)
+
+
+def leftovers(client: Callable[[str], Any], project: str) -> list[str]:
+    """What is left, as "<service> <list>: <name>".
+
+    Args:
+        client: a boto3 client of a service, of somebody who may list everything.
+    """
+    name = re.escape(project)
+    ours = re.compile(
+        rf"(modelyard-|/aws/[a-z]+/)?{name}(-({PARTS})(-.*)?|-(developer|reader|approver))?", re.IGNORECASE
+    )
+    found = []
+    for service, operation, listed, key in LISTS:
+        for item in _items(client(service), operation, listed):
+            if key == "ProjectName" and item["ProjectStatus"] == "DeleteCompleted":
+                continue  # SageMaker remembers that there was one
+            called = item if key is None else item[key]
+            if ours.fullmatch(called):
+                found.append(f"{service} {operation}: {called}")
+    targets = client("application-autoscaling").get_paginator("describe_scalable_targets")
+    for page in targets.paginate(ServiceNamespace="sagemaker"):
+        for target in page["ScalableTargets"]:
+            if ours.fullmatch(target["ResourceId"].split("/")[1]):
+                found.append(f"application-autoscaling describe_scalable_targets: {target['ResourceId']}")
+    stacks = client("cloudformation").get_paginator("describe_stacks").paginate()
+    for stack in (stack for page in stacks for stack in page["Stacks"]):
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+        if tags.get("sagemaker:project-name") == project:
+            found.append(f"cloudformation describe_stacks: {stack['StackName']}")
+    return found
+
+
+def _items(client: Any, operation: str, listed: str) -> list[Any]:
+    if not client.can_paginate(operation):
+        return list(getattr(client, operation)().get(listed, []))
+    return [item for page in client.get_paginator(operation).paginate() for item in page.get(listed, [])]
