@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws import LocalAWS
+from local_aws import LocalAWS, control
 from tests.local_aws.job_requests import IMAGE, tar_gz
 from tests.story.story import CHECKOUT
 
 CLOCK_SPEED = 240.0
-ARTIFACTS, BATCH_DATA = "platform-artifacts", "platform-batch"
+ARTIFACTS = f"modelyard-artifacts-{control.DEFAULT_ACCOUNT}-{control.DEFAULT_REGION}"  # the platform makes it
+BATCH_DATA = "platform-batch"
 REAL_TIME = "kind: real_time\ninstance_type: ml.m5.large\ninstance_count: 2\n"
 WAIT = 60.0  # seconds; an hour of the clock
 
@@ -42,10 +43,8 @@ PROGRAM = """
 
 def install(aws: LocalAWS) -> None:
     """As an administrator does."""
-    for bucket in (ARTIFACTS, BATCH_DATA):
-        aws.client("s3").create_bucket(Bucket=bucket)
-    command = [sys.executable, "-m", "servicecatalog", "install", "--artifact-buckets", ARTIFACTS, "--yes"]
-    command += ["--batch-buckets", BATCH_DATA]
+    aws.client("s3").create_bucket(Bucket=BATCH_DATA)
+    command = [sys.executable, "-m", "servicecatalog", "install", "--batch-buckets", BATCH_DATA, "--yes"]
     result = subprocess.run(
         command, cwd=CHECKOUT, env=os.environ | aws.environment, capture_output=True, text=True, check=False
     )

@@ -62,11 +62,13 @@ ALL = ("administration", "contents", "workflows", "variables", "actions")
             lambda at: at.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString="{}"),
             r"the secret \S+ holds no token: an administrator puts the token there",
             id="no token",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda at: token(at, *ALL, expires=1),
             "does not take the platform's token .* it has expired or was revoked. An administrator makes a new one",
             id="expired",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda at: token(at, "administration", "contents", "variables", "actions"),
@@ -74,7 +76,10 @@ ALL = ("administration", "contents", "workflows", "variables", "actions")
             id="no workflows",
         ),
         pytest.param(
-            lambda at: token(at, "workflows"), "lacks the scope repo: an administrator adds it", id="no creation"
+            lambda at: token(at, "workflows"),
+            "lacks the scope repo: an administrator adds it",
+            id="no creation",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda at: at.aws.configure("github", {"outage": True}),
@@ -134,6 +139,7 @@ def somebodys(installed: Installed, name: str) -> None:
         installed.aws.client("codecommit").create_repository(repositoryName=name)
 
 
+@pytest.mark.slow
 def test_a_group_that_is_there_is_left_alone(installed: Installed) -> None:
     sagemaker, tags = installed.aws.client("sagemaker"), [{"Key": "whose", "Value": "theirs"}]
     sagemaker.create_model_package_group(ModelPackageGroupName="grouped-dev", Tags=tags)
@@ -156,6 +162,7 @@ def test_the_quota_of_groups_is_named_and_the_first_groups_are_taken_back(instal
         installed.heal()
 
 
+@pytest.mark.slow
 def test_an_unknown_version_of_the_template_is_named(installed: Installed) -> None:
     refused(installed, "versionless", "TemplateVersion '0.0.1'", TemplateVersion="0.0.1")
 

@@ -61,6 +61,7 @@ def test_a_worse_model_fails_with_both_numbers_unless_the_tolerance_covers_it(re
     assert "Train              Succeeded, from the cache" in passed.stdout
 
 
+@pytest.mark.slow
 def test_a_serving_version_of_another_schema_fails_the_gate_unless_it_may(repository, aws, serving):
     on_another_branch(repository, "schema")
     table = pd.read_csv(repository.folder / "data" / "breast_cancer.csv").drop(columns="mean_area")
@@ -77,6 +78,7 @@ def test_a_serving_version_of_another_schema_fails_the_gate_unless_it_may(reposi
     assert passed.returncode == 0, passed.stdout
 
 
+@pytest.mark.slow
 def test_further_conditions_decide_too(repository, serving):
     on_another_branch(repository, "conditions")
     repository.settings(gate__conditions=[{"metric": "latency.one_row_ms", "at_most": 1e-6}])
@@ -87,6 +89,7 @@ def test_further_conditions_decide_too(repository, serving):
     assert re.search(r"latency\.one_row_ms is [\d.]+, must be at most 1e-06: FAILED", failed.stdout)
 
 
+@pytest.mark.slow
 def test_a_search_registers_its_best_model_with_the_values_that_made_it(repository, aws):
     on_another_branch(repository, "search")
     ranges = {"eta": [0.05, 0.3], "max_depth": [2, 5]}
@@ -113,6 +116,7 @@ def test_a_search_registers_its_best_model_with_the_values_that_made_it(reposito
     assert float(used["eta"]) == float(best["TunedHyperParameters"]["eta"])
 
 
+@pytest.mark.slow
 def test_two_spot_instances_train_one_model(repository, aws):
     on_another_branch(repository, "hosts")
     repository.settings(train__instance_count=2, train__spot=True, train__max_wait_seconds=7200)

@@ -186,6 +186,7 @@ def test_a_step_that_is_killed_is_shown_with_its_reason_and_its_last_log_lines(r
     assert re.search("Train failed: .*ended by signal 9.*exit code: 137", result.stdout)
 
 
+@pytest.mark.slow
 def test_a_step_that_runs_out_of_time_is_stopped_and_said_so(repository):
     (repository.folder / "steps" / "train.py").write_text("import time\ntime.sleep(60)\n")
     repository.settings(train__max_runtime_seconds=1)

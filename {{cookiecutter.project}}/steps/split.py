@@ -26,6 +26,7 @@ TRAIN, VALIDATION, TEST, DROPPED = 0, 1, 2, 255
 LONG_TEXT = 1024  # bytes from which on a text is hashed alone
 NOTHING_MISSING = Missing(frozenset(), frozenset(), ())
 _NUMBER_SPACE, _DATE_SPACE = np.uint64(0x4E554D0000000000), np.uint64(0x4441544500000000)
+_TEXT_SPACE = np.uint64(0x5445585400000000)
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def hash_texts(values: pa.Array) -> np.ndarray:
     # the eight bytes from every byte on, as one number
     words = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,))
     starts, lengths = offsets[:-1], np.diff(offsets)
-    hashes = lengths.astype(np.uint64)
+    # mixed, or a length would undo a first character: "" and "\x01" would be one text
+    hashes = mix(lengths.astype(np.uint64) + _TEXT_SPACE)
     long = lengths > LONG_TEXT
     rows = np.flatnonzero(~long)
     done = 0
