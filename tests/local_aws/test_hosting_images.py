@@ -21,6 +21,8 @@ from local_aws.hosting import Container, ContainerFailure
 from local_aws.hosting import container as container_module
 from tests.local_aws.model_programs import SCRIPT_MODE, Kitchen, archive
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 BUCKET = "image-models"
 ROWS = np.array([[0.2, 3.0, -1.0], [5.0, -2.0, 0.5]])
 CSV_ROWS = b"0.2,3.0,-1.0\n5.0,-2.0,0.5\n"

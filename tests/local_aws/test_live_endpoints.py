@@ -21,6 +21,8 @@ from local_aws import LocalAWS
 from tests.local_aws.job_requests import Workshop
 from tests.local_aws.model_programs import IMAGE, SCRIPT_MODE, archive, named
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 SPEED = 600.0  # an endpoint is created in a fifth of a second
 TIMEOUT = 30.0  # seconds until a test gives up
 NAMES = itertools.count(1)

@@ -36,6 +36,8 @@ from local_aws.sagemaker.tags import Tags
 from local_aws.store import Scope, Store
 from tests.local_aws.job_requests import IMAGE, Workshop, tar_gz
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 
 def refusal(function, /, **request) -> tuple[str, str]:
     with pytest.raises(ClientError) as refused:

@@ -15,6 +15,8 @@ from local_aws.jobs.host_names import hosts_file, loopback_addresses, python_env
 from local_aws.jobs.staging import pack, unpack
 from tests.local_aws.job_requests import Workshop
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 # The first host listens by its own name, the others bring their sums: as distributed training does it.
 SUMS = """
     import json, os, pathlib, socket, time

@@ -22,6 +22,8 @@ from tests.local_aws.test_processing_jobs import alive, refusal
 from tests.steps.archives import BINARY
 from tests.steps.trained import mixed, save, train
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 GROUP = "/aws/sagemaker/TransformJobs"
 
 

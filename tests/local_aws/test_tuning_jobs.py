@@ -16,6 +16,8 @@ from tests.local_aws.job_requests import IMAGE, Workshop
 from tests.local_aws.pipeline_fakes import Service, definition, fail, get, join, training, tuning
 from tests.local_aws.test_processing_jobs import refusal
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 # Best at x = 3; says its objective twice, the last counts.
 PARABOLA = """
     import argparse, os

@@ -34,6 +34,8 @@ from tests.steps.archives import (
 )
 from tests.steps.conftest import STEPS
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 FILES = {"evaluation.json", "constraints.json", "gate.json", "report.html", "model_card.json", "explanations.json"}
 SERVING = Serving(
     "prod", "arn:aws:sagemaker:eu-central-1:1:model-package/demo-prod/3", "endpoint demo-prod", "s3://b/m"

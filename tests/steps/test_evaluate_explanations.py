@@ -20,6 +20,8 @@ from transform import Transform
 from tests.steps import trained
 from tests.steps.archives import BINARY, MULTICLASS, REGRESSION, settings, write_test_part
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 
 @pytest.fixture(scope="module", params=[BINARY, MULTICLASS, REGRESSION])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:

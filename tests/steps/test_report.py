@@ -18,6 +18,8 @@ from report import MEANINGS, render
 
 from tests.steps.report_findings import NAMES, PARTS, Findings, findings, multiclass, slice_of, undefined
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 SECTIONS = [
     *("decision", "comparison", "metrics", "predictions", "explanations", "slices"),
     *("fairness", "operation", "training", "data", "settings", "lineage"),

@@ -22,6 +22,8 @@ from transform import Column, Transform
 from tests.steps.conftest import STEPS
 from tests.steps.training_rows import CLASSES, HYPERPARAMETERS, RANDOM, SETTINGS, matrix, write_channels
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 ROW = 4 * 8  # bytes: seven features and the target, float32
 
 

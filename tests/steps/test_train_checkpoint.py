@@ -16,6 +16,8 @@ from checkpoint import Checkpoints, Progress
 
 from tests.steps.training_rows import CLASSES, HYPERPARAMETERS, RANDOM, SETTINGS, run_job, start_job, write_channels
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 EVERY_ROUND = ("--checkpoint-seconds", "0")
 
 

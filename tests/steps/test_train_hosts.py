@@ -24,6 +24,8 @@ from transform import Transform
 
 from tests.steps.training_rows import HYPERPARAMETERS, RANDOM, SETTINGS, matrix, start_job, write_channels
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 if sys.platform != "linux":
     pytest.skip("only Linux has every address of 127.0.0.0/8", allow_module_level=True)
 

@@ -15,6 +15,8 @@ from local_aws.studio import ProjectError
 from tests.local_aws.github_clients import ORGANIZATION, TOKEN, GitHubClient
 from tests.story.ways import CLOCK_SPEED, S3, SECRET, Installed
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 HOSTS = ["github", pytest.param("codecommit", marks=pytest.mark.slow)]
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.story.repository import BUCKET, started, steps, versions
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 PROJECT = "weighed"
 
 

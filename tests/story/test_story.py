@@ -210,6 +210,7 @@ def test_the_story_holds_for_the_other_problem_types(aws, storyteller, problem_t
     assert len(versions(aws, f"{project}-dev")) == 1
 
 
+@pytest.mark.slow
 def test_a_deleted_project_leaves_its_data_and_nothing_else(aws, storyteller):
     story = storyteller("gone")
     for command in ("sample-data", "upload-data", "upsert"):

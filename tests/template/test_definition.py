@@ -15,6 +15,8 @@ from botocore.model import Shape
 from local_aws.request_checks import check_shape
 from tests.template.conftest import PROBLEM_TYPES, ROLE_ARN, git, run
 
+pytestmark = pytest.mark.slow  # make test has fifteen minutes
+
 # The request that a step's Arguments become, and what the service adds to them.
 REQUESTS = {
     "Processing": ("CreateProcessingJobRequest", {"ProcessingJobName": "pipelines-abc-Step-xyz"}),
