@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.template.conftest import Template, git
 from tests.template.test_aws_calls import Account
@@ -123,6 +124,9 @@ def test_a_bucket_that_is_not_there_is_said_with_the_platforms(
     with pytest.raises(pipeline.errors.InputError, match=f"no bucket 'churn-artifacts'. The platform's is {BUCKET}"):
         pipeline.project.check_bucket(account, settings, platform)
     pipeline.project.check_bucket(account, settings, platform)  # not for this person's eyes: there it is
+    s3.add_client_error("head_bucket", "503", http_status_code=503)
+    with pytest.raises(ClientError):
+        pipeline.project.check_bucket(account, settings, platform)
 
 
 def test_a_project_whose_update_failed_is_gone_on_with(

@@ -72,16 +72,22 @@ def find_platform(aws: boto3.Session) -> Platform:
 
 
 def check_bucket(aws: boto3.Session, settings: Settings, platform: Platform) -> None:
-    """Raises InputError when there is no such bucket. One that may not be looked at passes: its project's roles may."""
+    """Raises InputError when there is no such bucket. One that may not be looked at passes: its project's roles may.
+
+    Raises botocore's ClientError when S3 cannot say.
+    """
     try:
         aws.client("s3").head_bucket(Bucket=settings.aws.bucket)
     except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 404:
             raise InputError(
                 f"settings.yaml: aws.bucket: there is no bucket {settings.aws.bucket!r}. The platform's is "
                 f"{platform.bucket}: write that (in data.uri too), or one that the platform was installed with, and "
                 "commit it"
             ) from None
+        if status != 403:
+            raise
 
 
 def git_host(root: Path = ROOT) -> str:

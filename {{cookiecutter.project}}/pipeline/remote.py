@@ -17,7 +17,7 @@ CODECOMMIT_HELPER = '!f() { aws codecommit credential-helper "$@" --ignore-host-
 
 
 def check(root: Path = ROOT) -> None:
-    """Raises InputError when there is nothing to push, or a remote of another making."""
+    """Raises InputError when a branch that is to be pushed is not here."""
     branches = _git(root, "branch", "--format", "%(refname:short)").split()
     if missing := [branch for branch in BRANCHES if branch not in branches]:
         raise InputError(
