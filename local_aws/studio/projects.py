@@ -94,12 +94,16 @@ def delete_project(clients: Clients, name: str, *, tell: Tell = lambda _line: No
     try:
         progress.skip(_stack_of(clients("sagemaker").describe_project(ProjectName=name)))
         clients("sagemaker").delete_project(ProjectName=name)
+    except ClientError as error:
+        if _is_missing(error):
+            raise ProjectError(f"There is no project {name}.") from error
+        raise ProjectError(f"Project {name} was not deleted: {error.response['Error']['Message']}") from error
+    try:
         project = _wait(clients, name, progress, pause)
     except ClientError as error:
-        message = error.response["Error"]["Message"]
-        if "does not exist" in message:
-            raise ProjectError(f"There is no project {name}.") from error
-        raise ProjectError(f"Project {name} was not deleted: {message}") from error
+        if _is_missing(error):
+            return  # whether a deleted project is still described is not documented
+        raise ProjectError(f"Project {name} is being deleted: {error.response['Error']['Message']}") from error
     if project.status != "DeleteCompleted":
         raise ProjectError(f"Project {name} is {project.status}. {project.message}".strip())
 
@@ -146,6 +150,10 @@ def _launch_role(clients: Clients) -> str:
             f"A template in S3 needs --role, the ARN of the role that CloudFormation acts as; Parameter Store does not"
             f" tell it as {LAUNCH_ROLE}: {error.response['Error']['Message']}"
         ) from error
+
+
+def _is_missing(error: ClientError) -> bool:
+    return "does not exist" in error.response["Error"]["Message"]
 
 
 def _wait(clients: Clients, name: str, progress: _Progress, pause: float) -> Project:

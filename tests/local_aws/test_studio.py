@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from local_aws import LocalAWS
 from local_aws.__main__ import main
@@ -133,6 +136,24 @@ def test_a_project_is_made_and_deleted_and_its_progress_told(aws, catalog, ann, 
     assert f"project {name}: CreateCompleted" in told
     assert f"project {name}: DeleteCompleted" in again
     assert not any("CREATE_COMPLETE" in line for line in again)
+
+
+def test_a_project_that_is_not_described_any_more_is_deleted() -> None:
+    """Whether SageMaker still describes a deleted project, its documents do not say."""
+    client = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    with Stubber(client) as s:
+        arn = "arn:aws:sagemaker:us-east-1:123456789012:project/churn"
+        described = {"ProjectArn": arn, "ProjectName": "churn", "ProjectId": "p-1", "CreationTime": datetime.now(UTC)}
+        s.add_response("describe_project", {**described, "ProjectStatus": "CreateCompleted"})
+        s.add_response("delete_project", {})
+        s.add_response("describe_project", {**described, "ProjectStatus": "DeleteInProgress"})
+        s.add_client_error("describe_project", "ValidationException", "Project churn does not exist")
+        told: list[str] = []
+        delete_project(lambda _service: s.client, "churn", tell=told.append, pause=0)
+        assert told == ["project churn: DeleteInProgress"]
+        s.add_client_error("describe_project", "ValidationException", "Project churn does not exist")
+        with pytest.raises(ProjectError, match=r"There is no project churn\."):
+            delete_project(lambda _service: s.client, "churn")
 
 
 def test_a_stack_that_fails_is_told_in_its_own_words(aws):
