@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from seed_lambda import groups, template
 from seed_lambda.context import Context
-from seed_lambda.errors import InvalidProperties, NameTaken, SeedError
+from seed_lambda.errors import InvalidProperties, NameTaken, SeedError, repository_taken
 from seed_lambda.hosts import Host, Repository, Tree, host_for
 from seed_lambda.properties import BRANCHES, DEFAULT_BRANCH, PROTECTED_BRANCH, ProjectProperties
 from seed_lambda.settings import NOTHING
@@ -121,10 +121,7 @@ def _taken(context: Context, host: Host, properties: ProjectProperties) -> list[
     found = host.find(properties.repository)
     if found is None or found.stack == context.mark:
         return []
-    return [
-        f"the repository {properties.repository} ({found.url}) is there already and not this project's: choose another "
-        "name for the project or its repository, or have whoever owns it delete it"
-    ]
+    return [repository_taken(f"repository {properties.repository} ({found.url})")]
 
 
 def _first(context: Context, properties: ProjectProperties) -> _First:

@@ -35,3 +35,11 @@ class OutOfTime(SeedError):
 
 class HostUnreachable(SeedError):
     """The Git host did not answer, or answered with a fault of its own (5xx), however often it was asked."""
+
+
+def repository_taken(which: str) -> str:
+    """What a person is told of a repository that is somebody else's. which: such as "CodeCommit repository churn"."""
+    return (
+        f"the {which} is there already and not this project's: choose another name for the project or its repository, "
+        "or have whoever owns it delete it"
+    )

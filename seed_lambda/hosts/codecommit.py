@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from seed_lambda.aws_calls import is_gone
 from seed_lambda.context import Context
-from seed_lambda.errors import NameTaken, SeedError
+from seed_lambda.errors import NameTaken, SeedError, repository_taken
 from seed_lambda.groups import STACK_TAG
 from seed_lambda.hosts import File, Mode, Repository, Tree
 from seed_lambda.hosts.git_push import AUTHOR, EMAIL, blob_id
@@ -51,10 +51,7 @@ class CodeCommit:
                 _explain(error, name)
         found = self.find(name)
         if found is None or found.stack != self._context.mark:
-            raise NameTaken(
-                f"the CodeCommit repository {name} is there already and not this project's: choose another name "
-                "for the project or its repository, or have whoever owns it delete it"
-            )
+            raise NameTaken(repository_taken(f"CodeCommit repository {name}"))
         return found
 
     def describe_anew(self, name: str, description: str, tags: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from seed_lambda.context import Context
-from seed_lambda.errors import HostUnreachable, NameTaken, SeedError
+from seed_lambda.errors import HostUnreachable, NameTaken, SeedError, repository_taken
 from seed_lambda.hosts import Repository, Tree, git_push
 from seed_lambda.hosts.git_push import EMAIL, Commitment
 from seed_lambda.hosts.github_api import GitHubApi, Reply
@@ -226,10 +226,7 @@ class GitHub:
         return oidc_subject(body, said, new_have_ids=self._base_url == GITHUB)
 
     def _taken(self, name: str) -> NameTaken:
-        return NameTaken(
-            f"the GitHub repository {self._owner()}/{name} is there already and not this project's: choose another "
-            "name for the project or its repository, or have whoever owns it delete it"
-        )
+        return NameTaken(repository_taken(f"GitHub repository {self._owner()}/{name}"))
 
     def _post_again(self, path: str, body: Any, allowed: tuple[int, ...]) -> Reply:
         """A POST that does no harm twice, since the second is refused."""
