@@ -1,4 +1,4 @@
-"""python -m local_aws start | status | stop | permissions | git-credential | studio"""
+"""python -m local_aws start | status | stop | builds | permissions | git-credential | studio"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fnmatch
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 from local_aws import control
@@ -49,15 +50,34 @@ def main() -> int:
         help="ask IAM before anything is done, as AWS does (default: everybody may do everything)",
     )
     start.add_argument(
+        "--no-builds",
+        action="store_true",
+        help="record the builds that pushes start, and do not run them (default: they run in the background)",
+    )
+    start.add_argument(
         "--idle-minutes",
         type=float,
         default=IDLE_MINUTES,
-        help="stop by itself after so long without a request or a job; 0: never (default %(default)g)",
+        help="stop by itself after so long without a request, job or build; 0: never (default %(default)g)",
     )
     status = commands.add_parser("status", help="list the running servers; exit code 1 when there are none")
     stop = commands.add_parser("stop", help="stop a server, and keep its state when it has a state folder")
     for command in (status, stop):
         command.add_argument("--port", type=int, help="the server on this port only")
+    builds = commands.add_parser(
+        "builds",
+        help="what pushes have started: CodeBuild's builds and GitHub's jobs, and their logs",
+        description="List the builds that a server has run, of CodeBuild and of GitHub Actions, the newest last; "
+        "with --follow print what one prints, until it is over (exit code 1 when it has not succeeded).",
+    )
+    builds.add_argument("--port", type=int, help="the server on this port (default: the one that runs)")
+    builds.add_argument(
+        "--follow",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="print the log of this build (the beginning of its id is enough) as it comes; of the newest without one",
+    )
     permissions = commands.add_parser(
         "permissions",
         help="what each user and role was allowed and denied, and what it is granted and never uses",
@@ -98,6 +118,7 @@ def main() -> int:
         "start": _start,
         "status": _status,
         "stop": _stop,
+        "builds": _builds,
         "permissions": _permissions,
         "git-credential": _git_credential,
         "studio": _studio,
@@ -149,6 +170,7 @@ def _start(arguments: argparse.Namespace) -> int:
         opt_ml=arguments.opt_ml,
         clock_speed=arguments.clock_speed,
         enforce_iam=arguments.enforce_iam,
+        builds=not arguments.no_builds,
         idle_minutes=arguments.idle_minutes or None,
     )
     print(server.shell_commands)
@@ -180,6 +202,29 @@ def _stop(arguments: argparse.Namespace) -> int:
     control.stop(server)
     print(f"Stopped {server.endpoint}.")
     return 0
+
+
+def _builds(arguments: argparse.Namespace) -> int:
+    from local_aws.builds import watching
+
+    server = _the_only_one(_chosen(arguments), arguments.port)
+
+    def look() -> list[watching.Build]:
+        found: list[watching.Build] = server.settings("builds")["builds"]
+        return found
+
+    if arguments.follow is None:
+        lines = list(watching.listed(look(), time.time()))
+        print("\n".join(lines) or f"{server.endpoint} has run no builds.")
+        return 0
+    try:
+        return watching.follow(look, arguments.follow or None, sys.stdout)
+    except watching.NoSuchBuild as error:
+        raise control.StartError(str(error)) from None
+    except KeyboardInterrupt:  # whoever watches has seen enough
+        return 130
+    except OSError as error:
+        raise control.StartError(f"{server.endpoint} does not answer any more: {error}") from None
 
 
 def _fail_on(text: str) -> tuple[str, ...]:

@@ -155,6 +155,7 @@ def launch(
     opt_ml: str = "auto",
     clock_speed: float = 1.0,
     enforce_iam: bool = False,
+    builds: bool = False,
     idle_minutes: float | None = None,
     with_parent: bool = False,
 ) -> tuple[Server, subprocess.Popen[str]]:
@@ -169,7 +170,8 @@ def launch(
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
         clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
         enforce_iam: ask IAM before anything is done; the account's root may do everything.
-        idle_minutes: stop by itself after so long without a request or a job.
+        builds: run the builds that pushes start, instead of recording them only.
+        idle_minutes: stop by itself after so long without a request, job or build.
         with_parent: stop when this process ends, however it ends.
 
     Raises:
@@ -180,6 +182,7 @@ def launch(
     command += [f"--opt-ml={opt_ml}", f"--clock-speed={clock_speed}"]
     command += [f"--state={state.resolve()}"] if state else []
     command += ["--enforce-iam"] if enforce_iam else []
+    command += ["--builds"] if builds else []
     command += [f"--idle-minutes={idle_minutes}"] if idle_minutes else []
     command += ["--with-parent"] if with_parent else []
     checkout = str(Path(__file__).resolve().parent.parent)
@@ -235,6 +238,7 @@ class LocalAWS:
         opt_ml: how jobs get /opt/ml: "auto", "namespace" or "rewrite".
         clock_speed: how many of AWS's seconds pass in one second here (bakes, schedules, alarm periods).
         enforce_iam: ask IAM before anything is done; the account's root may do everything.
+        builds: run the builds that pushes start, instead of recording them only; also the switch "builds".
 
     Example:
         with LocalAWS() as aws:
@@ -251,9 +255,10 @@ class LocalAWS:
         opt_ml: str = "auto",
         clock_speed: float = 1.0,
         enforce_iam: bool = False,
+        builds: bool = False,
     ) -> None:
         self._options: dict[str, Any] = {"port": port, "account": account, "region": region, "state": state}
-        self._options |= {"opt_ml": opt_ml, "clock_speed": clock_speed, "enforce_iam": enforce_iam}
+        self._options |= {"opt_ml": opt_ml, "clock_speed": clock_speed, "enforce_iam": enforce_iam, "builds": builds}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:

@@ -13,7 +13,7 @@ class Process(NamedTuple):
     """One process.
 
     Args:
-        kind: "function", "endpoint", "training-job", "processing-job", "transform-job" or "data-plane".
+        kind: "function", "endpoint", "training-job", "processing-job", "transform-job", "build" or "data-plane".
         name: the function's, endpoint's or job's.
     """
 

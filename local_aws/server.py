@@ -69,7 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--opt-ml", choices=("auto", "namespace", "rewrite"), default="auto")
     parser.add_argument("--clock-speed", type=float, default=1.0, help="AWS's seconds in one second here")
     parser.add_argument("--enforce-iam", action="store_true", help="ask IAM before anything is done")
-    parser.add_argument("--idle-minutes", type=float, help="stop after so long without a request or a job")
+    parser.add_argument("--builds", action="store_true", help="run the builds that pushes start, not only record them")
+    parser.add_argument("--idle-minutes", type=float, help="stop after so long without a request, job or build")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input is closed")
     return parser.parse_args()
 
@@ -154,7 +155,14 @@ async def _serve(
     from local_aws.api_calls import find_call
     from local_aws.autoscaling.service import AutoScaling
     from local_aws.body_limit import BodyLimit
+    from local_aws.builds.build_events import SOURCE as CODEBUILD
+    from local_aws.builds.codebuild import CodeBuild
+    from local_aws.builds.credentials import BuildCredentials, CredentialsDoor
+    from local_aws.builds.machine import Machine
+    from local_aws.builds.runner import Runner
+    from local_aws.builds.workspace import Toolbox
     from local_aws.clock import Clock
+    from local_aws.codepipeline.service import CodePipeline
     from local_aws.control_calls import ControlCalls
     from local_aws.events import DictionaryOutbox, Events, Outbox, StoreOutbox
     from local_aws.faults import Faults
@@ -208,6 +216,8 @@ async def _serve(
     outboxes: dict[str, Outbox] = {
         "aws.sagemaker": StoreOutbox(store),
         "aws.codecommit": StoreOutbox(store),
+        "aws.codepipeline": StoreOutbox(store),
+        CODEBUILD: StoreOutbox(store),
         "aws.cloudwatch": DictionaryOutbox(kept("local_aws/events")),
     }
 
@@ -255,9 +265,18 @@ async def _serve(
         )
     ]
     codecommit = CodeCommit(codecommit_state, loopback.endpoint, authorization)
-    github = GitHub(store, repositories, loopback.endpoint)
+    machine = Machine(
+        runner := Runner(arguments.builds),
+        Toolbox(scratch / "builds" / "bin"),
+        loopback.endpoint,
+        loopback.runtime_endpoint,
+        scratch / "builds",
+        (state or scratch) / "build-logs",
+    )
+    github = GitHub(store, repositories, loopback.endpoint, machine)
     git_hosts.append(github)
-    for service in (sagemaker, autoscaling, catalog, codecommit, Pricing(authorization)):
+    codepipeline = CodePipeline(store, loopback, ministack_host.role_trusts, clock, events, authorization)
+    for service in (sagemaker, autoscaling, catalog, codecommit, codepipeline, Pricing(authorization)):
         ministack_host.mount(service.service, service.target_prefix, service.handle)
 
     functions = Functions(Runtimes(), scratch / "functions", loopback.environment, ministack_host.role_credentials)
@@ -267,9 +286,23 @@ async def _serve(
     ministack_host.join_in_conditions()
     ministack_host.resolve_stored_parameters()
     ministack_host.complete_resources()
-    ministack_host.record_builds()
+    build_credentials = BuildCredentials(loopback.endpoint, ministack_host.role_credentials)
+    codebuild = CodeBuild(
+        store,
+        loopback,
+        events,
+        machine,
+        build_credentials,
+        find_project=ministack_host.find_build_project,
+        trusts=ministack_host.role_trusts,
+        role_credentials=ministack_host.role_credentials,
+    )
+    codebuild.resume()
+    github.resume()
+    ministack_host.run_builds(codebuild)
     ministack_host.take_web_identities(github.oidc.verify)
     ministack_host.offer_catalog(permissions, loopback, catalog.provisioning)
+    ministack_host.offer_pipelines(codepipeline, loopback)
     ministack_host.authorize_stacks(permissions)
     custom_resources = ministack_host.run_custom_resources(clock, loopback.endpoint)
     forwarded = ministack_host.Forwarded(permissions, loop)
@@ -290,7 +323,7 @@ async def _serve(
     if durability is not None:
         application = SavedAnswers(application, durability)
     faults, recorder = Faults(), Recorder()
-    processes = Processes(functions.processes, hosting.processes, sagemaker.jobs.processes)
+    processes = Processes(functions.processes, hosting.processes, sagemaker.jobs.processes, runner.processes)
     watch = functools.partial(
         WatchedCalls,
         faults=faults,
@@ -311,6 +344,7 @@ async def _serve(
     control_calls.add("processes", processes.settings, processes.configure)
     control_calls.add("quotas", sagemaker.quotas.settings, sagemaker.quotas.configure)
     control_calls.add("github", github.settings, github.configure)
+    control_calls.add("builds", runner.settings, runner.configure)
 
     def on_ready() -> None:
         # Not before MiniStack has loaded its rules, functions and schedules.
@@ -319,15 +353,17 @@ async def _serve(
         alarms.start()
         schedules.start()
         catalog.resume()
+        codepipeline.resume()
         sagemaker.resume_projects()
         _tell(ready, {"port": port, "runtime_port": runtime_port})
 
-    git_door = GitDoor(BodyLimit(control_calls), git_hosts, scratch)
+    git_door = GitDoor(BodyLimit(CredentialsDoor(control_calls, build_credentials)), git_hosts, scratch)
     activity = _Activity(watch(git_door, finders=(find_git_call,), below=GITHUB), on_ready)
     sweep = asyncio.create_task(durability.sweep()) if durability is not None else None
     idle = None
     if arguments.idle_minutes:
-        idle = asyncio.create_task(_stop_when_idle(activity, sagemaker, hosting, arguments.idle_minutes * 60, stopping))
+        seconds = arguments.idle_minutes * 60
+        idle = asyncio.create_task(_stop_when_idle(activity, (sagemaker, runner), hosting, seconds, stopping))
 
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it
@@ -341,8 +377,11 @@ async def _serve(
         await stopping.wait()
         # While S3 still answers: what fails afterwards fails because the server goes, and is told so.
         await asyncio.to_thread(hosting.flush)
+        await asyncio.to_thread(github.stop)
+        runner.kill()
         sagemaker.kill()
         catalog.kill()
+        codepipeline.kill()
         autoscaling.kill()
         custom_resources.stop()
         # Before the state is saved: messages that functions were handling are then visible again.
@@ -358,8 +397,10 @@ async def _serve(
         await asyncio.to_thread(schedules.stop)
         await asyncio.to_thread(alarms.stop)
         await asyncio.to_thread(hosting.stop)
+        await asyncio.to_thread(runner.join)
         await asyncio.to_thread(sagemaker.stop)
         await asyncio.to_thread(catalog.stop)
+        await asyncio.to_thread(codepipeline.stop)
         await asyncio.to_thread(events.stop)
         if durability is not None and sweep is not None:
             sweep.cancel()
@@ -412,11 +453,11 @@ class _Activity:
 
 
 async def _stop_when_idle(
-    activity: _Activity, sagemaker: Any, hosting: Any, seconds: float, stopping: asyncio.Event
+    activity: _Activity, workers: tuple[Any, ...], hosting: Any, seconds: float, stopping: asyncio.Event
 ) -> None:
     while not stopping.is_set():
         left = max(activity.last_request, hosting.last_request) + seconds - time.monotonic()
-        if sagemaker.busy:
+        if any(worker.busy for worker in workers):
             left = max(left, 10.0)
         if left <= 0:
             logger.warning("Stopping: no request for %g minutes.", seconds / 60)

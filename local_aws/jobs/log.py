@@ -67,6 +67,15 @@ class JobLog:
         self._made = False
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
+    def make(self) -> None:
+        """Make the stream before the first line comes.
+
+        Raises:
+            ClientError: it cannot be made, such as by a role that may not.
+        """
+        with self._sending:
+            self._make_stream()
+
     def write(self, data: bytes) -> None:
         """Take what the program printed; a line goes out when it is complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")

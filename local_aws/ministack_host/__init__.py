@@ -18,7 +18,8 @@ signature. MiniStack reads its environment when it is imported: nothing here imp
 | cloudformation, conditions, parameters | whom a stack acts as; lists in templates' conditions; templates' parameters |
 | catalog | types AWS::ServiceCatalog::*; what Service Catalog may give a stack |
 | resources | what MiniStack's CloudFormation leaves out of types that our templates use |
-| builds | CodeBuild's builds, recorded and not run |
+| builds | CodeBuild's projects, whose builds are our own |
+| pipelines | CodePipeline's pipelines as resources of stacks and as targets of rules |
 | custom_resources | CloudFormation's custom resources; what stacks say of resources that are being worked on |
 | forwarded, keys | what services do for callers and as roles; the KMS keys that they use |
 | state, stores | what survives the process |
@@ -27,7 +28,7 @@ signature. MiniStack reads its environment when it is imported: nothing here imp
 from local_aws.ministack_host.alarms import AlarmsOfMiniStack
 from local_aws.ministack_host.app import Handler, application, configure, mount, request_scope
 from local_aws.ministack_host.arns import kms_key_arn
-from local_aws.ministack_host.builds import record_builds
+from local_aws.ministack_host.builds import find_build_project, run_builds
 from local_aws.ministack_host.catalog import offer_catalog
 from local_aws.ministack_host.cloudformation import authorize_stacks
 from local_aws.ministack_host.conditions import join_in_conditions
@@ -44,6 +45,7 @@ from local_aws.ministack_host.forwarded import Forwarded
 from local_aws.ministack_host.functions import run_functions
 from local_aws.ministack_host.parameters import resolve_stored_parameters
 from local_aws.ministack_host.permissions import enforce_iam, identity_of
+from local_aws.ministack_host.pipelines import offer_pipelines
 from local_aws.ministack_host.policies import policies_allow
 from local_aws.ministack_host.questions import correct_questions
 from local_aws.ministack_host.queues import keep_queue_times
@@ -66,6 +68,7 @@ __all__ = [
     "correct_questions",
     "credential_of",
     "enforce_iam",
+    "find_build_project",
     "identity_of",
     "join_in_conditions",
     "keep_queue_times",
@@ -73,13 +76,14 @@ __all__ = [
     "kms_key_arn",
     "mount",
     "offer_catalog",
+    "offer_pipelines",
     "policies_allow",
     "put_event",
-    "record_builds",
     "request_scope",
     "resolve_stored_parameters",
     "role_credentials",
     "role_trusts",
+    "run_builds",
     "run_custom_resources",
     "run_functions",
     "take_web_identities",

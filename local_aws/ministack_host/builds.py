@@ -1,6 +1,6 @@
-"""CodeBuild: its projects' builds are begun and recorded, but not run.
+"""CodeBuild: its projects are MiniStack's, its builds our own (local_aws.builds).
 
-Touches: how `codebuild` describes projects and begins builds, and how EventBridge invokes targets.
+Touches: the projects of `codebuild` and how it describes them, and how EventBridge invokes targets.
 """
 
 from __future__ import annotations
@@ -8,20 +8,33 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from local_aws.ministack_host.app import before_first_request
+from local_aws.calls import ServiceError
+from local_aws.ministack_host.app import before_first_request, request_scope
+from local_aws.request_checks import check_request, service_model
+from local_aws.store import Document, Scope
 
-NOT_RUN = "local_aws runs no builds: this one was recorded only. Run the repository's buildspec.yml on this machine."
+if TYPE_CHECKING:
+    from local_aws.builds.codebuild import CodeBuild
 
 logger = logging.getLogger(__name__)
 
 
-def record_builds() -> None:
-    """Let rules start builds, as their targets' roles, and let no build that nobody ran be called a success.
+def find_build_project(scope: Scope, name: str) -> Document | None:
+    """A project as CodeBuild knows it; None when there is none of this name."""
+    from ministack.services import codebuild
+
+    found: Document | None = codebuild._projects.get_scoped(scope.account, scope.region, name)
+    return found
+
+
+def run_builds(builds: CodeBuild) -> None:
+    """Let our own service answer what is asked of builds, and let rules start them, as their targets' roles.
 
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-identity-based.html
     """
+    import ministack.app
     from ministack.services import eventbridge
 
     invoke = eventbridge._invoke_target
@@ -32,9 +45,17 @@ def record_builds() -> None:
         elif not target.get("RoleArn"):
             logger.warning("An event of %s for %s is lost: the target has no RoleArn", rule["Arn"], target["Arn"])
         else:
-            _start_build(target, event, rule, view)
+            _start_build(builds, target, event, rule, view)
 
     eventbridge._invoke_target = invoke_or_build
+    handle_project = ministack.app.SERVICE_HANDLERS["codebuild"]
+
+    async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
+        operation = headers.get("x-amz-target", "").removeprefix(builds.target_prefix)
+        handler = builds.handle if operation in builds.operations else handle_project
+        return await handler(method, path, headers, body, query)
+
+    ministack.app.SERVICE_HANDLERS["codebuild"] = handle
     before_first_request("codebuild", _complete)
 
 
@@ -43,45 +64,22 @@ def _complete() -> None:
     """Once, when CodeBuild is first needed."""
     from ministack.services import codebuild
 
-    make, shape = codebuild._make_build_record, codebuild._project_shape
-
-    def make_record(project: dict[str, Any], build_id: str, source_version: str | None = None) -> dict[str, Any]:
-        record: dict[str, Any] = make(project, build_id, source_version)
-        begun = {"startTime": record["startTime"], "endTime": record["endTime"]}
-        logs = (project.get("logsConfig") or {}).get("cloudWatchLogs") or {}
-        return {
-            **record,
-            "buildStatus": "FAULT",
-            "phases": [
-                {"phaseType": "SUBMITTED", "phaseStatus": "SUCCEEDED", **begun},
-                {
-                    "phaseType": "PROVISIONING",
-                    "phaseStatus": "FAULT",
-                    "contexts": [{"statusCode": "INTERNAL_SERVICE_ERROR", "message": NOT_RUN}],
-                    **begun,
-                },
-                {"phaseType": "COMPLETED", "startTime": record["startTime"]},
-            ],
-            "logs": {**record["logs"], **({"groupName": logs["groupName"]} if logs.get("groupName") else {})},
-            "serviceRole": project.get("serviceRole", ""),
-            "encryptionKey": project.get("encryptionKey", ""),
-        }
+    shape = codebuild._project_shape
 
     def shape_completely(project: dict[str, Any]) -> dict[str, Any]:
         more = {key: project[key] for key in ("logsConfig", "cache") if key in project}
         return {**shape(project), **more}
 
-    codebuild._make_build_record, codebuild._project_shape = make_record, shape_completely
+    codebuild._project_shape = shape_completely
 
 
-def _start_build(target: dict[str, Any], event: Any, rule: dict[str, Any], view: Any) -> None:
+def _start_build(builds: CodeBuild, target: dict[str, Any], event: Any, rule: dict[str, Any], view: Any) -> None:
     """What the target's input says overrides the project's own settings, as a call of StartBuild does.
 
     https://docs.aws.amazon.com/codebuild/latest/APIReference/API_StartBuild.html
     """
-    from ministack.services import codebuild, eventbridge
+    from ministack.services import eventbridge
 
-    _complete()
     given: Any = {}
     if "InputTransformer" in target:
         view = view or eventbridge._pattern_event_view(event)
@@ -95,16 +93,9 @@ def _start_build(target: dict[str, Any], event: Any, rule: dict[str, Any], view:
     if not isinstance(request, dict):
         logger.warning("An event of %s for %s is lost: its input is not a JSON object", rule["Arn"], target["Arn"])
         return
-    name = target["Arn"].rpartition("/")[2]
-    status, _, body = codebuild._start_build({**request, "projectName": name})
-    if status >= 400:
-        logger.warning("An event of %s for %s is lost: %s", rule["Arn"], target["Arn"], body)
-        return
-    build = codebuild._builds[json.loads(body)["build"]["id"]]
-    build["initiator"] = f"rule/{rule['Arn'].rpartition('/')[2]}"
-    overrides = request.get("environmentVariablesOverride") or []
-    if overrides:
-        environment = build["environment"]
-        own = {each["name"]: each for each in environment.get("environmentVariables") or []}
-        variables = [*{**own, **{each["name"]: each for each in overrides}}.values()]
-        build["environment"] = {**environment, "environmentVariables": variables}
+    request = {**request, "projectName": target["Arn"].rpartition("/")[2]}
+    try:
+        check_request(service_model("codebuild").operation_model("StartBuild"), request)
+        builds.begin(request_scope(), request, f"rule/{rule['Arn'].rpartition('/')[2]}")
+    except ServiceError as error:
+        logger.warning("An event of %s for %s is lost: %s", rule["Arn"], target["Arn"], error)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextvars
 import json
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local_aws.loopback import Loopback
 from local_aws.ministack_host.app import before_first_request, request_scope
+from local_aws.ministack_host.handler_errors import handler_message
 from local_aws.ministack_host.permissions import request_access_key
 from local_aws.permissions import Denied, Permissions
 from local_aws.servicecatalog.provisioning import Provisioning, template_url
@@ -189,7 +189,7 @@ class _Types:
     def create_product(self, _logical_id: str, properties: Properties, _stack: str) -> Made:
         versions = _versions(properties)
         if not versions:
-            raise ValueError(_said("ProvisioningArtifactParameters is missing.", "InvalidRequest"))
+            raise ValueError(handler_message("ProvisioningArtifactParameters is missing.", "InvalidRequest"))
         answer = self._call(
             "create_product",
             **_given(properties, _PRODUCT),
@@ -285,9 +285,9 @@ class _Types:
             answer: dict[str, Any] = getattr(client, operation)(**request)
         except ClientError as error:
             said = error.response["Error"]
-            raise ValueError(_said(said["Message"], _handler_code(said["Code"]))) from error
+            raise ValueError(handler_message(said["Message"], _handler_code(said["Code"]))) from error
         except BotoCoreError as error:
-            raise ValueError(_said(str(error), "InvalidRequest")) from error
+            raise ValueError(handler_message(str(error), "InvalidRequest")) from error
         return answer
 
     def _delete(self, operation: str, **request: Any) -> None:
@@ -298,7 +298,7 @@ class _Types:
         except ClientError as error:
             said = error.response["Error"]
             if said["Code"] != "ResourceNotFoundException":
-                raise ValueError(_said(said["Message"], _handler_code(said["Code"]))) from error
+                raise ValueError(handler_message(said["Message"], _handler_code(said["Code"]))) from error
 
     def _version_ids(self, product: str) -> dict[tuple[str, str], str]:
         """The ids of the product's versions, by their names and addresses."""
@@ -368,7 +368,3 @@ def _handler_code(code: str) -> str:
     known = {"ResourceNotFoundException": "NotFound", "DuplicateResourceException": "AlreadyExists"}
     known["ResourceInUseException"] = "ResourceConflict"
     return known.get(code, "InvalidRequest")
-
-
-def _said(message: str, code: str) -> str:
-    return f'Resource handler returned message: "{message}" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {code})'

@@ -40,6 +40,7 @@ SAVED_STORES = {
     "scheduler": "schedules schedule_groups tags",
     "ssm": "parameters parameter_history tags commands service_settings",
     "kms": "keys aliases alias_dates grants",
+    "codebuild": "projects",
     "cloudformation": "stacks stack_events exports change_sets",
     "secretsmanager": "secrets resource_policies",
     "cloudwatch": "metrics alarms composite_alarms composite_triggers alarm_history dashboards resource_tags",

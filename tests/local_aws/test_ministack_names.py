@@ -235,6 +235,9 @@ NAMES = {
     ),
     "ministack.services.cloudformation.handlers._resolve_parameters": "(template, provided_params, previous_params)",
     "ministack.services.cloudformation.provisioners._codebuild_cfn_to_api": "(value)",
+    "ministack.services.cloudformation.provisioners._physical_name": (
+        "(stack_name, logical_id, lowercase, max_len, seeded)"
+    ),
     "ministack.services.cloudformation.stacks._add_event": (
         "(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, detailed_status)"
     ),
@@ -251,11 +254,8 @@ NAMES = {
         "(stack_name, stack_id, stack, operation, reason_override)"
     ),
     "ministack.services.cloudformation.stacks._with_dependencies": "(logical_ids, res_defs, remaining)",
-    "ministack.services.codebuild._builds": "AccountRegionScopedDict",
-    "ministack.services.codebuild._make_build_record": "(project, build_id, source_version)",
     "ministack.services.codebuild._project_shape": "(project)",
     "ministack.services.codebuild._projects": "AccountRegionScopedDict",
-    "ministack.services.codebuild._start_build": "(data)",
     "ministack.services.eventbridge._apply_input_transformer": "(transformer, rule, view)",
     "ministack.services.eventbridge._pattern_event_view": "(event)",
     "ministack.services.iam._boundary_policy_error": "(arn)",
