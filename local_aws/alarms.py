@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import operator
@@ -317,6 +318,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")
 
 
+@functools.cache  # botocore reads half a megabyte for it
 def _region_name(region: str) -> str:
     """A Region's display name, such as "US East (N. Virginia)"."""
     from botocore.loaders import Loader

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
+from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local_aws.clock import Clock
@@ -29,6 +30,7 @@ from local_aws.store import Scope
 LOOK_EVERY = 0.05  # seconds of the wall clock between two looks for schedules that were made or changed
 UNITS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
 RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+UNIVERSAL = re.compile(r"arn:aws[\w-]*:scheduler:::aws-sdk:(?P<service>[\w-]+):(?P<action>\w+)")
 AT = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
 
 logger = logging.getLogger(__name__)
@@ -236,6 +238,8 @@ def send_scheduled(loopback: Loopback, scope: Scope, arn: str, target: dict[str,
     try:
         if target["Arn"].split(":")[2] == "sagemaker":
             _start_pipeline(loopback, scope, target)
+        elif universal := UNIVERSAL.fullmatch(target["Arn"]):
+            _call(loopback, scope, universal["service"], universal["action"], body, target["RoleArn"])
         else:
             send(loopback, scope, target["Arn"], body, {}, target["RoleArn"])
     except (ClientError, BotoCoreError, ValueError) as error:
@@ -256,6 +260,19 @@ def send_scheduled(loopback: Loopback, scope: Scope, arn: str, target: dict[str,
                 send(loopback, scope, letters, body, attributes, target["RoleArn"])
             except ClientError as lost:
                 logger.warning("What schedule %s could not send is lost: %s", arn, lost)
+
+
+def _call(loopback: Loopback, scope: Scope, service: str, action: str, request: Any, role: str) -> None:
+    """https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
+
+    Raises:
+        ValueError: there is no such action, or its request is no JSON object.
+    """
+    client = loopback.client(service, scope, role)
+    method = getattr(client, xform_name(action), None)
+    if method is None or not isinstance(request, dict):
+        raise ValueError(f"{service}:{action} with {request!r} is no call of AWS's API.")
+    method(**request)
 
 
 def _start_pipeline(loopback: Loopback, scope: Scope, target: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """CodeCommit's API on bare repositories of this machine: repositories, branches, commits, files, tags.
 
+Pull requests, merges and comments are in modules of their own.
+
 Names and rules are the API reference's; messages are AWS's where they are known.
 https://docs.aws.amazon.com/codecommit/latest/APIReference/
 """
@@ -8,11 +10,11 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from local_aws.calls import Call, Request, Response, ServiceError, page
+from local_aws.calls import Call, Request, Response, ServiceError
 from local_aws.front_door import JsonService
+from local_aws.git.codecommit_comments import Comments
 from local_aws.git.codecommit_commits import (
     LARGEST_FILE,
     SUBMODULE,
@@ -25,7 +27,10 @@ from local_aws.git.codecommit_commits import (
     read_files,
     write_commit,
 )
-from local_aws.git.codecommit_state import State
+from local_aws.git.codecommit_merges import Merges
+from local_aws.git.codecommit_pull_requests import PullRequests
+from local_aws.git.codecommit_revisions import branch_ref, branch_tip, check_commit_id, commit_of
+from local_aws.git.codecommit_state import State, caller_of, key_of, page_of
 from local_aws.git.credentials import PREFIX
 from local_aws.git.push_rules import NOTHING, RefUpdate
 from local_aws.git.repositories import GitError, Key, RefMoved
@@ -35,13 +40,30 @@ from local_aws.store import Document, Scope
 MOST_NAMES = 100  # of BatchGetRepositories
 MOST_TAGS = 50
 PAGE = 1000
-COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 # AWS's name of the fault, by the member that the service's model forbids.
 INVALID = {
     "repositoryName": "RepositoryName",
     "repositoryDescription": "RepositoryDescription",
     "branchName": "BranchName",
     "defaultBranchName": "BranchName",
+    "targetBranch": "TargetBranch",
+    "pullRequestId": "PullRequestId",
+    "pullRequestStatus": "PullRequestStatus",
+    "title": "Title",
+    "description": "Description",
+    "targets": "Targets",
+    "sourceReference": "ReferenceName",
+    "destinationReference": "ReferenceName",
+    "mergeOption": "MergeOption",
+    "conflictDetailLevel": "ConflictDetailLevel",
+    "conflictResolutionStrategy": "ConflictResolutionStrategy",
+    "sourceCommitSpecifier": "Commit",
+    "destinationCommitSpecifier": "Commit",
+    "afterCommitSpecifier": "Commit",
+    "afterCommitId": "CommitId",
+    "content": "CommentContent",
+    "maxResults": "MaxResults",
+    "MaxResults": "MaxResults",
 }
 
 
@@ -77,6 +99,8 @@ class CodeCommit(JsonService):
             "UntagResource": self.untag,
             "ListTagsForResource": self.list_tags,
         }
+        for more in (Merges(state), PullRequests(state), Comments(state)):
+            self.operations |= more.operations
 
     def answer(self, operation_name: str, call: Call, body: bytes) -> dict:
         """See JsonService; what the model forbids has names of its own here."""
@@ -141,7 +165,7 @@ class CodeCommit(JsonService):
 
         descending = request.get("order") == "descending"
         found = sorted(self._state.all(call.scope), key=position, reverse=descending)
-        found, more = _page(found, request, position)
+        found, more = page_of(found, request, PAGE, position)
         pairs = [{"repositoryName": each["name"], "repositoryId": each["id"]} for each in found]
         return {"repositories": pairs, **more}
 
@@ -155,9 +179,9 @@ class CodeCommit(JsonService):
         return {}
 
     def update_default_branch(self, call: Call, request: Request) -> Response:
-        key = self._key(call, request)
+        key = key_of(self._state, call, request)
         branch = request["defaultBranchName"]
-        self._branch(key, branch)
+        branch_tip(self._git, key, branch)
         self._state.set_default_branch(call.scope, request["repositoryName"], branch)
         return {}
 
@@ -170,9 +194,9 @@ class CodeCommit(JsonService):
             ServiceError: BranchNameExistsException, CommitDoesNotExistException, InvalidBranchNameException,
                 InvalidCommitIdException.
         """
-        key, branch, commit = self._key(call, request), request["branchName"], request["commitId"]
-        ref = self._ref(branch)
-        _check_commit_id(commit, "InvalidCommitIdException")
+        key, branch, commit = key_of(self._state, call, request), request["branchName"], request["commitId"]
+        ref = branch_ref(self._git, branch)
+        check_commit_id(commit, "InvalidCommitIdException")
         if self._git.resolve(key, commit) != commit:
             raise ServiceError("CommitDoesNotExistException", f"There is no commit {commit} in the repository.")
         try:
@@ -188,7 +212,7 @@ class CodeCommit(JsonService):
         Raises:
             ServiceError: DefaultBranchCannotBeDeletedException, ConcurrentReferenceUpdateException.
         """
-        key, branch = self._key(call, request), request["branchName"]
+        key, branch = key_of(self._state, call, request), request["branchName"]
         tip = self._git.branches(key).get(branch)
         if tip is None:
             return {}
@@ -197,7 +221,7 @@ class CodeCommit(JsonService):
                 "DefaultBranchCannotBeDeletedException",
                 f"{branch} is the default branch, which cannot be deleted. Choose another default branch first.",
             )
-        ref = self._ref(branch)
+        ref = branch_ref(self._git, branch)
         try:
             self._git.update_ref(key, ref, NOTHING, tip)
         except RefMoved as error:
@@ -210,12 +234,12 @@ class CodeCommit(JsonService):
         for member in ("repositoryName", "branchName"):
             if member not in request:  # the model does not require them
                 raise ServiceError(f"{INVALID[member]}RequiredException", f"{member} is missing.")
-        key, branch = self._key(call, request), request["branchName"]
-        return {"branch": {"branchName": branch, "commitId": self._branch(key, branch)}}
+        key, branch = key_of(self._state, call, request), request["branchName"]
+        return {"branch": {"branchName": branch, "commitId": branch_tip(self._git, key, branch)}}
 
     def list_branches(self, call: Call, request: Request) -> Response:
-        names = list(self._git.branches(self._key(call, request)))
-        found, more = _page(names, request, lambda name: name)
+        names = list(self._git.branches(key_of(self._state, call, request)))
+        found, more = page_of(names, request, PAGE, lambda name: name)
         return {"branches": found, **more}
 
     # Commits and files
@@ -226,14 +250,14 @@ class CodeCommit(JsonService):
         Raises:
             ServiceError: by the names of the API reference.
         """
-        key, branch = self._key(call, request), request["branchName"]
-        ref = self._ref(branch)
+        key, branch = key_of(self._state, call, request), request["branchName"]
+        ref = branch_ref(self._git, branch)
         check_message(request.get("commitMessage", ""))
         parent = self._parent(key, branch, request.get("parentCommitId"))
         before: Files = read_files(self._git, key, parent) if parent else {}
         change = decide(before, request)
         message = request.get("commitMessage") or f"Change {len(change.added + change.updated + change.deleted)} files"
-        author = author_of(request, _caller(call))
+        author = author_of(request, caller_of(call))
         commit, tree = write_commit(self._git, key, change, parent, author, message)
         try:
             self._git.update_ref(key, ref, commit, parent or NOTHING)
@@ -243,8 +267,8 @@ class CodeCommit(JsonService):
         return {"commitId": commit, "treeId": tree, **change.response(before)}
 
     def get_commit(self, call: Call, request: Request) -> Response:
-        key, commit = self._key(call, request), request["commitId"]
-        _check_commit_id(commit, "InvalidCommitIdException")
+        key, commit = key_of(self._state, call, request), request["commitId"]
+        check_commit_id(commit, "InvalidCommitIdException")
         if self._git.resolve(key, commit) != commit:
             raise ServiceError("CommitIdDoesNotExistException", f"There is no commit {commit} in the repository.")
         return {"commit": parse_commit(commit, self._git.git(key, "cat-file", "commit", commit))}
@@ -255,8 +279,8 @@ class CodeCommit(JsonService):
         Raises:
             ServiceError: CommitDoesNotExistException, FolderDoesNotExistException, InvalidPathException.
         """
-        key = self._key(call, request)
-        commit = self._commit(call, key, request)
+        key = key_of(self._state, call, request)
+        commit = commit_of(self._git, key, request.get("commitSpecifier"))
         path = request["folderPath"].strip("/")
         if path:
             check_path(path)
@@ -286,8 +310,8 @@ class CodeCommit(JsonService):
         Raises:
             ServiceError: CommitDoesNotExistException, FileDoesNotExistException, FileTooLargeException.
         """
-        key = self._key(call, request)
-        commit = self._commit(call, key, request)
+        key = key_of(self._state, call, request)
+        commit = commit_of(self._git, key, request.get("commitSpecifier"))
         path = request["filePath"].strip("/")
         check_path(path)
         literal = {"GIT_LITERAL_PATHSPECS": "1"}
@@ -338,14 +362,6 @@ class CodeCommit(JsonService):
 
     # Parts of the above
 
-    def _key(self, call: Call, request: Request) -> Key:
-        """Where the repository is in Git.
-
-        Raises:
-            ServiceError: RepositoryDoesNotExistException.
-        """
-        return self._state.key(call.scope, self._state.get(call.scope, request["repositoryName"])["name"])
-
     def _metadata(self, scope: Scope, document: Document) -> dict[str, Any]:
         name = document["name"]
         optional = {
@@ -365,28 +381,16 @@ class CodeCommit(JsonService):
             "cloneUrlSsh": f"ssh://git-codecommit.{scope.region}.amazonaws.com{PREFIX}{name}",
         } | {member: value for member, value in optional.items() if value is not None}
 
-    def _ref(self, branch: str) -> str:
-        ref = f"refs/heads/{branch}"
-        if not self._git.is_ref_name(ref):
-            raise ServiceError("InvalidBranchNameException", f"{branch!r} is no name that Git allows for a branch.")
-        return ref
-
-    def _branch(self, key: Key, branch: str) -> str:
-        tip = self._git.branches(key).get(branch)
-        if tip is None:
-            raise ServiceError("BranchDoesNotExistException", f"Branch {branch} does not exist.")
-        return tip
-
     def _parent(self, key: Key, branch: str, given: str | None) -> str | None:
         """The commit that a new one follows: the branch's tip, which the request has to name."""
         branches = self._git.branches(key)
         if given is not None:
-            _check_commit_id(given, "InvalidParentCommitIdException")
+            check_commit_id(given, "InvalidParentCommitIdException")
             if self._git.resolve(key, given) != given:
                 raise ServiceError("ParentCommitDoesNotExistException", f"There is no commit {given}.")
         if not branches:
             return None
-        tip = self._branch(key, branch)
+        tip = branch_tip(self._git, key, branch)
         if given is None:
             raise ServiceError(
                 "ParentCommitIdRequiredException",
@@ -397,19 +401,8 @@ class CodeCommit(JsonService):
             raise _outdated(branch)
         return tip
 
-    def _commit(self, call: Call, key: Key, request: Request) -> str:
-        """The commit that commitSpecifier (a branch, a tag, an id) names; without one the default branch's."""
-        given = request.get("commitSpecifier") or "HEAD"
-        names = [f"refs/heads/{given}", f"refs/tags/{given}"]
-        if given == "HEAD" or given.startswith("refs/") or COMMIT_ID.fullmatch(given):
-            names.append(given)
-        for name in names:
-            if found := self._git.resolve(key, name):
-                return found
-        raise ServiceError("CommitDoesNotExistException", f"There is no commit {given!r} in the repository.")
-
     def _tell(self, call: Call, request: Request, update: RefUpdate) -> None:
-        self._state.changed(call.scope, request["repositoryName"], _caller(call), [update])
+        self._state.changed(call.scope, request["repositoryName"], caller_of(call), [update])
 
 
 def parse_commit(commit: str, text: bytes) -> dict[str, Any]:
@@ -435,21 +428,12 @@ def _user(text: str) -> dict[str, str]:
     return {"name": name, "email": email, "date": date}
 
 
-def _caller(call: Call) -> str:
-    return call.user_context["IamIdentity"]["Arn"]
-
-
 def _outdated(branch: str) -> ServiceError:
     return ServiceError(
         "ParentCommitIdOutdatedException",
         f"The provided parent commit ID is not the current tip of branch {branch}. To view the full commit ID of the"
         " current head of the branch, use GetBranch.",
     )
-
-
-def _check_commit_id(commit: str, code: str) -> None:
-    if not COMMIT_ID.fullmatch(commit):
-        raise ServiceError(code, f"{commit[:80]!r} is no commit ID: give all 40 digits of it.")
 
 
 def _name_of(call: Call, request: Request) -> str:
@@ -472,11 +456,3 @@ def _check_tags(tags: dict[str, str], total: int) -> None:
             f"The maximum number of tags for an AWS CodeCommit resource has been exceeded: {total} are more than 50."
         )
         raise ServiceError("TooManyTagsException", message)
-
-
-def _page(items: Sequence[Any], request: Request, position: Callable[[Any], Any]) -> tuple[list[Any], dict[str, str]]:
-    try:
-        found, more = page(items, {"NextToken": request.get("nextToken")}, PAGE, position)
-    except ServiceError as error:
-        raise ServiceError("InvalidContinuationTokenException", error.message) from error
-    return found, {"nextToken": more["NextToken"]} if more else {}

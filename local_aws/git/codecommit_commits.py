@@ -10,12 +10,12 @@ import base64
 import binascii
 import hashlib
 import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from local_aws.calls import Request, ServiceError
+from local_aws.git.merging import Person, commit_tree
 from local_aws.git.repositories import Key, Repositories
 
 MEGA = 1024**2
@@ -150,12 +150,9 @@ def read_files(repositories: Repositories, key: Key, commit: str) -> Files:
 
 
 def write_commit(
-    repositories: Repositories, key: Key, change: Change, parent: str | None, author: tuple[str, str], message: str
+    repositories: Repositories, key: Key, change: Change, parent: str | None, author: Person, message: str
 ) -> tuple[str, str]:
     """Write a commit, which no branch has yet.
-
-    Args:
-        author: name and email.
 
     Returns:
         Its id and its tree's.
@@ -169,18 +166,11 @@ def write_commit(
         data = "".join(lines).encode("utf-8", "surrogateescape")
         repositories.git(key, "update-index", "-z", "--index-info", data=data, environment=index)
         tree = repositories.git(key, "write-tree", environment=index).decode().strip()
-    now = f"@{int(time.time())} +0000"
-    who = {
-        f"GIT_{role}_{part}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for part, value in (("NAME", author[0]), ("EMAIL", author[1]), ("DATE", now))
-    }
-    parents = ["-p", parent] if parent else []
-    commit = repositories.git(key, "commit-tree", tree, *parents, data=_utf8(message), environment=who)
-    return commit.decode().strip(), tree
+    parents = [parent] if parent else []
+    return commit_tree(repositories, key, tree, parents, author, utf8(message)), tree
 
 
-def author_of(request: Request, caller: str) -> tuple[str, str]:
+def author_of(request: Request, caller: str) -> Person:
     """Name and email of who commits; without a name it is the caller's.
 
     Args:
@@ -198,14 +188,14 @@ def author_of(request: Request, caller: str) -> tuple[str, str]:
         raise ServiceError("InvalidEmailException", f"The email address {email[:80]!r} is not valid.")
     # Git leaves these away, and refuses a name of which then nothing is left.
     name = re.sub(r"[<>\x00-\x1f]", "", name).strip(" .,:;\"'\\")
-    return _utf8(name or caller.rpartition("/")[2] or caller).decode(), _utf8(email).decode()
+    return Person(utf8(name or caller.rpartition("/")[2] or caller).decode(), utf8(email).decode())
 
 
 def check_message(message: str) -> None:
     """Raises:
     ServiceError: CommitMessageLengthExceededException.
     """
-    if len(_utf8(message)) > LONGEST_MESSAGE:
+    if len(utf8(message)) > LONGEST_MESSAGE:
         raise ServiceError(
             "CommitMessageLengthExceededException",
             f"The commit message is too long: give at most {LONGEST_MESSAGE // 1024} KB.",
@@ -318,5 +308,6 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """A client's text as Git is given it; half of a surrogate pair, which JSON can name, becomes a question mark."""
     return text.encode("utf-8", "replace")

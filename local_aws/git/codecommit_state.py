@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local_aws.calls import ServiceError
+from local_aws.calls import Call, Request, ServiceError, page
 from local_aws.events import Events
 from local_aws.git.push_rules import NOTHING, RefUpdate
 from local_aws.git.repositories import Key, Repositories
@@ -30,8 +30,12 @@ class State:
     """
 
     def __init__(self, store: Store, repositories: Repositories, events: Events) -> None:
-        self.git = repositories
-        self._events = events
+        self.git, self.events = repositories, events
+        self.pull_requests = store.table("codecommit-pull-requests")  # by id
+        self.comments = store.table("codecommit-comments")  # by id
+        self.counters = store.table("codecommit-counters")
+        # Called with scope, repository's name, caller and updates when refs have changed.
+        self.listeners: list[Callable[[Scope, str, str, Sequence[RefUpdate]], None]] = []
         self._documents = store.table("codecommit-repositories")
         self._tags = store.table("tags")  # by ARN, where those who ask IAM look
         self._lock = threading.RLock()
@@ -96,6 +100,9 @@ class State:
             self._regions[scope.account, name].remove(scope.region)
             if self._tags.get(scope, self.arn(scope, name)) is not None:
                 self._tags.delete(scope, self.arn(scope, name))
+            for table in (self.pull_requests, self.comments):
+                for left in [each for each in table.values(scope) if each["repository_id"] == document["id"]]:
+                    table.delete(scope, left["id"])
             self.git.delete(self.key(scope, name))
             return document["id"]
 
@@ -125,11 +132,19 @@ class State:
             self.git.set_head(self.key(scope, name), branch)
             self._documents.put(scope, name, document | {"modified": time.time()})
 
-    def changed(self, scope: Scope, name: str, caller: str, updates: Sequence[RefUpdate]) -> None:
+    def changed(
+        self,
+        scope: Scope,
+        name: str,
+        caller: str,
+        updates: Sequence[RefUpdate],
+        about: Mapping[str, str] | None = None,
+    ) -> None:
         """Refs of a repository have changed: the first branch becomes the default one, and events tell of it.
 
         Args:
             caller: ARN.
+            about: what the events say besides, of a merge.
         """
         with self._lock:
             document = self.find(scope, name)
@@ -142,7 +157,9 @@ class State:
                 self.git.set_head(self.key(scope, name), branches[0])
         for update in updates:
             if detail := state_change(document, caller, update):
-                self._events.emit(scope, CHANGED, [self.arn(scope, name)], detail, SOURCE)
+                self.events.emit(scope, CHANGED, [self.arn(scope, name)], detail | dict(about or {}), SOURCE)
+        for listener in self.listeners:
+            listener(scope, name, caller, updates)
 
 
 def state_change(document: Document, caller: str, update: RefUpdate) -> dict[str, Any] | None:
@@ -168,3 +185,37 @@ def state_change(document: Document, caller: str, update: RefUpdate) -> dict[str
     if update.before == NOTHING:
         return detail | {"event": "referenceCreated", "commitId": update.after}
     return detail | {"commitId": update.after, "oldCommitId": update.before}
+
+
+def caller_of(call: Call) -> str:
+    """The ARN of whoever calls."""
+    return call.user_context["IamIdentity"]["Arn"]
+
+
+def key_of(state: State, call: Call, request: Request) -> Key:
+    """Where the repository that a request names is in Git.
+
+    Raises:
+        ServiceError: RepositoryDoesNotExistException.
+    """
+    return state.key(call.scope, state.get(call.scope, request["repositoryName"])["name"])
+
+
+def page_of(
+    items: Sequence[Any], request: Request, size: int, position: Callable[[Any], Any] | None = None
+) -> tuple[list[Any], dict[str, str]]:
+    """One page of a list, as the request's nextToken and maxResults ask, and {"nextToken": ...} while there are more.
+
+    Args:
+        size: without maxResults.
+        position: as that of local_aws.calls.page.
+
+    Raises:
+        ServiceError: InvalidContinuationTokenException.
+    """
+    asked = {"NextToken": request.get("nextToken"), "MaxResults": request.get("maxResults", size)}
+    try:
+        found, more = page(items, asked, size, position)
+    except ServiceError as error:
+        raise ServiceError("InvalidContinuationTokenException", error.message) from error
+    return found, {"nextToken": more["NextToken"]} if more else {}

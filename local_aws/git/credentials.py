@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import shlex
 import sys
+import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,6 +88,7 @@ def answer_git(operation: str, source: TextIO, target: TextIO, variables: Mappin
     Raises:
         BadPassword: a variable is missing.
     """
+    variables = container_credentials(variables)
     asked = dict(line.rstrip("\r\n").split("=", 1) for line in source if "=" in line)
     path = "/" + quote(asked.get("path", ""))
     if operation != "get" or not path.startswith(PREFIX):
@@ -99,6 +102,30 @@ def answer_git(operation: str, source: TextIO, target: TextIO, variables: Mappin
     target.write(f"username={variables['AWS_ACCESS_KEY_ID']}{f'%{token}' if token else ''}\n")
     signed = password(variables["AWS_SECRET_ACCESS_KEY"], region, asked.get("host", ""), path, now)
     target.write(f"password={signed}\n")
+
+
+def container_credentials(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables, with the credentials that a container's role has when they name the address that gives them.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+    """
+    address = variables.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
+    if variables.get("AWS_ACCESS_KEY_ID") or not address.startswith("http://127.0.0.1:"):
+        return variables
+    token = variables.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(address, headers={"Authorization": token})  # noqa: S310  # it is on loopback
+    try:
+        with opener.open(request, timeout=30) as answer:
+            found = json.load(answer)
+    except (OSError, ValueError) as error:
+        raise BadPassword(f"The container's credentials cannot be had at {address}: {error}") from error
+    return {
+        **variables,
+        "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": found["Token"],
+    }
 
 
 def client_settings(endpoint: str) -> list[tuple[str, str]]:

@@ -12,6 +12,11 @@ switch "github" (github_switch).
 | github_state | accounts, tokens, repositories |
 | github_limits | rate limits, outage |
 | github_jobs | what a job's identity token says |
+| github_statuses, github_refs, github_pulls | commit statuses; references by REST; pull requests and their comments |
+| github_actions | what runs of a repository's own workflows, and when |
+| github_actions_workflows, github_actions_expressions | what a workflow says |
+| github_actions_job, github_actions_log | the course of one job, and its log |
+| github_actions_runs | runs as they are kept and answered |
 """
 
 from __future__ import annotations
@@ -25,12 +30,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_aws.api_calls import Answer
+from local_aws.builds.machine import Machine
+from local_aws.git.github_actions import Actions
 from local_aws.git.github_calls import API, PREFIX, Route, error_answer, find_route, query_of, token_of
 from local_aws.git.github_errors import ApiError, not_found
 from local_aws.git.github_limits import Limits
+from local_aws.git.github_pulls import Pulls
+from local_aws.git.github_refs import Refs
 from local_aws.git.github_rest import Rest, RestCall
 from local_aws.git.github_rulesets import push_rules
 from local_aws.git.github_state import GitHubState, Repository, Token, now
+from local_aws.git.github_statuses import Statuses
 from local_aws.git.github_switch import GitHubSwitch
 from local_aws.git.push_rules import PathRule, PushRules, RefUpdate
 from local_aws.git.repositories import GitError, Repositories
@@ -42,6 +52,7 @@ from local_aws.watched_calls import whole_body
 ISSUER = "/_github/_services/token"  # where a GitHub Enterprise Server issues jobs' tokens
 WORKFLOWS = ".github/workflows/"
 NO_RIGHT = "Resource not accessible by personal access token"
+NO_RIGHT_OF_JOB = "Resource not accessible by integration"
 NO_SERVER = (
     "No server is currently available to service your request. Sorry about that. Please try resubmitting your request"
     " and contact us if the problem persists."
@@ -54,7 +65,11 @@ RIGHT_OF = {
     "contents": "contents",
     "actions_variables": "variables",
     "actions": "actions",
+    "statuses": "statuses",
+    "pull_requests": "pull_requests",
+    "issues": "issues",
 }
+OPEN_TO_ALL = ("contents", "statuses", "pull_requests", "issues")  # what anybody reads of a public repository
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +81,40 @@ class GitHub:
         store: what survives a restart.
         repositories: where the bare repositories are.
         address: the server's own, such as "http://127.0.0.1:4566".
+        machine: what jobs of workflows are run with; without it there are no Actions.
     """
 
     prefix = PREFIX
 
-    def __init__(self, store: Store, repositories: Repositories, address: str) -> None:
+    def __init__(self, store: Store, repositories: Repositories, address: str, machine: Machine | None = None) -> None:
         self.oidc = OidcIssuer(address + ISSUER, store)
         self._state, self._repositories, self._limits = GitHubState(store), repositories, Limits()
         for key in self._state.forgotten_keys():  # of a server that was killed while it made or deleted one
             repositories.delete(key)
         self._site = address + PREFIX.rstrip("/")
         self._rest = Rest(self._state, repositories, address)
-        switch = GitHubSwitch(self._state, self._limits, self.oidc)
+        self.actions: Actions | None = None
+        if machine is not None:
+            self.actions = Actions(store, self._state, repositories, self.oidc, machine, self._rest.describe)
+            self._rest.operations |= self.actions.runs.operations
+        for more in (
+            Statuses(self._rest, self._state),
+            Refs(self._rest, self._state, repositories),
+            Pulls(self._rest, self._state, repositories),
+        ):
+            self._rest.operations |= more.operations
+        switch = GitHubSwitch(self._state, self._limits, self.oidc, self.actions)
         self.settings, self.configure = switch.settings, switch.configure
+
+    def resume(self) -> None:
+        """After a restart with state: runs of workflows that were under way have failed."""
+        if self.actions is not None:
+            self.actions.resume()
+
+    def stop(self) -> None:
+        """Begin no more runs of workflows."""
+        if self.actions is not None:
+            self.actions.stop()
 
     # REST
 
@@ -91,6 +127,8 @@ class GitHub:
             path: as it was sent, quoted.
             headers: names in lower case.
         """
+        if self.actions is not None and method == "GET" and (served := self.actions.served(path, query, headers)):
+            return served
         request = uuid.uuid4().hex
         route, labels = find_route(method, path) or (None, {})
         sent: dict[str, str] = {}  # what the answer's headers say, whatever comes of it
@@ -140,13 +178,18 @@ class GitHub:
         if route.permission is None:
             return
         sent["X-Accepted-GitHub-Permissions"] = route.permission
-        right = RIGHT_OF.get(route.permission.partition("=")[0])
+        wanted = [_level(each.strip()) for each in route.permission.split(";")]
+        rights = {RIGHT_OF[name] for name, _ in wanted if name in RIGHT_OF}
         public = repository is not None and not repository.private
-        if right is None or (public and route.permission == "contents=read"):
+        if not rights or (public and all(level == "read" and name in OPEN_TO_ALL for name, level in wanted)):
             return
         if token is None:
             raise ApiError(401, "Requires authentication")
-        if right not in token.rights:
+        if token.permissions is not None:
+            of_this = repository is not None and token.repository == repository.id
+            if not of_this or not any(token.permits(*each) for each in wanted):
+                raise ApiError(403, NO_RIGHT_OF_JOB)
+        elif not rights & set(token.rights):
             raise ApiError(403, NO_RIGHT)
 
     # Git
@@ -164,7 +207,12 @@ class GitHub:
             raise Refused(401, "", {"www-authenticate": 'Basic realm="GitHub"'})
         if repository is None:
             raise Refused(404, "Repository not found.")
-        if token is not None and "contents" not in token.rights and (request.writes or repository.private):
+        if token is not None and token.permissions is not None:
+            level = "write" if request.writes else "read"
+            of_this = token.repository == repository.id
+            if not (of_this and token.permits("contents", level)) and (request.writes or repository.private):
+                raise Refused(403, f"Permission to {repository.full_name}.git denied to {token.login}.")
+        elif token is not None and "contents" not in token.rights and (request.writes or repository.private):
             if token.classic:
                 raise Refused(403, f"Permission to {repository.full_name}.git denied to {token.login}.")
             raise Refused(403, "Write access to repository not granted.")
@@ -184,6 +232,7 @@ class GitHub:
             first = next((name for name in pushed if name in branches), None)
             if first is not None and self._repositories.head(repository.key) not in branches:
                 self._repositories.set_head(repository.key, first)
+        self._state.refs_changed(repository, opened.who, updates)
 
     def _repository_at(self, path: str) -> Repository | None:
         """The repository of a path "<owner>/<name>.git"; Git's users may leave the ending out."""
@@ -195,6 +244,12 @@ class GitHub:
         head = self._repositories.head(repository.key)
         page = f"{self._site}/{repository.full_name}"
         return PushRules(push_rules(repository.rulesets.values(), head, page), paths)
+
+
+def _level(permission: str) -> tuple[str, str]:
+    """Of "contents=read": the name and the level."""
+    name, _, level = permission.partition("=")
+    return name, level
 
 
 class GitHubDoor:

@@ -47,7 +47,8 @@ class Route:
     Args:
         operation: its name in rules and records.
         path: below `API`; {parts} are parameters, and {+parts} may have slashes.
-        permission: of a fine-grained token, as GitHub's header X-Accepted-GitHub-Permissions has it; None: any token.
+        permission: of a fine-grained token, as GitHub's header X-Accepted-GitHub-Permissions has it, several of which
+            one is enough with ";" between them; None: any token.
         page: where GitHub documents it, below `DOCUMENTATION`.
     """
 
@@ -61,7 +62,24 @@ class Route:
 _REPOSITORY = "/repos/{owner}/{repo}"
 _VARIABLES = f"{_REPOSITORY}/actions/variables"
 _RULESETS = f"{_REPOSITORY}/rulesets"
+_ACTIONS = f"{_REPOSITORY}/actions"
+_PULLS, _ISSUES = f"{_REPOSITORY}/pulls", f"{_REPOSITORY}/issues"
+_STATUSES, _COMMENTS = "commits/statuses", "issues/comments"  # pages
+
 ROUTES = (
+    Route("ListWorkflowRuns", "GET", f"{_ACTIONS}/runs", "actions=read", "actions/workflow-runs"),
+    Route("GetWorkflowRun", "GET", f"{_ACTIONS}/runs/{{run}}", "actions=read", "actions/workflow-runs"),
+    Route("CancelWorkflowRun", "POST", f"{_ACTIONS}/runs/{{run}}/cancel", "actions=write", "actions/workflow-runs"),
+    Route("ListWorkflowJobs", "GET", f"{_ACTIONS}/runs/{{run}}/jobs", "actions=read", "actions/workflow-jobs"),
+    Route("GetWorkflowJob", "GET", f"{_ACTIONS}/jobs/{{job}}", "actions=read", "actions/workflow-jobs"),
+    Route("DownloadJobLogs", "GET", f"{_ACTIONS}/jobs/{{job}}/logs", "actions=read", "actions/workflow-jobs"),
+    Route(
+        "DispatchWorkflow",
+        "POST",
+        f"{_ACTIONS}/workflows/{{workflow}}/dispatches",
+        "actions=write",
+        "actions/workflows#create-a-workflow-dispatch-event",
+    ),
     Route("GetUser", "GET", "/user", None, "users/users#get-the-authenticated-user"),
     Route("GetOrganization", "GET", "/orgs/{org}", None, "orgs/orgs#get-an-organization"),
     Route(
@@ -83,7 +101,23 @@ ROUTES = (
     Route("DeleteRepository", "DELETE", _REPOSITORY, "administration=write", "repos/repos#delete-a-repository"),
     Route("ListBranches", "GET", f"{_REPOSITORY}/branches", "contents=read", "branches/branches#list-branches"),
     Route("GetRef", "GET", f"{_REPOSITORY}/git/ref/{{+ref}}", "contents=read", "git/refs#get-a-reference"),
+    # Before GetCommit, whose references have slashes.
+    Route("GetCombinedStatus", "GET", f"{_REPOSITORY}/commits/{{+ref}}/status", "statuses=read", _STATUSES),
+    Route("ListStatuses", "GET", f"{_REPOSITORY}/commits/{{+ref}}/statuses", "statuses=read", _STATUSES),
+    Route("CreateStatus", "POST", f"{_REPOSITORY}/statuses/{{sha}}", "statuses=write", _STATUSES),
     Route("GetCommit", "GET", f"{_REPOSITORY}/commits/{{+ref}}", "contents=read", "commits/commits#get-a-commit"),
+    Route("CreateRef", "POST", f"{_REPOSITORY}/git/refs", "contents=write", "git/refs#create-a-reference"),
+    Route("UpdateRef", "PATCH", f"{_REPOSITORY}/git/refs/{{+ref}}", "contents=write", "git/refs#update-a-reference"),
+    Route("DeleteRef", "DELETE", f"{_REPOSITORY}/git/refs/{{+ref}}", "contents=write", "git/refs#delete-a-reference"),
+    Route("CreatePull", "POST", _PULLS, "pull_requests=write", "pulls/pulls#create-a-pull-request"),
+    Route("ListPulls", "GET", _PULLS, "pull_requests=read", "pulls/pulls#list-pull-requests"),
+    Route("GetPull", "GET", f"{_PULLS}/{{number}}", "pull_requests=read", "pulls/pulls#get-a-pull-request"),
+    Route("UpdatePull", "PATCH", f"{_PULLS}/{{number}}", "pull_requests=write", "pulls/pulls#update-a-pull-request"),
+    Route("MergePull", "PUT", f"{_PULLS}/{{number}}/merge", "contents=write", "pulls/pulls#merge-a-pull-request"),
+    Route("ListComments", "GET", f"{_ISSUES}/{{number}}/comments", "issues=read; pull_requests=read", _COMMENTS),
+    Route("CreateComment", "POST", f"{_ISSUES}/{{number}}/comments", "issues=write; pull_requests=write", _COMMENTS),
+    Route("UpdateComment", "PATCH", f"{_ISSUES}/comments/{{id}}", "issues=write; pull_requests=write", _COMMENTS),
+    Route("DeleteComment", "DELETE", f"{_ISSUES}/comments/{{id}}", "issues=write; pull_requests=write", _COMMENTS),
     Route("ListVariables", "GET", _VARIABLES, "actions_variables=read", "actions/variables#list-repository-variables"),
     Route(
         "CreateVariable",

@@ -34,13 +34,15 @@ def not_found() -> ApiError:
     return ApiError(404, "Not Found")
 
 
-def invalid(field: str, message: str, *, code: str = "custom", what: str = "Validation Failed") -> ApiError:
-    """A field of a repository is not as it has to be.
+def invalid(
+    field: str, message: str, *, code: str = "custom", what: str = "Validation Failed", resource: str = "Repository"
+) -> ApiError:
+    """A field of a repository, or of another resource, is not as it has to be.
 
     Args:
         what: has failed.
     """
-    return ApiError(422, what, [{"resource": "Repository", "code": code, "field": field, "message": message}])
+    return ApiError(422, what, [{"resource": resource, "code": code, "field": field, "message": message}])
 
 
 def malformed(message: str) -> ApiError:

@@ -11,6 +11,7 @@ from local_aws.git.github_rest import subject_prefix
 from local_aws.git.github_state import Account, Repository
 
 PUSH, PULL_REQUEST = "push", "pull_request"
+EVENTS = (PUSH, PULL_REQUEST, "delete", "schedule", "workflow_dispatch")
 REF_TYPES = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/pull/": "branch"}
 USUAL_AUDIENCE = "sts.amazonaws.com"  # what aws-actions/configure-aws-credentials asks for
 
@@ -28,7 +29,7 @@ def job_claims(
     Args:
         ref: what the workflow runs for, such as "refs/heads/dev".
         environment: the deployment environment that the job names.
-        event: "push" or "pull_request", by which the workflow was started.
+        event: of EVENTS, by which the workflow was started.
 
     Raises:
         ValueError: what is wrong.
@@ -36,8 +37,8 @@ def job_claims(
     ref_type = next((kind for start, kind in REF_TYPES.items() if isinstance(ref, str) and ref.startswith(start)), None)
     if ref_type is None:
         raise ValueError(f"github: issue_oidc_token: ref {ref!r} does not begin with {', '.join(REF_TYPES)}.")
-    if event not in (PUSH, PULL_REQUEST):
-        raise ValueError(f"github: issue_oidc_token: event {event!r} is neither {PUSH} nor {PULL_REQUEST}.")
+    if event not in EVENTS:
+        raise ValueError(f"github: issue_oidc_token: event {event!r} is none of {', '.join(EVENTS)}.")
     for name, value in (("audience", audience), ("environment", environment)):
         if not (value is None and name == "environment") and not (isinstance(value, str) and value):
             raise ValueError(f"github: issue_oidc_token: {name} {value!r} is no text.")

@@ -102,10 +102,10 @@ class Rest:
     # Accounts
 
     def get_user(self, call: RestCall) -> RestAnswer:
-        return RestAnswer(content=self._account(self._owner(_token(call).login)))
+        return RestAnswer(content=self.account(self.owner(token_of_call(call).login)))
 
     def get_organization(self, call: RestCall) -> RestAnswer:
-        return RestAnswer(content=self._account(self._organization(call.labels["org"])))
+        return RestAnswer(content=self.account(self._organization(call.labels["org"])))
 
     def _organization(self, login: str) -> Account:
         account = self._state.account(login)
@@ -113,12 +113,17 @@ class Rest:
             raise not_found()
         return account
 
-    def _owner(self, login: str) -> Account:
+    def owner(self, login: str) -> Account:
         account = self._state.account(login)
         assert account is not None  # accounts are never deleted
         return account
 
-    def _account(self, account: Account) -> dict[str, Any]:
+    def person(self, login: str) -> dict[str, Any]:
+        """Whoever has done something: a user, or what a job of a workflow does it as."""
+        account = self._state.account(login)
+        return self.account(account) if account else {"login": login, "type": "Bot"}
+
+    def account(self, account: Account) -> dict[str, Any]:
         kind = "users" if account.kind == USER else "orgs"
         return {
             "login": account.login,
@@ -133,14 +138,14 @@ class Rest:
     def create_repository(self, call: RestCall) -> RestAnswer:
         """Of an organization, or of the token's own user."""
         org = call.labels.get("org")
-        owner = self._organization(org) if org is not None else self._owner(_token(call).login)
-        given = _fields(call.body, CREATE_FIELDS, required=("name",))
+        owner = self._organization(org) if org is not None else self.owner(token_of_call(call).login)
+        given = fields(call.body, CREATE_FIELDS, required=("name",))
         if given.get("auto_init"):
             raise not_built("auto_init", "false: push the first commit")
         private = _private(given)
         name = repository_name(given["name"])
-        description = _line("description", given.get("description"), LONGEST_DESCRIPTION, NOT_CREATED)
-        homepage = _line("homepage", given.get("homepage"), LONGEST_HOMEPAGE, NOT_CREATED)
+        description = line("description", given.get("description"), LONGEST_DESCRIPTION, NOT_CREATED)
+        homepage = line("homepage", given.get("homepage"), LONGEST_HOMEPAGE, NOT_CREATED)
         time = now()
         with self._state.lock:
             if self._state.repository(owner.login, name):
@@ -160,26 +165,26 @@ class Rest:
             # Whoever finds the repository finds what Git keeps of it.
             self._repositories.create(repository.key, head=FIRST_BRANCH)
             self._state.put_repository(repository)
-        content = self._repository(repository)
+        content = self.describe(repository)
         return RestAnswer(201, content, {"Location": content["url"]})
 
     def get_repository(self, call: RestCall) -> RestAnswer:
-        return RestAnswer(content=self._repository(self._find(call)))
+        return RestAnswer(content=self.describe(self.find(call)))
 
     def update_repository(self, call: RestCall) -> RestAnswer:
-        given = _fields(call.body, UPDATE_FIELDS)
+        given = fields(call.body, UPDATE_FIELDS)
         with self._state.lock:
-            repository = self._find(call)
+            repository = self.find(call)
             if given.get("name", repository.name) != repository.name:
                 raise not_built("renaming a repository", "the name that it has")
             for name, longest in (("description", LONGEST_DESCRIPTION), ("homepage", LONGEST_HOMEPAGE)):
                 if name in given:
-                    setattr(repository, name, _line(name, given[name], longest))
+                    setattr(repository, name, line(name, given[name], longest))
             if "default_branch" in given:
                 self._set_default_branch(repository, given["default_branch"])
             repository.updated_at = now()
             self._state.put_repository(repository)
-        return RestAnswer(content=self._repository(repository))
+        return RestAnswer(content=self.describe(repository))
 
     def _set_default_branch(self, repository: Repository, branch: str) -> None:
         branches = self._repositories.branches(repository.key)
@@ -195,20 +200,21 @@ class Rest:
 
     def delete_repository(self, call: RestCall) -> RestAnswer:
         with self._state.lock:
-            repository = self._find(call)
+            repository = self.find(call)
             self._state.delete_repository(repository)
         self._repositories.delete(repository.key)
         return RestAnswer(204)
 
-    def _find(self, call: RestCall) -> Repository:
+    def find(self, call: RestCall) -> Repository:
         """The repository that a path names; one that is private is there for those alone who have a token."""
         repository = self._state.repository(call.labels["owner"], call.labels["repo"])
         if repository is None or (repository.private and call.token is None):
             raise not_found()
         return repository
 
-    def _repository(self, repository: Repository) -> dict[str, Any]:
-        owner = self._account(self._owner(repository.owner))
+    def describe(self, repository: Repository) -> dict[str, Any]:
+        """A repository as it is answered."""
+        owner = self.account(self.owner(repository.owner))
         page = f"{self._site}/{repository.full_name}"
         return {
             "id": repository.id,
@@ -218,7 +224,7 @@ class Rest:
             "private": repository.private,
             "visibility": "private" if repository.private else "public",
             "html_url": page,
-            "url": self._url(repository),
+            "url": self.url(repository),
             "clone_url": f"{page}.git",
             "description": repository.description,
             "homepage": repository.homepage,
@@ -229,7 +235,11 @@ class Rest:
             "size": self._size(repository),
         } | ({"organization": owner} if owner["type"] == ORGANIZATION else {})
 
-    def _url(self, repository: Repository) -> str:
+    def page_of(self, repository: Repository) -> str:
+        """The address of its page."""
+        return f"{self._site}/{repository.full_name}"
+
+    def url(self, repository: Repository) -> str:
         return f"{self._api}/repos/{repository.full_name}"
 
     def _size(self, repository: Repository) -> int:
@@ -241,30 +251,34 @@ class Rest:
     # What Git keeps
 
     def list_branches(self, call: RestCall) -> RestAnswer:
-        repository = self._find(call)
+        repository = self.find(call)
         branches = [
-            {"name": name, "commit": {"sha": commit, "url": f"{self._url(repository)}/commits/{commit}"}}
+            {"name": name, "commit": {"sha": commit, "url": f"{self.url(repository)}/commits/{commit}"}}
             for name, commit in self._repositories.branches(repository.key).items()
         ]
-        return self._page(call, f"{self._url(repository)}/branches", branches)
+        return self.page(call, f"{self.url(repository)}/branches", branches)
 
     def get_ref(self, call: RestCall) -> RestAnswer:
-        repository = self._find(call)
-        self._check_not_empty(repository)
+        repository = self.find(call)
+        self.check_not_empty(repository)
         ref = f"refs/{call.labels['ref']}"
-        commit = self._repositories.refs(repository.key).get(ref)
-        if commit is None:
+        if ref not in self._repositories.refs(repository.key):
             raise not_found()
-        kind = self._repositories.git(repository.key, "cat-file", "-t", commit).decode().strip()
-        url = self._url(repository)
-        target = {"sha": commit, "type": kind, "url": f"{url}/git/{kind}s/{commit}"}
-        return RestAnswer(content={"ref": ref, "url": f"{url}/git/{ref}", "object": target})
+        return RestAnswer(content=self.ref_content(repository, ref))
+
+    def ref_content(self, repository: Repository, ref: str) -> dict[str, Any]:
+        """A reference that is there, as it is answered."""
+        sha = self._repositories.refs(repository.key)[ref]
+        kind = self._repositories.git(repository.key, "cat-file", "-t", sha).decode().strip()
+        url = self.url(repository)
+        target = {"sha": sha, "type": kind, "url": f"{url}/git/{kind}s/{sha}"}
+        return {"ref": ref, "url": f"{url}/git/{ref}", "object": target}
 
     def get_commit(self, call: RestCall) -> RestAnswer:
-        repository = self._find(call)
-        self._check_not_empty(repository)
+        repository = self.find(call)
+        self.check_not_empty(repository)
         wanted = call.labels["ref"]
-        commit = self._commit_id(repository, wanted)
+        commit = self.commit_id(repository, wanted)
         if commit is None:
             raise ApiError(422, f"No commit found for SHA: {wanted}")
         form = "%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B"
@@ -273,7 +287,7 @@ class Rest:
         author, committer = (
             dict(zip(("name", "email", "date"), each, strict=True)) for each in (people[:3], people[3:])
         )
-        url = self._url(repository)
+        url = self.url(repository)
         content = {
             "sha": commit,
             "url": f"{url}/commits/{commit}",
@@ -288,7 +302,7 @@ class Rest:
         }
         return RestAnswer(content=content)
 
-    def _commit_id(self, repository: Repository, wanted: str) -> str | None:
+    def commit_id(self, repository: Repository, wanted: str) -> str | None:
         """Of a commit's id (also shortened), a branch, a tag, heads/<branch> or tags/<tag>."""
         if re.fullmatch(r"[0-9a-f]{7,40}", wanted):
             found = self._repositories.resolve(repository.key, wanted)
@@ -299,29 +313,29 @@ class Rest:
         ref = next((name for name in names if name in refs), None)
         return self._repositories.resolve(repository.key, ref) if ref else None
 
-    def _check_not_empty(self, repository: Repository) -> None:
+    def check_not_empty(self, repository: Repository) -> None:
         if not self._repositories.refs(repository.key):
             raise ApiError(409, "Git Repository is empty.")
 
     # Variables of Actions
 
     def list_variables(self, call: RestCall) -> RestAnswer:
-        repository = self._find(call)
+        repository = self.find(call)
         variables = [_variable(name, each) for name, each in sorted(repository.variables.items())]
-        return self._page(call, f"{self._url(repository)}/actions/variables", variables, "variables", 10, 30)
+        return self.page(call, f"{self.url(repository)}/actions/variables", variables, "variables", 10, 30)
 
     def get_variable(self, call: RestCall) -> RestAnswer:
-        variables = self._find(call).variables
+        variables = self.find(call).variables
         name = call.labels["name"].upper()
         if name not in variables:
             raise not_found()
         return RestAnswer(content=_variable(name, variables[name]))
 
     def create_variable(self, call: RestCall) -> RestAnswer:
-        given = _fields(call.body, VARIABLE_FIELDS, required=("name", "value"))
+        given = fields(call.body, VARIABLE_FIELDS, required=("name", "value"))
         name, value, time = _variable_name(given["name"]), _variable_value(given["value"]), now()
         with self._state.lock:
-            repository = self._find(call)
+            repository = self.find(call)
             if name in repository.variables:
                 raise ApiError(409, "Already exists - Variable already exists")
             if len(repository.variables) >= MOST_VARIABLES:
@@ -331,10 +345,10 @@ class Rest:
         return RestAnswer(201, {})
 
     def update_variable(self, call: RestCall) -> RestAnswer:
-        given = _fields(call.body, VARIABLE_FIELDS)
+        given = fields(call.body, VARIABLE_FIELDS)
         name = call.labels["name"].upper()
         with self._state.lock:
-            repository = self._find(call)
+            repository = self.find(call)
             if name not in repository.variables:
                 raise not_found()
             if given.get("name", name).upper() != name:
@@ -347,7 +361,7 @@ class Rest:
 
     def delete_variable(self, call: RestCall) -> RestAnswer:
         with self._state.lock:
-            repository = self._find(call)
+            repository = self.find(call)
             if repository.variables.pop(call.labels["name"].upper(), None) is None:
                 raise not_found()
             self._state.put_repository(repository)
@@ -362,7 +376,7 @@ class Rest:
             {name: value for name, value in each.items() if name not in ("conditions", "rules", "bypass_actors")}
             for each in rulesets
         ]
-        return self._page(call, f"{self._url(repository)}/rulesets", short)
+        return self.page(call, f"{self.url(repository)}/rulesets", short)
 
     def get_ruleset(self, call: RestCall) -> RestAnswer:
         repository = self._with_rulesets(call)
@@ -400,8 +414,8 @@ class Rest:
 
         https://docs.github.com/repositories/configuring-branches-and-merges-in-your-repository/managing-rulesets
         """
-        repository = self._find(call)
-        if repository.private and self._owner(repository.owner).plan == "free":
+        repository = self.find(call)
+        if repository.private and self.owner(repository.owner).plan == "free":
             raise ApiError(403, UPGRADE)
         return repository
 
@@ -411,15 +425,15 @@ class Rest:
     # OpenID Connect
 
     def get_oidc_subject(self, call: RestCall) -> RestAnswer:
-        repository = self._find(call)
+        repository = self.find(call)
         content = {
             "use_default": True,
             "use_immutable_subject": repository.immutable_subject,
-            "sub_claim_prefix": subject_prefix(repository, self._owner(repository.owner)),
+            "sub_claim_prefix": subject_prefix(repository, self.owner(repository.owner)),
         }
         return RestAnswer(content=content)
 
-    def _page(
+    def page(
         self, call: RestCall, url: str, every: list[Any], name: str | None = None, usual: int = 30, most: int = 100
     ) -> RestAnswer:
         """One page of a list, as per_page and page ask; with a name, an object of that name and total_count.
@@ -462,13 +476,13 @@ def repository_name(wanted: str) -> str:
     return name
 
 
-def _token(call: RestCall) -> Token:
+def token_of_call(call: RestCall) -> Token:
     if call.token is None:
         raise ApiError(401, "Requires authentication")
     return call.token
 
 
-def _fields(body: dict[str, Any], known: Mapping[str, type], required: tuple[str, ...] = ()) -> dict[str, Any]:
+def fields(body: dict[str, Any], known: Mapping[str, type], required: tuple[str, ...] = ()) -> dict[str, Any]:
     """The body, of which every field is known and of its type; null is what is not given."""
     for name in required:
         if name not in body:
@@ -491,7 +505,7 @@ def _private(given: Mapping[str, Any]) -> bool:
     return visibility == "private"
 
 
-def _line(name: str, value: str | None, longest: int, what: str = "Validation Failed") -> str | None:
+def line(name: str, value: str | None, longest: int, what: str = "Validation Failed") -> str | None:
     if value is not None and len(value) > longest:
         raise invalid(name, f"{name} is too long (maximum is {longest} characters)", what=what)
     if value is not None and re.search(r"[\x00-\x1f\x7f]", value):

@@ -10,18 +10,36 @@ import copy
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from local_aws.git.push_rules import RefUpdate
 from local_aws.git.repositories import Key
-from local_aws.store import Scope, Store
+from local_aws.store import Scope, Store, Table
 
 ANYWHERE = Scope("", "")  # GitHub is of no account and no Region
 ORGANIZATION, USER = "Organization", "User"
-RIGHTS = ("administration", "contents", "workflows", "variables", "actions")
+RIGHTS = (
+    "administration",
+    "contents",
+    "workflows",
+    "variables",
+    "actions",
+    "statuses",
+    "pull_requests",
+    "issues",
+)
 # The first ids that are given out; GitHub's are of this size.
-FIRST = {"account": 1_000_001, "repository": 900_000_001, "ruleset": 5_000_001}
+FIRST = {
+    "account": 1_000_001,
+    "repository": 900_000_001,
+    "ruleset": 5_000_001,
+    "run": 7_000_000_001,
+    "job": 20_000_000_001,
+    "status": 30_000_000_001,
+    "comment": 2_000_000_001,
+}
 
 
 @dataclass
@@ -49,6 +67,8 @@ class Token:
         expires: seconds since the epoch, or None.
         ending: its last four characters, which is all that is ever shown of it.
         classic: whether it is one of the older kind (ghp_), which has scopes.
+        repository, permissions: of a job's token (GITHUB_TOKEN): the id of the repository that it is for, and "read"
+            or "write" by the permission's name, such as "contents" or "pull-requests"; `rights` are then none.
     """
 
     login: str
@@ -56,6 +76,18 @@ class Token:
     expires: float | None
     ending: str
     classic: bool
+    repository: int | None = None
+    permissions: dict[str, str] | None = None
+
+    def permits(self, permission: str, level: str) -> bool:
+        """Whether a job's token has a permission.
+
+        Args:
+            permission: as GitHub's header X-Accepted-GitHub-Permissions has it, such as "pull_requests".
+            level: "read" or "write".
+        """
+        given = (self.permissions or {}).get(permission.replace("_", "-"))
+        return given == "write" or given == level
 
     @property
     def expired(self) -> bool:
@@ -114,9 +146,16 @@ class GitHubState:
 
     def __init__(self, store: Store) -> None:
         self.lock = threading.RLock()
+        # Hear of changes: of branches and tags (whose, who did it), of pull requests (whose, as GitHub answers it, what
+        # has happened, who did it).
+        self.ref_listeners: list[Callable[[Repository, str, Sequence[RefUpdate]], None]] = []
+        self.pull_listeners: list[Callable[[Repository, dict[str, Any], str, str], None]] = []
         self._accounts = store.table("github/accounts")
         self._tokens = store.table("github/tokens")
         self._repositories = store.table("github/repositories")
+        self._statuses = store.table("github/statuses")  # by repository's id and commit: the newest first
+        self._pulls = store.table("github/pulls")  # by repository's id and number
+        self._comments = store.table("github/comments")  # by repository's id and its own
         self._rest = store.table("github")
         # Logins and names are the same whatever their case: https://docs.github.com/rest/repos/repos
         self._by_name = {_name(doc["owner"], doc["name"]): key for _, key, doc in self._repositories.items()}
@@ -174,6 +213,9 @@ class GitHubState:
     def delete_repository(self, repository: Repository) -> None:
         with self.lock:
             self._repositories.delete(ANYWHERE, str(repository.id))
+            for table in (self._statuses, self._pulls, self._comments):
+                for key in [key for _, key, _ in table.items() if key.startswith(f"{repository.id}/")]:
+                    table.delete(ANYWHERE, key)
             del self._by_name[_name(repository.owner, repository.name)]
 
     def forgotten_keys(self) -> list[Key]:
@@ -182,13 +224,60 @@ class GitHubState:
         known = {each.id for each in self.repositories()}
         return [_key(number) for number in given if number not in known]
 
+    def refs_changed(self, repository: Repository, login: str, updates: Sequence[RefUpdate]) -> None:
+        """Tell of refs that have changed: by a push, or by a REST call."""
+        for listener in self.ref_listeners:
+            listener(repository, login, updates)
+
+    # Statuses, pull requests, comments
+
+    def statuses(self, repository: Repository, commit: str) -> list[dict[str, Any]]:
+        """The newest first."""
+        found = self._statuses.get(ANYWHERE, f"{repository.id}/{commit}") or {"all": []}
+        return copy.deepcopy(found["all"])
+
+    def put_statuses(self, repository: Repository, commit: str, statuses: list[dict[str, Any]]) -> None:
+        self._statuses.put(ANYWHERE, f"{repository.id}/{commit}", {"all": statuses})
+
+    def pulls(self, repository: Repository) -> list[dict[str, Any]]:
+        return self._of(self._pulls, repository)
+
+    def pull(self, repository: Repository, number: int) -> dict[str, Any] | None:
+        found = self._pulls.get(ANYWHERE, f"{repository.id}/{number}")
+        return dict(found) if found else None
+
+    def put_pull(self, repository: Repository, pull: dict[str, Any]) -> None:
+        self._pulls.put(ANYWHERE, f"{repository.id}/{pull['number']}", dict(pull))
+
+    def next_number(self, repository: Repository) -> int:
+        """Of a repository's next pull request: they are never deleted."""
+        return max((pull["number"] for pull in self.pulls(repository)), default=0) + 1
+
+    def comments(self, repository: Repository, number: int) -> list[dict[str, Any]]:
+        """Those of a pull request, the oldest first."""
+        found = [each for each in self._of(self._comments, repository) if each["number"] == number]
+        return sorted(found, key=lambda each: each["id"])
+
+    def comment(self, repository: Repository, number: int) -> dict[str, Any] | None:
+        found = self._comments.get(ANYWHERE, f"{repository.id}/{number}")
+        return dict(found) if found else None
+
+    def put_comment(self, repository: Repository, comment: dict[str, Any]) -> None:
+        self._comments.put(ANYWHERE, f"{repository.id}/{comment['id']}", comment)
+
+    def delete_comment(self, repository: Repository, number: int) -> None:
+        self._comments.delete(ANYWHERE, f"{repository.id}/{number}")
+
+    def _of(self, table: Table, repository: Repository) -> list[dict[str, Any]]:
+        return [dict(document) for _, key, document in table.items() if key.startswith(f"{repository.id}/")]
+
     # What else there is
 
     def next_id(self, kind: str) -> int:
         """An id that was never given out before, also not to what is deleted.
 
         Args:
-            kind: "account", "repository" or "ruleset".
+            kind: one of FIRST.
         """
         with self.lock:
             ids = self._rest.get(ANYWHERE, "ids") or {}

@@ -8,12 +8,15 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_aws.git.github_jobs import job_claims
 from local_aws.git.github_limits import LIMIT, WINDOW, Limits
 from local_aws.git.github_state import ORGANIZATION, RIGHTS, USER, GitHubState, Token
 from local_aws.oidc import LASTS, OidcIssuer
+
+if TYPE_CHECKING:
+    from local_aws.git.github_actions import Actions
 
 Settings = dict[str, Any]
 
@@ -22,6 +25,7 @@ RESERVED = frozenset({"api", "orgs", "users", "user", "repos"})  # words of its 
 SOMEBODY = "octocat"  # whose a token is that names nobody
 PLANS = {ORGANIZATION: ("free", "team", "enterprise"), USER: ("free", "pro")}
 USUAL_PLAN = {ORGANIZATION: "team", USER: "pro"}  # with rulesets for private repositories
+SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHORTEST_TOKEN = 12  # of which four are shown
 OUTAGE = 503
 
@@ -29,8 +33,8 @@ OUTAGE = 503
 class GitHubSwitch:
     """Reads and changes the settings. On the server's event loop only."""
 
-    def __init__(self, state: GitHubState, limits: Limits, issuer: OidcIssuer) -> None:
-        self._state, self._limits, self._issuer = state, limits, issuer
+    def __init__(self, state: GitHubState, limits: Limits, issuer: OidcIssuer, actions: Actions | None = None) -> None:
+        self._state, self._limits, self._issuer, self._actions = state, limits, issuer, actions
         self._issued: str | None = None
         self._changes: dict[str, Callable[[Any], Callable[[], None]]] = {
             "organizations": lambda given: self._accounts(ORGANIZATION, given),
@@ -40,6 +44,7 @@ class GitHubSwitch:
             "rate_limit": self._rate_limit,
             "outage": self._outage,
             "issue_oidc_token": self._job_token,
+            "secrets": self._repository_secrets,
         }
 
     def settings(self) -> Settings:
@@ -54,6 +59,7 @@ class GitHubSwitch:
             "tokens": [
                 {"token": f"…{each.ending}", "login": each.login, "rights": each.rights, "expires": each.expires}
                 for each in self._state.tokens()
+                if each.permissions is None  # a job's own goes with the job
             ],
             "repositories": [each.full_name for each in self._state.repositories()],
             "immutable_subjects": self._state.immutable_subjects,
@@ -61,6 +67,7 @@ class GitHubSwitch:
                 name: getattr(limits, name) for name in ("limit", "seconds", "status", "secondary", "retry_after")
             },
             "outage": limits.outage,
+            "secrets": self._actions.secret_names() if self._actions else {},
         }
         return shown | ({"oidc_token": issued} if issued else {})
 
@@ -73,6 +80,8 @@ class GitHubSwitch:
         immutable_subjects: whether repositories that are made from now on have immutable OIDC subjects.
         rate_limit: {"limit", "seconds", "status", "secondary", "retry_after"} (github_limits.Limits); null: GitHub's.
         outage: false, true (503) or a status from 500 to 599.
+        secrets: {"acme/churn": {name: value}}: of a repository's workflows; null takes one away. They are in memory
+            alone: no file has them, and a restart forgets them.
         issue_oidc_token: {"repository", "ref", "audience", "environment", "event", "lasts"} (github_jobs.job_claims).
 
         Raises:
@@ -170,6 +179,29 @@ class GitHubSwitch:
 
         def change() -> None:
             self._limits.outage = status
+
+        return change
+
+    def _repository_secrets(self, given: Any) -> Callable[[], None]:
+        actions = self._actions
+        if actions is None:
+            raise ValueError("github: secrets: this server runs no workflows.")
+        values = _objects("secrets", given)
+        for full_name, names in values.items():
+            if self._state.repository(*full_name.partition("/")[::2]) is None:
+                raise ValueError(f"github: secrets: there is no repository {full_name!r}.")
+            for name, value in (names or {}).items():
+                if not SECRET.fullmatch(name) or name.upper().startswith("GITHUB_"):
+                    raise ValueError(
+                        f"github: secrets: {full_name}: {name!r} is no name of a secret: letters, digits and _, not a"
+                        " digit first, not GITHUB_ before them."
+                    )
+                if not (value is None or (isinstance(value, str) and value)):
+                    raise ValueError(f"github: secrets: {full_name}: the value of {name} is no text.")
+
+        def change() -> None:
+            for full_name, names in values.items():
+                actions.set_secrets(full_name, names or {})
 
         return change
 

@@ -173,17 +173,27 @@ class Repositories:
         """
         return self._run(f"--git-dir={self.path(key)}", *arguments, data=data, environment=environment)
 
+    def tried(self, key: Key, *arguments: str) -> tuple[int, bytes]:
+        """Run a git command in a repository that answers by what it returns, too: that, and what it printed."""
+        done = self._done(f"--git-dir={self.path(key)}", *arguments)
+        return done.returncode, done.stdout
+
     def _run(self, *arguments: str, data: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
-        done = subprocess.run(
+        done = self._done(*arguments, data=data, environment=environment)
+        if done.returncode:
+            raise GitError(done.stderr.decode(errors="replace").strip() or f"git {arguments[0]}: {done.returncode}")
+        return done.stdout
+
+    def _done(
+        self, *arguments: str, data: bytes = b"", environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
             [git_program(), *arguments],
             input=data,
             capture_output=True,
             env=git_environment() | dict(environment or {}),
             cwd=self._folder,
         )
-        if done.returncode:
-            raise GitError(done.stderr.decode(errors="replace").strip() or f"git {arguments[0]}: {done.returncode}")
-        return done.stdout
 
     @contextlib.contextmanager
     def scratch_folder(self) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from local_aws.calls import ServiceError
-from local_aws.permissions import autoscaling, codecommit, sagemaker, servicecatalog
+from local_aws.permissions import autoscaling, codecommit, codepipeline, sagemaker, servicecatalog
 from local_aws.permissions.permissions import Denied, Permissions
 from local_aws.permissions.questions import Ask, Known, Question, nothing_in_particular
 from local_aws.store import Scope, Store
@@ -16,6 +16,7 @@ QUESTIONS: dict[str, dict[str, Ask]] = {
     "sagemaker": sagemaker.TABLE,
     "application-autoscaling": autoscaling.TABLE,
     "codecommit": codecommit.TABLE,
+    "codepipeline": codepipeline.TABLE,
     "pricing": {"GetProducts": nothing_in_particular},
     "servicecatalog": servicecatalog.TABLE,
 }

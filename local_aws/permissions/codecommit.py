@@ -32,6 +32,29 @@ def on_branch(action: str, request: Request, known: Known) -> list[Question]:
     return [_about(action, request["repositoryName"], known, references)]
 
 
+def on_pull_request(action: str, request: Request, known: Known) -> list[Question]:
+    """An operation on a pull request, which is its repository's."""
+    return [_about(action, known.pull_request(request["pullRequestId"]).get("repository", "*"), known)]
+
+
+def on_targets(action: str, request: Request, known: Known) -> list[Question]:
+    """CreatePullRequest names its repository in its targets."""
+    return [_about(action, target["repositoryName"], known) for target in request["targets"]]
+
+
+def merge_pull_request(action: str, request: Request, known: Known) -> list[Question]:
+    """What is changed is the branch that the pull request is to be merged into."""
+    destination = known.pull_request(request["pullRequestId"]).get("destination", "")
+    references: Context = {"codecommit:References": destination} if destination else {}
+    return [_about(action, request["repositoryName"], known, references)]
+
+
+def merge_branches(action: str, request: Request, known: Known) -> list[Question]:
+    branch = request.get("targetBranch") or request["destinationCommitSpecifier"]
+    references: Context = {"codecommit:References": f"refs/heads/{branch.removeprefix('refs/heads/')}"}
+    return [_about(action, request["repositoryName"], known, references)]
+
+
 def create(action: str, request: Request, known: Known) -> list[Question]:
     """Tags given at creation ask the tag action as well."""
     arn, tags = known.arn("codecommit", request["repositoryName"]), tags_in_request(request.get("tags"))
@@ -94,6 +117,23 @@ TABLE: dict[str, Ask] = {
     "TagResource": tag,
     "UntagResource": untag,
     "ListTagsForResource": list_tags,
+    "CreatePullRequest": on_targets,
+    "GetPullRequest": on_pull_request,
+    "ListPullRequests": on_repository,
+    "UpdatePullRequestTitle": on_pull_request,
+    "UpdatePullRequestDescription": on_pull_request,
+    "UpdatePullRequestStatus": on_pull_request,
+    "MergePullRequestByFastForward": merge_pull_request,
+    "MergePullRequestBySquash": merge_pull_request,
+    "MergePullRequestByThreeWay": merge_pull_request,
+    "MergeBranchesByFastForward": merge_branches,
+    "MergeBranchesBySquash": merge_branches,
+    "MergeBranchesByThreeWay": merge_branches,
+    "GetMergeConflicts": on_repository,
+    "GetMergeOptions": on_repository,
+    "GetDifferences": on_repository,
+    "PostCommentForComparedCommit": on_repository,
+    "GetCommentsForComparedCommit": on_repository,
     # No operations of its API: what git clients do.
     "GitPull": on_repository,
     "GitPush": push,

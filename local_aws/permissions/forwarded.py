@@ -25,6 +25,7 @@ TARGET_ACTIONS = {
     "states": "states:StartExecution",
     "sagemaker": "sagemaker:StartPipelineExecution",
     "codebuild": "codebuild:StartBuild",
+    "codepipeline": "codepipeline:StartPipelineExecution",
 }
 
 

@@ -317,9 +317,19 @@ def _s3(sent: Sent, find: Find) -> list[str] | None:
     return [f"arn:aws:s3:::{bucket}/{key}"] if slash and key else None
 
 
+def _codebuild(sent: Sent, find: Find) -> list[str] | None:
+    """Builds are asked about as their projects, which their ids and ARNs name."""
+    member = {"BatchGetBuilds": "ids", "BatchDeleteBuilds": "ids", "StopBuild": "id", "BatchGetProjects": "names"}
+    if sent.name not in member:
+        return None
+    names = [name.rpartition("/")[2].partition(":")[0] for name in _names(sent, member[sent.name])]
+    return [sent.arn(f"project/{name}") for name in dict.fromkeys(names)]
+
+
 _RESOURCES: dict[str, Callable[[Sent, Find], list[str] | None]] = {
     "cloudformation": _cloudformation,
     "cloudwatch": _cloudwatch,
+    "codebuild": _codebuild,
     "dynamodb": _dynamodb,
     "events": _events,
     "iam": _iam,

@@ -73,6 +73,10 @@ class Known:
     def endpoint_config(self, name: str) -> Document:
         return self._document("endpoint_configs", name.lower())
 
+    def pull_request(self, number: str) -> Document:
+        """CodeCommit's."""
+        return self._document("codecommit-pull-requests", number)
+
     def kms_key(self, key: str) -> str:
         return self._kms_key(self.scope, key)
 

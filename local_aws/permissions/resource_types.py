@@ -643,7 +643,7 @@ def _parameter(change: Change) -> list[str]:
     return [change.arn("ssm", f"parameter/{name.removeprefix('/')}")]
 
 
-# --- Service Catalog, SageMaker, CodeBuild
+# --- Service Catalog, SageMaker, CodeBuild, CodePipeline
 
 
 def _catalog(kind: str, name: str) -> Callable[[Change], Mapping[str, list[str]]]:
@@ -808,6 +808,25 @@ CODE_BUILD = TypeRules(
     },
 )
 
+CODE_PIPELINE = TypeRules(
+    lambda change: {"codepipeline:pipeline": [change.arn("codepipeline", change.name("Name"))]},
+    {
+        "iam:GetRole": Rule("of the pipeline's role", on=lambda change: [str(change.properties.get("RoleArn"))]),
+        "iam:PassRole": on_role(
+            lambda change: _roles_of(change, ("RoleArn",)), "codepipeline.amazonaws.com", "RoleArn"
+        ),
+        **_several(
+            ("codepipeline:DisableStageTransition", "codepipeline:EnableStageTransition"),
+            never("for DisableInboundStageTransitions, which local_aws does not build"),
+        ),
+        "codepipeline:StartPipelineExecution": Rule(
+            "for RestartExecutionOnUpdate",
+            lambda change: str(change.properties.get("RestartExecutionOnUpdate", "")).lower() == "true",
+        ),
+        "codestar-connections:PassConnection": never("connections are no source that local_aws builds"),
+    },
+)
+
 NESTED_STACK = TypeRules(
     lambda change: {
         "cloudformation:stack": [
@@ -832,6 +851,7 @@ RULES: dict[str, TypeRules] = {
         lambda change: {"cloudwatch:alarm": [change.arn("cloudwatch", f"alarm:{change.name('AlarmName')}")]}
     ),
     "AWS::CodeBuild::Project": CODE_BUILD,
+    "AWS::CodePipeline::Pipeline": CODE_PIPELINE,
     "AWS::DynamoDB::Table": TABLE,
     "AWS::Events::Rule": RULE,
     "AWS::IAM::ManagedPolicy": MANAGED_POLICY,

@@ -66,7 +66,7 @@ class Parts:
         found = self.queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         return url, found["Attributes"]["QueueArn"]
 
-    def received(self, url: str, count: int = 1, seconds: float = 10.0) -> list[dict[str, Any]]:
+    def received(self, url: str, count: int = 1, seconds: float = 60.0) -> list[dict[str, Any]]:
         """The bodies of so many messages, in the order of their coming; they are deleted."""
         bodies: list[dict[str, Any]] = []
         deadline = time.monotonic() + seconds

@@ -32,6 +32,7 @@ SERVICES = (
     "cloudformation",
     "cloudwatch",
     "codecommit",
+    "codepipeline",
     "dynamodb",
     "events",
     "iam",

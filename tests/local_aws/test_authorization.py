@@ -16,6 +16,7 @@ from botocore.model import Shape
 from local_aws.autoscaling.service import AutoScaling
 from local_aws.calls import Call, ServiceError
 from local_aws.clock import Clock
+from local_aws.codepipeline.service import CodePipeline
 from local_aws.git.codecommit import CodeCommit
 from local_aws.git.codecommit_state import State
 from local_aws.git.repositories import Repositories
@@ -52,7 +53,7 @@ VALUES = {
     "VolumeKmsKeyId": KEY,
     "EndpointName": "Churn-Dev",
     "ModelApprovalStatus": "Approved",
-    "resourceArn": "arn:aws:codecommit:us-east-1:123456789012:churn",
+    "roleArn": ROLE,
 }
 # What git clients do, which is in no model.
 GIT: dict[str, dict[str, Any]] = {
@@ -120,6 +121,8 @@ def request_of(service: str, operation: str) -> dict[str, Any]:
         return GIT[operation]
     model = service_model("sagemaker-runtime" if operation == "InvokeEndpoint" else service)
     given = sample(model.operation_model(operation).input_shape)
+    if "resourceArn" in given:
+        given["resourceArn"] = f"arn:aws:{service}:us-east-1:123456789012:churn"
     return {name: value for name, value in given.items() if name not in LEFT_OUT.get(operation, ())}
 
 
@@ -166,8 +169,9 @@ def test_every_operation_that_is_built_says_what_it_asks(tmp_path):
     autoscaling = AutoScaling(Store(), aws, Clock())
     catalog = ServiceCatalog(Store(), aws, lambda _key: None, lambda *_asked: True)
     codecommit = CodeCommit(State(Store(), Repositories(tmp_path / "git"), events), "http://127.0.0.1")
+    codepipeline = CodePipeline(Store(), aws, lambda *_asked: True, Clock(), events)
     beyond = {"sagemaker": {"InvokeEndpoint"}, "codecommit": set(GIT)}
-    for service in (sagemaker, autoscaling, catalog, codecommit, Pricing()):
+    for service in (sagemaker, autoscaling, catalog, codecommit, codepipeline, Pricing()):
         assert set(QUESTIONS[service.service]) == set(service.operations) | beyond.get(service.service, set())
 
 

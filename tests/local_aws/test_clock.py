@@ -41,7 +41,7 @@ def test_sleeping_ends_early_when_it_is_stopped():
     threading.Timer(0.1, stop.set).start()
 
     assert Clock(1).sleep(60, stop)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
 
 
 def test_moving_the_clock_wakes_who_sleeps():
@@ -50,7 +50,7 @@ def test_moving_the_clock_wakes_who_sleeps():
 
     clock.sleep(3600)
 
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("inf"), float("nan")])
@@ -79,7 +79,7 @@ def test_the_server_is_started_with_a_speed_and_its_clock_can_be_moved():
         before = aws.configure("clock", {"advance": 0})
         after = aws.configure("clock", {"advance": 86400})
 
-        with pytest.raises(ValueError, match="There is no switch 'weather'; there are clock, events"):
+        with pytest.raises(ValueError, match=r"There is no switch 'weather'; there are .*clock, events"):
             aws.configure("weather", {})
         with pytest.raises(ValueError, match="forward"):
             aws.configure("clock", {"advance": -1})

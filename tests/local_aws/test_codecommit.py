@@ -116,7 +116,7 @@ def test_what_is_missing_has_aws_names(aws):
     assert raw(aws, "GetRepository", {})[0] == "RepositoryNameRequiredException"
     assert raw(aws, "GetBranch", {"repositoryName": "x"})[0] == "BranchNameRequiredException"
     assert raw(aws, "CreateRepository", {"repositoryName": "x", "tags": {"": "1"}})[0] == "ValidationException"
-    assert raw(aws, "MergeBranchesBySquash", {})[0] == "NotImplementedException"
+    assert raw(aws, "CreateApprovalRuleTemplate", {})[0] == "NotImplementedException"
 
 
 def test_several_are_described_at_once(codecommit, made, name):

@@ -301,7 +301,7 @@ def test_a_message_that_a_function_fails_goes_to_the_dead_letters_after_its_rece
 
     assert message == {"look": "everything"}
     # Three times invisible for 30 of AWS's seconds, 120 of which pass in one here.
-    assert 0.75 <= took < 10
+    assert 0.75 <= took < 45  # thrice 30 s of the machine's would be 90
 
 
 def test_only_the_messages_that_a_function_names_come_again(parts, tmp_path):
@@ -358,7 +358,7 @@ def test_visibility_and_delay_pass_with_the_clock(parts):
     invisible = time.monotonic() - changed
 
     assert delayed
-    assert 0.9 < invisible < 10
+    assert 0.9 < invisible < 60  # not 120 s of the machine's
 
 
 def test_a_rules_function_is_tried_three_times_and_then_its_failure_is_told(parts, tmp_path):

@@ -439,7 +439,7 @@ def schedule(rights: Rights) -> Iterator[Callable[..., str]]:
             Name=name,
             ScheduleExpression="rate(1 minute)",
             FlexibleTimeWindow={"Mode": "OFF"},
-            Target={"Arn": target, "RoleArn": role, "Input": json.dumps({"of": name}), **more},
+            Target={"Arn": target, "RoleArn": role, **{"Input": json.dumps({"of": name}), **more}},
         )
         made.append(name)
         return name
@@ -483,7 +483,8 @@ def test_a_schedule_invokes_a_function_that_its_role_may_and_else_tells_its_dead
     wait_for(lambda: seen.exists() and seen.read_text() == name)
 
 
-def test_a_schedule_starts_a_pipeline_that_its_role_may_start(rights, schedule):
+@pytest.mark.parametrize("universal", [False, True], ids=["a pipeline's own target", "a universal target"])
+def test_a_schedule_starts_a_pipeline_that_its_role_may_start(rights, schedule, universal):
     sagemaker = rights.client("sagemaker")
     role = rights.role("sagemaker.amazonaws.com", {})
     condition = {"Type": "Equals", "LeftValue": {"Get": "Parameters.Word"}, "RightValue": "yes"}
@@ -501,27 +502,44 @@ def test_a_schedule_starts_a_pipeline_that_its_role_may_start(rights, schedule):
         PipelineName=rights.name("pipeline"),
         RoleArn=role,
         PipelineDefinition=json.dumps(definition),
-        ClientRequestToken="a" * 32,
+        ClientRequestToken=("u" if universal else "a") * 32,
     )["PipelineArn"]
     caller = rights.role("scheduler.amazonaws.com", {})
-    schedule(
-        pipeline, caller, SageMakerPipelineParameters={"PipelineParameterList": [{"Name": "Word", "Value": "yes"}]}
-    )
+    name, parameters = pipeline.rpartition("/")[2], [{"Name": "Word", "Value": "yes"}]
+    if universal:
+        # as the template's retraining does it (pipeline/retraining.py)
+        time = "<aws.scheduler.scheduled-time>"
+        request = {"PipelineName": name, "PipelineParameters": parameters, "ClientRequestToken": f"{'-' * 12}{time}"}
+        target = "arn:aws:scheduler:::aws-sdk:sagemaker:startPipelineExecution"
+        schedule(target, caller, Input=json.dumps({**request, "PipelineExecutionDisplayName": "retrain"}))
+    else:
+        schedule(pipeline, caller, SageMakerPipelineParameters={"PipelineParameterList": parameters})
 
     def executions() -> list[dict[str, Any]]:
-        return sagemaker.list_pipeline_executions(PipelineName=pipeline.rpartition("/")[2])[
-            "PipelineExecutionSummaries"
-        ]
+        return sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
 
     wait_for(lambda: rights.decisions(caller, "sagemaker:StartPipelineExecution"))
     none = executions()
     rights.role_may(caller, {"sagemaker:StartPipelineExecution": pipeline})
-    started = wait_for(executions)[0]["PipelineExecutionArn"]
+    started = wait_for(executions)[0]
 
     assert none == []
-    assert sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=started)["PipelineParameters"] == [
-        {"Name": "Word", "Value": "yes"}
-    ]
+    assert (started.get("PipelineExecutionDisplayName") == "retrain") is universal
+    arn = started["PipelineExecutionArn"]
+    assert (
+        sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"] == parameters
+    )
+
+
+def test_a_universal_target_that_is_no_call_goes_to_its_dead_letters(rights, schedule):
+    url, arn = rights.queue()
+    role = rights.role("scheduler.amazonaws.com", {"sqs:SendMessage": arn})
+    schedule("arn:aws:scheduler:::aws-sdk:sagemaker:startNothing", role, DeadLetterConfig={"Arn": arn})
+
+    wait_for(lambda: not rights.parts.is_empty(url))
+    letter = rights.parts.queues.receive_message(QueueUrl=url, MessageAttributeNames=["All"])["Messages"][0]
+
+    assert "sagemaker:startNothing" in letter["MessageAttributes"]["ERROR_MESSAGE"]["StringValue"]
 
 
 def test_a_schedules_role_is_assumed_for_its_own_account_and_group_only(rights):

@@ -198,8 +198,8 @@ def test_a_body_that_is_no_json_is_recorded_as_null(parts, github):
     ("rule", "said"),
     [
         (
-            {"operation": "CreateRepo", "kind": "error"},
-            "no operation 'CreateRepo'; do you mean CreateRepository?",
+            {"operation": "CreateRepositor", "kind": "error"},
+            "no operation 'CreateRepositor'; do you mean CreateRepository?",
         ),
         ({"operation": "Push", "kind": "error", "code": "X"}, "code 'X' means nothing to GitHub"),
         (

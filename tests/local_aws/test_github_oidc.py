@@ -132,7 +132,7 @@ def test_the_claims_name_the_repository_and_what_the_job_runs_for():
     [
         ({"ref": "dev"}, "ref 'dev' does not begin with refs/heads/"),
         ({"ref": None}, "ref None"),
-        ({"event": "schedule"}, "event 'schedule' is neither push nor pull_request"),
+        ({"event": "release"}, "event 'release' is none of push, pull_request, delete"),
         ({"audience": ""}, "audience '' is no text"),
         ({"environment": ""}, "environment '' is no text"),
     ],

@@ -9,12 +9,16 @@ import pytest
 
 from local_aws.api_calls import HttpRequest
 from local_aws.git.github import GitHub
+from local_aws.git.github_actions_runs import Runs
 from local_aws.git.github_calls import ROUTES, find_git_call, find_rest_call, find_route
 from local_aws.git.github_errors import ApiError
 from local_aws.git.github_limits import Limits
+from local_aws.git.github_pulls import Pulls
+from local_aws.git.github_refs import Refs
 from local_aws.git.github_rest import Rest
 from local_aws.git.github_rulesets import push_rules, read_ruleset
 from local_aws.git.github_state import GitHubState, Repository
+from local_aws.git.github_statuses import Statuses
 from local_aws.git.push_rules import PushRules, RefUpdate
 from local_aws.git.repositories import Repositories
 from local_aws.store import Store
@@ -127,9 +131,14 @@ def test_a_user_s_calls_are_taken_again_when_the_limit_was_said_to_be_over_and_a
 
 
 def test_every_call_of_the_table_is_answered(tmp_path):
-    rest = Rest(GitHubState(Store()), Repositories(tmp_path), "http://127.0.0.1:1")
+    store, repositories, address = Store(), Repositories(tmp_path), "http://127.0.0.1:1"
+    state = GitHubState(store)
+    rest = Rest(state, repositories, address)
+    runs = Runs(store, state, tmp_path, address, address, lambda run: None, lambda *_: None)
+    parts = (rest, Statuses(rest, state), Refs(rest, state, repositories), Pulls(rest, state, repositories), runs)
 
-    assert rest.operations.keys() == {route.operation for route in ROUTES}
+    answered = [operation for part in parts for operation in part.operations]
+    assert sorted(answered) == sorted({route.operation for route in ROUTES})
 
 
 def test_what_a_killed_server_has_left_half_made_or_half_deleted_is_cleared_away(tmp_path):

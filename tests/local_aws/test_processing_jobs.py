@@ -515,7 +515,7 @@ def test_no_process_outlives_the_server_and_the_job_is_failed_after_a_restart(tm
         if way == "kill":
             aws.kill()
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline, "a process outlived its server"
         time.sleep(0.02)

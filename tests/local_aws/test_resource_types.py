@@ -25,6 +25,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "AWS::CloudFormation::CustomResource": {"ServiceToken": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:provider"},
     "AWS::CloudFormation::Stack": {"TemplateURL": "https://s3.amazonaws.com/bucket/key"},
     "AWS::CodeBuild::Project": {"Name": "build", "ServiceRole": ROLE},
+    "AWS::CodePipeline::Pipeline": {"Name": "delivery", "RoleArn": ROLE, "RestartExecutionOnUpdate": True},
     "AWS::IAM::OIDCProvider": {
         "Url": "https://token.actions.githubusercontent.com",
         "ClientIdList": ["sts.amazonaws.com"],
@@ -204,6 +205,7 @@ def test_what_is_there_is_asked_about_by_its_physical_id() -> None:
     [
         ("AWS::Lambda::Function", {"Role": ROLE}, "lambda.amazonaws.com"),
         ("AWS::CodeBuild::Project", {"ServiceRole": ROLE}, "codebuild.amazonaws.com"),
+        ("AWS::CodePipeline::Pipeline", {"RoleArn": ROLE}, "codepipeline.amazonaws.com"),
         ("AWS::Events::Rule", {"Targets": [{"Arn": "a", "RoleArn": ROLE}]}, "events.amazonaws.com"),
         ("AWS::S3::Bucket", {"ReplicationConfiguration": {"Role": ROLE}}, "s3.amazonaws.com"),
         (
