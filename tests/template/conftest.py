@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -10,10 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cookiecutter.main import cookiecutter
+
+from tests.template.stubbed_account import Account
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
@@ -83,6 +87,37 @@ def generated(template: Template, tmp_path_factory: pytest.TempPathFactory) -> C
         return made[problem_type, scenario]
 
     return get
+
+
+class Modules(SimpleNamespace):
+    """The modules of the package `pipeline`, each imported when it is first asked for: some take seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # Python and pytest ask for such
+            raise AttributeError(name)
+        module = importlib.import_module(f"pipeline.{name}")
+        setattr(self, name, module)
+        return module
+
+
+@pytest.fixture(scope="module")
+def pipeline(generated: Callable[..., Path]) -> Iterator[Modules]:
+    """The modules of a generated repository's `pipeline` package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(generated("regression")))
+        patch.setattr(sys, "dont_write_bytecode", True)
+        yield Modules()
+        for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    """Every call that a test prepared must have come by its end."""
+    made = Account()
+    yield made
+    for stub in made.stubs.values():
+        stub.assert_no_pending_responses()
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -2,67 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
-from botocore.stub import ANY, Stubber
+from botocore.stub import ANY
+
+from tests.template.stubbed_account import Account
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-dev"
 EXECUTION = f"{ARN}/execution/abcdefghijkl"
-
-
-@pytest.fixture(scope="module")
-def pipeline(generated: Callable[..., Path]) -> Iterator[SimpleNamespace]:
-    """The modules of a generated repository's `pipeline` package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(generated("regression")))
-        patch.setattr(sys, "dont_write_bytecode", True)
-        names = ("aws", "cli", "endpoint", "errors", "execution", "permissions", "plan", "registry", "terminal")
-        yield SimpleNamespace(**{name: importlib.import_module(f"pipeline.{name}") for name in names})
-        for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
-            del sys.modules[name]
-
-
-class Account:
-    """Stands in for a boto3 session: one stubbed client for each service."""
-
-    region_name = "us-east-1"
-
-    def __init__(self) -> None:
-        self.stubs: dict[str, Stubber] = {}
-
-    def stub(self, service: str) -> Stubber:
-        if service not in self.stubs:
-            client = boto3.client(
-                service, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-            )
-            self.stubs[service] = Stubber(client)
-            self.stubs[service].activate()
-        return self.stubs[service]
-
-    def client(self, service: str) -> Any:
-        return self.stub(service).client
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    made = Account()
-    yield made
-    for stub in made.stubs.values():
-        stub.assert_no_pending_responses()
 
 
 def upsert(pipeline: SimpleNamespace, account: Account) -> Any:
@@ -111,7 +68,7 @@ def test_an_execution_is_of_exactly_the_version_that_was_upserted(pipeline: Simp
             "ClientRequestToken": ANY,
         },
     )
-    assert pipeline.execution.start(account, "churn-dev", {"eta": "0.3"}, 7, "abcdef" * 7) == EXECUTION
+    assert pipeline.execution.start(account, "churn-dev", {"eta": "0.3"}, 7, "abcdef" * 7, "commit") == EXECUTION
 
 
 def test_the_fingerprint_covers_every_page_and_nothing_else(pipeline: SimpleNamespace, account: Account) -> None:

@@ -175,6 +175,7 @@ def test_a_model_that_misses_the_gate_is_not_registered_and_the_numbers_are_said
     assert len(project.versions()) == before
 
 
+@pytest.mark.slow
 def test_changed_data_at_the_same_address_trains_anew(
     project: Project, copy: Project, trained: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,19 +17,26 @@ from tests.template.conftest import CHECKOUT, PROBLEM_TYPES, SCENARIOS, Template
 SUPPORTED = [(problem_type, scenario) for problem_type in PROBLEM_TYPES for scenario in SCENARIOS]
 
 STAGES = {"baseline": ["prod"], "advanced": ["challenger", "champion"]}
-CI_FILES = {"codecommit": "buildspec.yml", "github": ".github/workflows/ci.yml"}
+CI_FILES = {
+    "codecommit": {"buildspec.yml"},
+    "github": {".github/workflows/ci.yml", ".github/workflows/template.yml"},
+    "gitlab": {".gitlab-ci.yml"},
+}
 FILES = {
     ".cruft.json",
     ".gitignore",
-    CI_FILES["codecommit"],
+    *CI_FILES["codecommit"],
     "README.md",
     "deployment/README.md",
     "deployment/dev.yaml",
     "deployment/feature.yaml",
     "deployment/stage.schema.json",
+    "notebook.ipynb",
     "pipeline/__init__.py",
     "pipeline/__main__.py",
     "pipeline/aws.py",
+    "pipeline/ci.py",
+    "pipeline/ci_systems.py",
     "pipeline/cli.py",
     "pipeline/definition.py",
     "pipeline/endpoint.py",
@@ -37,20 +46,25 @@ FILES = {
     "pipeline/lineage.py",
     "pipeline/metrics.py",
     "pipeline/names.py",
+    "pipeline/pair.py",
     "pipeline/parameters.py",
     "pipeline/permissions.py",
     "pipeline/plan.py",
     "pipeline/project.py",
+    "pipeline/promotion.py",
     "pipeline/quality.py",
     "pipeline/registration.py",
     "pipeline/registry.py",
     "pipeline/remote.py",
+    "pipeline/retraining.py",
     "pipeline/sample_data.py",
     "pipeline/sdk.py",
     "pipeline/settings.py",
     "pipeline/source.py",
     "pipeline/stage_file.py",
     "pipeline/stage_schema.py",
+    "pipeline/starting.py",
+    "pipeline/template_update.py",
     "pipeline/terminal.py",
     "pipeline/training.py",
     "pipeline/yaml_file.py",
@@ -95,6 +109,7 @@ FILES = {
     "steps/transform.py",
     "steps/worker.py",
     "tests/conftest.py",
+    "tests/test_ci.py",
     "tests/test_data.py",
     "tests/test_definition.py",
     "tests/test_evaluate.py",
@@ -117,24 +132,101 @@ def test_exactly_these_files(generated: Generated, problem_type: str, scenario: 
     assert files_of(generated(problem_type, scenario)) == expected
 
 
-def test_the_git_host_decides_on_the_ci_file_alone(template: Template, generated: Generated, tmp_path: Path) -> None:
-    here = generated("regression", "baseline")
-    other = template.generate(tmp_path, project="churn", problem_type="regression", git_host="github")
-    assert files_of(other) == FILES - {CI_FILES["codecommit"]} | {CI_FILES["github"], "deployment/prod.yaml"}
-    assert not (here / ".github").exists(), "git keeps no empty folder, and none is left"
+@pytest.fixture(scope="module")
+def for_host(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The repository for a Git host, generated once."""
+
+    @cache
+    def get(host: str) -> Path:
+        folder = tmp_path_factory.mktemp(host)
+        return template.generate(folder, project="churn", problem_type="regression", git_host=host)
+
+    return get
+
+
+@pytest.mark.parametrize("host", ["github", "gitlab"])
+def test_the_git_host_decides_on_the_ci_files_alone(for_host: Callable[[str], Path], host: str) -> None:
+    here, other = for_host("codecommit"), for_host(host)
+    assert files_of(other) == FILES - CI_FILES["codecommit"] | CI_FILES[host] | {"deployment/prod.yaml"}
+    assert (other / ".github").exists() is (host == "github"), "git keeps no empty folder, and none is left"
     for name in files_of(here) & files_of(other) - {".cruft.json"}:
         assert (here / name).read_bytes() == (other / name).read_bytes(), name
-    assert "group: ci-${{ github.ref }}" in (other / CI_FILES["github"]).read_text(encoding="utf-8")
 
 
-def test_both_ci_files_run_the_same_commands(template: Template, generated: Generated, tmp_path: Path) -> None:
-    buildspec = yaml.safe_load((generated("regression", "baseline") / CI_FILES["codecommit"]).read_text())
-    other = template.generate(tmp_path, project="churn", problem_type="regression", git_host="github")
-    steps = yaml.safe_load((other / CI_FILES["github"]).read_text())["jobs"]["check"]["steps"]
-    phases = buildspec["phases"]
-    commands = [*phases["install"]["commands"], *phases["build"]["commands"]]
-    assert commands == [step["run"] for step in steps if "run" in step]
-    assert "pytest" in commands
+def ci_file(repository: Path, name: str) -> dict[str, Any]:
+    # YAML 1.1, as PyYAML reads it, takes the key `on` for true
+    return yaml.safe_load((repository / name).read_text(encoding="utf-8").replace("\non:\n", "\n'on':\n"))
+
+
+def commands_of(repository: Path, name: str) -> list[str]:
+    """What the jobs of a CI file run, in order."""
+    content = ci_file(repository, name)
+    if name == "buildspec.yml":
+        return [command for phase in content["phases"].values() for command in phase["commands"]]
+    if name == ".gitlab-ci.yml":
+        jobs = [content["default"], *(job for job in content.values() if isinstance(job, dict))]
+        return [line for job in jobs for part in ("before_script", "script") for line in job.get(part, [])]
+    return [step["run"] for job in content["jobs"].values() for step in job["steps"] if "run" in step]
+
+
+@pytest.mark.parametrize(("host", "name"), [(host, name) for host in CI_FILES for name in sorted(CI_FILES[host])])
+def test_ci_files_run_the_repositorys_own_commands_alone(for_host: Callable[[str], Path], host: str, name: str) -> None:
+    commands = commands_of(for_host(host), name)
+    own = re.compile(r'pip install ("\.\[(dev|template|\$MODELYARD_EXTRAS)\]"|\.)|python -m pipeline ci [a-zA-Z_$ ]+')
+    # GitLab's clone of the default branch, for the job of a branch whose commit is gone
+    clone = {"rm -rf default-branch", "cd default-branch"}
+    clone |= {'git clone --quiet --depth 1 "$CI_REPOSITORY_URL" default-branch'}
+    assert [command for command in commands if not own.fullmatch(command) and command not in clone] == []
+    assert any("pipeline ci" in command for command in commands)
+
+
+@pytest.mark.parametrize("host", CI_FILES)
+def test_every_step_of_ci_is_run_by_every_host(for_host: Callable[[str], Path], host: str) -> None:
+    run = [line.split() for name in CI_FILES[host] for line in commands_of(for_host(host), name) if "-m" in line]
+    steps = {step for line in run for step in line[line.index("ci") + 1 :]}
+    # which of them a build runs, the project's rules and pipelines say (servicecatalog/product.yaml)
+    assert steps == ({"$MODELYARD_CI_STEPS"} if host == "codecommit" else {"check", "push", "deleted", "template"})
+
+
+@pytest.mark.parametrize("name", sorted(CI_FILES["github"]))
+def test_github_gives_each_job_the_least_and_pins_its_actions(for_host: Callable[[str], Path], name: str) -> None:
+    content = ci_file(for_host("github"), name)
+    assert content["permissions"] == {}
+    for job in content["jobs"].values():
+        writes = {key for key, level in job["permissions"].items() if level == "write"}
+        assert writes <= {"id-token", "pull-requests"}
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", ""), "a text of others would become part of the command"
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_a_newer_push_ends_the_job_before_but_never_a_promotion(for_host: Callable[[str], Path]) -> None:
+    push = ci_file(for_host("github"), ".github/workflows/ci.yml")["jobs"]["push"]["concurrency"]
+    assert push["cancel-in-progress"] is True
+    assert "github.ref == 'refs/heads/prod' && github.run_id" in push["group"], "each promotion has its own group"
+    jobs = ci_file(for_host("gitlab"), ".gitlab-ci.yml")
+    assert jobs["default"]["interruptible"] is True
+    assert {name for name, job in jobs.items() if isinstance(job, dict) and job.get("interruptible") is False} == {
+        "prod",
+        "deleted",
+        "template",
+    }
+
+
+def test_the_buildspec_has_what_codebuild_knows(for_host: Callable[[str], Path]) -> None:
+    # https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html
+    content = ci_file(for_host("codecommit"), "buildspec.yml")
+    assert content.keys() == {"version", "env", "phases", "cache"}
+    assert content["version"] == 0.2
+    assert content["env"] == {
+        "git-credential-helper": True,
+        "variables": {"MODELYARD_CI_STEPS": "check", "MODELYARD_EXTRAS": "dev"},
+    }
+    assert list(content["phases"]) == ["install", "build"]
+    assert content["phases"]["install"]["runtime-versions"] == {"python": 3.12}
 
 
 @pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)
@@ -143,7 +235,9 @@ def test_nothing_is_left_unrendered(generated: Generated, problem_type: str, sce
     for name in sorted(files_of(repository) - {".cruft.json"}):
         text = (repository / name).read_text(encoding="utf-8")
         # Python never passes Jinja (cookiecutter.json), and may hold "%}" as in "{width:100%}"
-        assert not re.search(r"cookiecutter\." if name.endswith(".py") else r"cookiecutter\.|\{\{ |\{%|%\}", text), name
+        assert not re.search(
+            r"cookiecutter\.(?!yaml)" if name.endswith(".py") else r"cookiecutter\.|\{\{ |\{%|%\}", text
+        ), name
 
 
 @pytest.mark.parametrize(("problem_type", "scenario"), SUPPORTED)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,33 +12,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.template.conftest import Template, git
-from tests.template.test_aws_calls import Account
+from tests.template.stubbed_account import Account
 
 ROLE = "arn:aws:iam::123456789012:role/modelyard/modelyard-launch-us-east-1"
 URL = "https://s3.us-east-1.amazonaws.com/templates/projects/modelyard-1.yaml"
 STACK = "arn:aws:cloudformation:us-east-1:123456789012:stack/SP-churn/1"
 BUCKET = "modelyard-artifacts-123456789012-us-east-1"
 CLONE_URL = "https://git-codecommit.us-east-1.amazonaws.com/v1/repos/churn"
-
-
-@pytest.fixture(scope="module")
-def pipeline(generated: Callable[..., Path]) -> Iterator[SimpleNamespace]:
-    """The modules of a generated repository's `pipeline` package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(generated("regression")))
-        patch.setattr(sys, "dont_write_bytecode", True)
-        names = ("cli", "errors", "project", "remote", "settings")
-        yield SimpleNamespace(**{name: importlib.import_module(f"pipeline.{name}") for name in names})
-        for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
-            del sys.modules[name]
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    made = Account()
-    yield made
-    for stub in made.stubs.values():
-        stub.assert_no_pending_responses()
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +221,9 @@ def test_the_ci_file_says_where_the_repository_is_to_be(
     assert pipeline.project.git_host(other) == "github"
     (repository / "buildspec.yml").unlink()
     with pytest.raises(pipeline.errors.InputError, match="name it with --git-host"):
+        pipeline.project.git_host(repository)
+    (repository / ".gitlab-ci.yml").touch()
+    with pytest.raises(pipeline.errors.InputError, match="on GitLab the platform makes neither repository nor roles"):
         pipeline.project.git_host(repository)
 
 

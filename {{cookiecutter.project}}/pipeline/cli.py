@@ -10,9 +10,8 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -21,32 +20,33 @@ from rich.console import Console
 
 from pipeline import (
     aws,
+    ci,
+    ci_systems,
     endpoint,
     execution,
+    pair,
     parameters,
     permissions,
     plan,
     project,
+    promotion,
     registry,
     remote,
     sample_data,
     stage_schema,
+    starting,
     terminal,
 )
 from pipeline.errors import InputError
-from pipeline.lineage import current_branch, read_lineage
+from pipeline.lineage import current_branch
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
 from pipeline.settings import ROOT, Settings, load_settings
-from pipeline.source import build_archives
-from pipeline.stage_file import StageFiles, load_stage_files
-
-if TYPE_CHECKING:
-    from pipeline.frame import Commit
+from pipeline.stage_file import load_stage_files
 
 OK, EXECUTION_FAILED, BAD_INPUT, EXECUTION_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
   0    done; with --watch or watch: the execution succeeded
-  1    the execution, or the deployment, failed
+  1    the execution, the deployment, or something that ci check checks, failed
   2    bad input, or a call to AWS failed; an execution whose ARN was printed before goes on
   3    the execution was stopped
   130  interrupted (Ctrl-C); an execution that was started goes on
@@ -99,7 +99,7 @@ def definition(options: argparse.Namespace) -> int:
     settings = load_settings()
     names = _names(settings, options.branch)
     role_arn = aws.resolve_role(aws.session(settings), settings.aws.role_of(names.stage))
-    compiled, _ = _compile(settings, names, load_stage_files(), role_arn)
+    compiled, _ = starting.compile_branch(settings, names, load_stage_files(), role_arn)
     print(json.dumps(json.loads(compiled), indent=2))
     return OK
 
@@ -113,9 +113,9 @@ def register_project(options: argparse.Namespace) -> int:
             "administrator of the account adds it (deployment/README.md, approval)"
         )
     settings, stages = load_settings(), load_stage_files().contents
+    host = options.git_host or project.git_host()
     connection = aws.session(settings)
     platform = project.find_platform(connection)
-    host = options.git_host or project.git_host()
     parameters = project.product_parameters(settings, stages, host, options.repository)
     found = _made_project(connection, settings, platform, parameters)
     stack = project.stack_of(connection, found)
@@ -193,7 +193,7 @@ def _register_groups(options: argparse.Namespace) -> int:
 
 def upsert(options: argparse.Namespace) -> int:
     settings = load_settings()
-    _upsert(settings, _names(settings, options.branch))
+    starting.upsert(aws.session(settings), settings, _names(settings, options.branch))
     return OK
 
 
@@ -201,12 +201,9 @@ def start(options: argparse.Namespace) -> int:
     settings = load_settings()
     names = _names(settings, options.branch)
     values = parameters.parse(settings, options.parameter)
-    connection = aws.session(settings)
-    values[parameters.FINGERPRINT] = aws.data_fingerprint(connection, values.get("DataUri", settings.data.uri))
-    version, commit = _upsert(settings, names)
-    arn = execution.start(connection, names.pipeline, values, version, commit.lineage.commit)
+    arn = starting.start(aws.session(settings), settings, names, values, execution.BY_A_PERSON)
     print(f"started {arn}")
-    return _watch(settings, arn) if options.watch else OK
+    return _watch(settings, aws.session(settings), arn) if options.watch else OK
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -214,7 +211,11 @@ def watch(options: argparse.Namespace) -> int:
     arn = options.execution
     if arn is None:
         arn = execution.newest_execution(aws.session(settings), _names(settings, options.branch).pipeline)
-    return _watch(settings, arn)
+    return _watch(settings, aws.session(settings), arn)
+
+
+def run_ci(options: argparse.Namespace) -> int:
+    return ci.run_steps(options.step, ci.Job(ci_systems.find_system(), _watch))
 
 
 def versions(options: argparse.Namespace) -> int:
@@ -287,6 +288,41 @@ def reject(options: argparse.Namespace) -> int:
     if not gone:
         print("no longer watching; the endpoint goes on changing: python -m pipeline status", file=sys.stderr)
     return OK if gone else INTERRUPTED
+
+
+def promote(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    if (branch := current_branch(options.branch)) != "prod":
+        raise InputError(f"{branch!r} is not promoted: merge it into prod, which is, and promote there")
+    return promotion.promote_branch(settings, aws.session(settings))
+
+
+def swap(options: argparse.Namespace) -> int:
+    champion, challenger = options.champion, options.challenger
+    if (champion is None) != (challenger is None):
+        raise InputError("--champion and --challenger go together: name both versions that serve, or neither")
+    named = None if champion is None else (champion, challenger)
+    settings, stages = load_settings(), load_stage_files().contents
+    return pair.swap(settings.project, aws.session(settings), stages, named, options.reason, _asking(options))
+
+
+def promote_challenger(options: argparse.Namespace) -> int:
+    settings, stages = load_settings(), load_stage_files().contents
+    return pair.promote_challenger(settings.project, aws.session(settings), stages, options.reason, _asking(options))
+
+
+def _asking(options: argparse.Namespace) -> Callable[[], None]:
+    """What raises InputError when nobody says yes."""
+
+    def ask() -> None:
+        if options.yes:
+            return
+        if not sys.stdin.isatty():
+            raise InputError("nobody is there to ask: say --yes if this is meant; nothing was done")
+        if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise InputError("nothing was done")
+
+    return ask
 
 
 def _deciding(options: argparse.Namespace) -> tuple[Settings, str, boto3.Session]:
@@ -378,35 +414,6 @@ def _names(settings: Settings, branch: str | None) -> Names:
     return names_of(settings.project, current_branch(branch))
 
 
-def _compile(settings: Settings, names: Names, stage_files: StageFiles, role_arn: str) -> tuple[str, Commit]:
-    from pipeline.definition import compile_definition  # the SDK takes seconds to import
-    from pipeline.frame import Commit
-
-    archives = build_archives(settings, names.folder)
-    commit = Commit(names=names, lineage=read_lineage(), archives=archives, stage_files=stage_files)
-    return compile_definition(settings, commit, role_arn), commit
-
-
-def _upsert(settings: Settings, names: Names) -> tuple[int | None, Commit]:
-    """Checks what can be checked, then uploads code and stage files, then creates or updates the pipeline."""
-    connection = aws.session(settings)
-    stage_files = load_stage_files()
-    aws.check_bucket(connection, settings.aws.bucket)
-    group = registry.group_arn(connection, names.group)  # raises where there is none
-    names = replace(names, project_id=registry.project_id(connection, group) or names.project_id)
-    role_arn = aws.resolve_role(connection, settings.aws.role_of(names.stage))
-    compiled, commit = _compile(settings, names, stage_files, role_arn)
-
-    objects = {archive.key: archive.content for archive in commit.archives}
-    prefix = stage_files.prefix(names.folder)
-    objects |= {f"{prefix}{stage}.yaml": content for stage, content in stage_files.contents.items()}
-    for key, content in objects.items():
-        aws.put_if_absent(connection, settings.aws.bucket, key, content)
-    version = execution.upsert(connection, names.pipeline, settings.description, compiled, role_arn, tags=names.tags)
-    print(f"pipeline {names.pipeline}" + (f", version {version}" if version is not None else ""))
-    return version, commit
-
-
 class _Interrupt:
     """Whether Ctrl-C was pressed. As an exception it could strike inside a finalizer, where Python drops it."""
 
@@ -434,8 +441,8 @@ def _ctrl_c() -> Iterator[_Interrupt]:
         signal.signal(signal.SIGINT, before)
 
 
-def _watch(settings: Settings, arn: str) -> int:
-    connection, out = aws.session(settings), terminal.console()
+def _watch(settings: Settings, connection: boto3.Session, arn: str) -> int:
+    out = terminal.console()
     failed: list[execution.Step] = []
     evaluated: list[execution.Step] = []
 
@@ -512,6 +519,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STAGE",
         help="with --groups-only: with the tag that allows this stage approval: automatic; can be given several times",
     )
+    running = add("ci", run_ci, "what CI runs (README.md, CI); by hand it does the same")
+    running.add_argument(
+        "step",
+        nargs="+",
+        choices=tuple(ci.STEPS),
+        metavar="STEP",
+        help="check: lint, tests, settings, stage files, definition and plan; push: train the branch, of prod promote; "
+        "deleted: delete the pipeline of a branch that is gone; template: propose the template's changes",
+    )
     add("schema", schema, "print the JSON Schema of the stage files (deployment/stage.schema.json)")
     add("definition", definition, "print the pipeline's definition; calls nobody when aws.role is an ARN", branch=True)
     add("upsert", upsert, "send the code, and create or update the branch's pipeline", branch=True)
@@ -551,6 +567,19 @@ def _parser() -> argparse.ArgumentParser:
         deciding.add_argument("--stage", help="of this stage (default: the branch's)")
         deciding.add_argument("--watch", action="store_true", help="watch the endpoint until it is so")
         deciding.add_argument("--reason", type=_reason, help="why, at most 1024 characters; the registry keeps it")
+    add("promote", promote, "copy the version that was approved on dev for prod's files, for approval there", True)
+    swapping = add("swap", swap, "champion and challenger exchange what they serve")
+    for stage in pair.STAGES:
+        swapping.add_argument(
+            f"--{stage}",
+            type=_at_least_one,
+            metavar="VERSION",
+            help=f"what {stage} serves now; with both named, swapping again does nothing (default: what serves)",
+        )
+    promoting = add("promote-challenger", promote_challenger, "let the champion serve what the challenger serves")
+    for deciding in (swapping, promoting):
+        deciding.add_argument("--yes", action="store_true", help="do not ask")
+        deciding.add_argument("--reason", type=_reason, help="why; the registry and the ledger keep it")
     showing = add("status", status, "show what the stage serves with", branch=True)
     showing.add_argument("--stage", help="of this stage (default: the branch's)")
     showing.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -18,6 +18,10 @@ from pipeline.names import stage_folder, stage_of_pipeline
 # Where SageMaker jobs write their logs, by what a pipeline step's metadata call the job.
 LOG_GROUPS = {"ProcessingJob": "/aws/sagemaker/ProcessingJobs", "TrainingJob": "/aws/sagemaker/TrainingJobs"}
 FINAL = ("Succeeded", "Failed", "Stopped")
+# Who started an execution: its name begins so. A newer push stops what pushes started, and nothing else.
+BY_A_PERSON, BY_A_PUSH = "commit", "push"
+# How many of a pipeline's executions are looked at, the newest. Each push stops those before it: older ones have ended.
+NEWEST = 500
 LOG_LINES = 20
 
 
@@ -60,18 +64,73 @@ def upsert(
     return None if version is None else int(version)
 
 
-def start(aws: boto3.Session, name: str, parameters: dict[str, str], version: int | None, commit: str) -> str:
+@dataclass(frozen=True)
+class Running:
+    """An execution that is under way. name: as `display_name` makes it, or what somebody else called it."""
+
+    arn: str
+    name: str
+    started: datetime
+    stopping: bool = False
+
+
+def display_name(trigger: str, commit: str) -> str:
+    """trigger: BY_A_PERSON or BY_A_PUSH. commit: the full id."""
+    return f"{trigger}-{commit[:12]}"
+
+
+def start(
+    aws: boto3.Session, name: str, parameters: dict[str, str], version: int | None, commit: str, trigger: str
+) -> str:
     """Starts an execution of that version of the pipeline; returns its ARN."""
     options: dict[str, Any] = {} if version is None else {"PipelineVersionId": version}
     return str(
         aws.client("sagemaker").start_pipeline_execution(
             PipelineName=name,
-            PipelineExecutionDisplayName=f"commit-{commit[:12]}",
+            PipelineExecutionDisplayName=display_name(trigger, commit),
             PipelineParameters=[{"Name": key, "Value": value} for key, value in parameters.items()],
             ClientRequestToken=str(uuid.uuid4()),
             **options,
         )["PipelineExecutionArn"]
     )
+
+
+def running(aws: boto3.Session, name: str) -> list[Running]:
+    """The pipeline's executions that are under way, of its newest ones, the newest first."""
+    pages = (
+        aws.client("sagemaker")
+        .get_paginator("list_pipeline_executions")
+        .paginate(
+            PipelineName=name,
+            SortBy="CreationTime",
+            SortOrder="Descending",
+            PaginationConfig={"MaxItems": NEWEST, "PageSize": 100},
+        )
+    )
+    return [
+        Running(
+            arn=found["PipelineExecutionArn"],
+            name=found.get("PipelineExecutionDisplayName", ""),
+            started=found["StartTime"],
+            stopping=found["PipelineExecutionStatus"] == "Stopping",
+        )
+        for page in pages
+        for found in page["PipelineExecutionSummaries"]
+        if found["PipelineExecutionStatus"] in ("Executing", "Stopping")
+    ]
+
+
+def stop(aws: boto3.Session, execution_arn: str) -> None:
+    """Asks SageMaker to stop the execution. One that has ended, or is being stopped, is left as it is."""
+    sagemaker = aws.client("sagemaker")
+    try:
+        sagemaker.stop_pipeline_execution(PipelineExecutionArn=execution_arn, ClientRequestToken=str(uuid.uuid4()))
+    except ClientError as error:
+        if error_code(error) not in ("ValidationException", "ConflictException"):
+            raise
+        found = sagemaker.describe_pipeline_execution(PipelineExecutionArn=execution_arn)
+        if found["PipelineExecutionStatus"] == "Executing":
+            raise
 
 
 def newest_execution(aws: boto3.Session, name: str) -> str:

@@ -55,8 +55,8 @@ def current_branch(given: str | None = None, environment: Mapping[str, str] = os
 
 
 def without_credentials(url: str) -> str:
-    """https://user:token@host/path becomes https://host/path."""
-    return re.sub(r"^(\w+://)[^/@]*@", r"\1", url)
+    """https://user:token@host/path becomes https://host/path, also within a message."""
+    return re.sub(r"\b(\w+://)[^/\s]*@", r"\1", url)
 
 
 def _git(root: Path, *arguments: str) -> str:

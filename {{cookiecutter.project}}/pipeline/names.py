@@ -56,12 +56,15 @@ def names_of(project: str, branch: str) -> Names:
     )
 
 
+def trains(branch: str) -> bool:
+    """Whether a push to the branch trains a model: on dev and feature-* alone."""
+    return branch == "dev" or branch.startswith("feature-")
+
+
 def stage_of(branch: str) -> str:
     """dev or feature. Raises InputError for prod, which trains nothing, and for any other branch."""
-    if branch == "dev":
-        return "dev"
-    if branch.startswith("feature-"):
-        return "feature"
+    if trains(branch):
+        return "dev" if branch == "dev" else "feature"
     if branch == "prod":
         raise InputError(
             "the branch prod trains nothing: promoting copies the version that was approved on dev. "

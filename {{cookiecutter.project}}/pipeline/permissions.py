@@ -10,6 +10,7 @@ CODES = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"
 READER, DEVELOPER, APPROVER = (f"modelyard-{{project}}-{who}" for who in ("reader", "developer", "approver"))
 PLANNER, CREATOR = "modelyard-planner-{region}", "modelyard-project-creator-{region}"
 GROUPS = "register-project --groups-only"
+CI, PROMOTE = "ci", "promote"
 NEEDED = {
     "upload-data": (READER, DEVELOPER),
     "register-project": (CREATOR,),
@@ -18,6 +19,8 @@ NEEDED = {
     "plan": (READER, PLANNER),
     "approve": (READER, PLANNER, APPROVER),
     "reject": (READER, PLANNER, APPROVER),
+    "swap": (READER, APPROVER),
+    "promote-challenger": (READER, APPROVER),
 }
 
 
@@ -41,6 +44,16 @@ def advice(command: str, project: str, region: str, said: str) -> str:
         return (
             "This is for an administrator of the account: a group's tags say which role its models run with, and "
             "whether versions are deployed without a person (README.md, Permissions)"
+        )
+    if command == CI:
+        return (
+            "This job's role lacks it: an administrator of the account updates the project, which brings its roles up "
+            "to date, or where they are not the platform's gives them what README.md says under Permissions"
+        )
+    if command == PROMOTE:
+        return (
+            "A push to prod promotes, with the role of CI: push there, or run its job again. An administrator of the "
+            "account can promote by hand"
         )
     policies = [one.format(project=project.lower(), region=region) for one in NEEDED.get(command, (READER,))]
     named = ", ".join(policies[:-1]) + " and " + policies[-1] if policies[1:] else policies[0]

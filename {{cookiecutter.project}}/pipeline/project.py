@@ -27,6 +27,8 @@ BUCKET = "/modelyard/artifact-bucket"
 # SageMaker writes some names in ARNs in lower case, and IAM compares them letter by letter.
 NAME = re.compile(r"[a-z](-*[a-z0-9]){0,31}")
 CI_FILES = {"codecommit": "buildspec.yml", "github": ".github/workflows/ci.yml"}
+# The platform makes no repository there.
+GITLAB_FILE = ".gitlab-ci.yml"
 FAILED = ("CreateFailed", "UpdateFailed", "DeleteFailed")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two looks
 INITIAL_CONTENT = "InitialContent"
@@ -91,7 +93,13 @@ def check_bucket(aws: boto3.Session, settings: Settings, platform: Platform) -> 
 
 
 def git_host(root: Path = ROOT) -> str:
-    """codecommit or github: whose CI file is here. Raises InputError when that does not say."""
+    """codecommit or github: whose CI file is here. Raises InputError when that does not say, or says GitLab."""
+    if (root / GITLAB_FILE).is_file():
+        raise InputError(
+            f"{GITLAB_FILE} is here, and on GitLab the platform makes neither repository nor roles: push to a project "
+            "that you made there, run register-project --groups-only, and have an administrator of the account make "
+            "what README.md says under CI, GitLab"
+        )
     found = [host for host, name in CI_FILES.items() if (root / name).is_file()]
     if len(found) != 1:
         there = " and ".join(CI_FILES[host] for host in found) or "neither of them"

@@ -21,14 +21,12 @@ from sagemaker.serve.model_builder import ModelBuilder
 from pipeline.errors import InputError
 from pipeline.frame import Frame, output_of, service_retry
 from pipeline.metrics import METRICS
+from pipeline.promotion import MOST_PROPERTIES
 from pipeline.quality import Evaluation
 from pipeline.training import Training
 
 CONTENT_TYPES = ["text/csv", "application/json", "application/x-ndjson", "application/x-parquet"]
 RESPONSE_TYPES = ["application/json", "text/csv", "application/x-ndjson", "application/x-parquet"]
-# SageMaker API reference, CreateModelPackage: CustomerMetadataProperties, 50 of them. The platform adds five: who
-# approved and when, and the deployment's number, status and end.
-MOST_PROPERTIES = 50 - 5
 
 
 def register_step(

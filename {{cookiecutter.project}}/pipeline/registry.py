@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timezone
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pipeline.aws import is_missing
@@ -14,6 +17,9 @@ from pipeline.names import group_name, tags
 
 # Who may deploy without a person is decided when the group is made (deployment/README.md, approval).
 AUTOMATIC_APPROVAL = {"Key": "modelyard:approval", "Value": "automatic"}
+# A list of versions has no metadata: each is described, so many at a time. Where SageMaker throttles, botocore waits.
+AT_ONCE = 8
+PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=AT_ONCE)
 
 
 def register_project(
@@ -78,12 +84,50 @@ def project_id(aws: boto3.Session, arn: str) -> str | None:
 def describe_version(aws: boto3.Session, group: str, version: int) -> dict[str, Any]:
     """DescribeModelPackage's answer. Raises InputError when there is no such group or version."""
     arn = group_arn(aws, group).replace(":model-package-group/", ":model-package/") + f"/{version}"
+    found = describe_package(aws.client("sagemaker"), arn)
+    if found is None:
+        raise InputError(f"{group} has no version {version}: python -m pipeline versions lists what is there")
+    return found
+
+
+def describe_package(sagemaker: Any, arn: str) -> dict[str, Any] | None:
+    """DescribeModelPackage's answer, None when there is no such version (any more)."""
     try:
-        return dict(aws.client("sagemaker").describe_model_package(ModelPackageName=arn))
+        return dict(sagemaker.describe_model_package(ModelPackageName=arn))
     except ClientError as error:
         if not is_missing(error):
             raise
-        raise InputError(f"{group} has no version {version}: python -m pipeline versions lists what is there") from None
+        return None
+
+
+def packages(aws: boto3.Session, group: str, limit: int | None = None, **filters: Any) -> list[dict[str, Any]]:
+    """DescribeModelPackage's answers of the group's versions, the newest first.
+
+    Args:
+        limit: so many of the newest at most.
+        filters: of ListModelPackages, such as ModelApprovalStatus.
+
+    A version that is deleted meanwhile is left out. Raises InputError when there is no such group.
+    """
+    group_arn(aws, group)
+    sagemaker = aws.client("sagemaker", config=PATIENT)
+    arns = list(_arns(sagemaker, group, limit, filters))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        found = list(threads.map(lambda arn: describe_package(sagemaker, arn), arns))
+    return [package for package in found if package is not None]
+
+
+def _arns(sagemaker: Any, group: str, limit: int | None, filters: dict[str, Any]) -> Iterator[str]:
+    pages = sagemaker.get_paginator("list_model_packages").paginate(
+        ModelPackageGroupName=group,
+        SortBy="CreationTime",
+        SortOrder="Descending",
+        PaginationConfig={"MaxItems": limit, "PageSize": min(limit or 100, 100)},
+        **filters,
+    )
+    for page in pages:
+        for summary in page["ModelPackageSummaryList"]:
+            yield summary["ModelPackageArn"]
 
 
 def set_approval(aws: boto3.Session, package: dict[str, Any], status: str, reason: str | None) -> str:
@@ -110,22 +154,11 @@ def versions(aws: boto3.Session, group: str, limit: int) -> list[dict[str, Any]]
     """The newest versions in the group, the newest first. Raises InputError when there is no such group.
 
     Each as version, arn, created (ISO 8601, UTC), approval, commit, tree (ends with -dirty when the
-    commit is not all), branch, metrics (by name), data_sha256, execution; and what became of it: approved_by,
-    approval_description, deployment (number, status, ended, as the platform wrote them).
+    commit is not all), branch, metrics (by name), data_sha256, execution, promoted_from (the version that it
+    is a copy of); and what became of it: approved_by, approval_description, deployment (number, status, ended, as the
+    platform wrote them).
     """
-    group_arn(aws, group)
-    sagemaker = aws.client("sagemaker")
-    pages = sagemaker.get_paginator("list_model_packages").paginate(
-        ModelPackageGroupName=group,
-        SortBy="CreationTime",
-        SortOrder="Descending",
-        PaginationConfig={"MaxItems": limit, "PageSize": min(limit, 100)},
-    )
-    return [
-        _version(sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"]))
-        for page in pages
-        for summary in page["ModelPackageSummaryList"]
-    ]
+    return [_version(package) for package in packages(aws, group, limit)]
 
 
 def report_uri(aws: boto3.Session, group: str, version: int) -> str:
@@ -151,7 +184,8 @@ def _version(package: dict[str, Any]) -> dict[str, Any]:
         "main_metric": main,
         "metrics": {name: _number(value) for name, value in metrics.items()},
         "data_sha256": metadata.get("data.sha256"),
-        "execution": metadata.get("pipeline.execution"),
+        "execution": package.get("MetadataProperties", {}).get("GeneratedBy"),
+        "promoted_from": metadata.get("promoted.from"),
         "approved_by": metadata.get("approval.by"),
         "approval_description": package.get("ApprovalDescription"),
         "deployment": deployment_of(package),

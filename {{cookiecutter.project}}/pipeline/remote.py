@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.lineage import without_credentials
 from pipeline.settings import ROOT
 
 REMOTE = "origin"
@@ -69,6 +72,41 @@ def push(root: Path = ROOT) -> None:
     command = ["git", "push", "--set-upstream", REMOTE, *BRANCHES]
     if subprocess.run(command, cwd=root, check=False).returncode:
         raise InputError("git push failed; put right what it says, then run register-project again: it goes on here")
+
+
+def head(branch: str, environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> str | None:
+    """The commit that the branch has at origin now; None when there is no such branch there.
+
+    environment: git's, with what it needs to sign in there. Raises InputError when origin cannot be asked.
+    """
+    ref = f"refs/heads/{branch}"
+    # without a terminal git would ask for a password, and wait
+    asking = {**environment, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "ls-remote", REMOTE, ref], cwd=root, env=asking, capture_output=True, text=True, timeout=120
+        )
+        said = done.stderr.strip()
+    except subprocess.TimeoutExpired:
+        done, said = None, "it did not answer within two minutes"
+    if done is None or done.returncode:
+        there = url(root)
+        if there is None:
+            raise InputError(
+                f"there is no remote {REMOTE} here, and its branch {branch} says whether this commit is the newest: add "
+                f"it (git remote add {REMOTE} ADDRESS, or python -m pipeline register-project), and push"
+            )
+        words = "".join(f"\n  | {line}" for line in without_credentials(said).splitlines())
+        raise InputError(
+            f"{REMOTE} ({without_credentials(there)}) cannot be asked for the branch {branch}: see to it that git can "
+            f"read it, then run this again. git says:{words}"
+        )
+    # git lists every ref that ends so
+    for line in done.stdout.splitlines():
+        commit, _, name = line.partition("\t")
+        if name == ref:
+            return commit
+    return None
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -9,6 +9,7 @@ import codecs
 import math
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -24,6 +25,8 @@ Text = Annotated[str, Field(min_length=1)]
 # The S3 URI travels in the model package's metadata too, which takes only these characters and 256 of them
 # (SageMaker API reference, CustomerMetadataValue).
 S3_URI = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9 _.:/=+@-]+$"
+# cron has six fields, rate a number and its unit.
+SCHEDULE = r"^(cron\(\S+( \S+){5}\)|rate\([1-9]\d* (minute|hour|day)s?\))$"
 ROLE = r"^(arn:aws[a-z-]*:iam::\d{12}:role/)?([\w+=,.@/-]|\{stage\})+$"
 
 
@@ -276,6 +279,31 @@ class Aws(Section):
         return self.role.replace("{stage}", stage)
 
 
+class Ci(Section):
+    """What a push does besides starting the pipeline."""
+
+    watch: bool = False
+
+
+class Retrain(Section):
+    """When dev's pipeline trains again without a push: an expression of EventBridge Scheduler.
+
+    https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+    """
+
+    schedule: Annotated[str, Field(pattern=SCHEDULE, max_length=256)]
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):  # unknown; no name; a folder of names
+            raise ValueError(f"there is no time zone {name!r}: write one like Europe/Berlin, or UTC") from None
+        return name
+
+
 class Settings(Section):
     project: Annotated[str, Field(pattern=r"^[a-zA-Z](-*[a-zA-Z0-9])*$", max_length=32)]
     description: Annotated[str, Field(max_length=1024, pattern=r"^[^\n\r]*$")]
@@ -288,6 +316,8 @@ class Settings(Section):
     gate: Gate
     model_card: ModelCard = ModelCard()
     aws: Aws
+    ci: Ci = Ci()
+    retrain: Retrain | None = None
 
     @model_validator(mode="after")
     def _split_suits_the_data(self) -> Settings:

@@ -30,7 +30,7 @@ def print_step(out: Console, step: Step) -> None:
 def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
     """Two lines a version: whose it is, and its metrics, the main one first. They stand below each other.
 
-    A third one where it was deployed, with what happened when that failed.
+    Further ones where it is a copy, and where it was deployed, with what happened when that failed.
     """
     names = {name for version in found for name in version["metrics"] if name not in ("threshold", "tolerance")}
     width = max(len(version["branch"] or "") for version in found)
@@ -47,6 +47,8 @@ def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
             markup=False,
         )
         out.print(f"      {shown}".rstrip(), markup=False)
+        if version["promoted_from"]:
+            out.print(f"      a copy of {version['promoted_from'].partition(':model-package/')[2]}", markup=False)
         deployment = version["deployment"]
         if deployment["status"] is not None:
             why = f": {version['approval_description']}" if deployment["status"] == "failed" else ""

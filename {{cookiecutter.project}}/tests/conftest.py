@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import evaluate
 import findings
 import preprocess
 import train
+from pipeline.settings import load_settings
 
 HYPERPARAMETERS = {"num_round": 60, "early_stopping_rounds": 10, "seed": 1, "eta": 0.2, "max_depth": 3, "nthread": 1}
 TARGETS = {
@@ -117,10 +119,27 @@ def new_run(folder: Path, settings: dict[str, Any], table: pd.DataFrame) -> Run:
     return Run(folder, settings)
 
 
-@pytest.fixture(scope="session", params=list(TARGETS))
-def finished_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All three steps, once per problem type; tests only read what they left."""
-    run = new_run(tmp_path_factory.mktemp(request.param), step_settings(request.param), mixed_table())
+@pytest.fixture(scope="session", autouse=True)
+def models_are_asked_once() -> Iterator[None]:
+    """A model's process takes seconds to start, and answers the same rows in the same way whatever the gate asks."""
+    ask, kept = evaluate._ask_models, {}
+
+    def once(settings: Any, transform: Any, folder: Path, archive: Path, files: list[Path], rival: Any) -> Any:
+        key = (archive.read_bytes(), tuple(file.read_bytes() for file in files), rival)
+        if key not in kept:
+            kept[key] = ask(settings, transform, folder, archive, files, rival)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "_ask_models", once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All three steps, for a model of this repository's problem type; tests only read what they left."""
+    problem_type = load_settings().problem_type
+    run = new_run(tmp_path_factory.mktemp(problem_type), step_settings(problem_type), mixed_table())
     run.preprocess()
     run.train()
     run.evaluate()

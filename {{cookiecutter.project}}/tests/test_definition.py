@@ -7,6 +7,7 @@ import math
 import re
 import socket
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,15 @@ def a_commit(branch: str = "dev", commit: str = "a" * 40, stage_files: StageFile
     )
 
 
+@cache
+def definition(branch: str) -> str:
+    """Compiled once for each branch: it takes a second, and tests only read it."""
+    return compile_definition(SETTINGS, a_commit(branch), ROLE)
+
+
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, Any]:
-    return json.loads(compile_definition(SETTINGS, a_commit(), ROLE))
+    return json.loads(definition("dev"))
 
 
 def steps_of(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -58,9 +65,10 @@ def test_compiling_needs_no_network_and_gives_the_same_text(monkeypatch: pytest.
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError(f"a connection was tried: {arguments}")
 
+    before = definition("dev")
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert compile_definition(SETTINGS, a_commit(), ROLE) == compile_definition(SETTINGS, a_commit(), ROLE)
+    assert compile_definition(SETTINGS, a_commit("dev"), ROLE) == before
 
 
 def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
@@ -77,7 +85,7 @@ def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
 
 def test_commit_branch_and_stage_files_leave_the_cache_keys_as_they_are() -> None:
     changed = replace(load_stage_files(), contents={"dev": b"kind: real_time\n"})
-    one = json.loads(compile_definition(SETTINGS, a_commit("feature-x"), ROLE))
+    one = json.loads(definition("feature-x"))
     other = json.loads(compile_definition(SETTINGS, a_commit("feature-y", "b" * 40, changed), ROLE))
     assert other != one
     for name in ("Preprocess", "Train"):
@@ -89,7 +97,7 @@ def test_commit_branch_and_stage_files_leave_the_cache_keys_as_they_are() -> Non
 
 
 def test_dev_takes_no_result_that_a_feature_branch_computed(compiled: dict[str, Any]) -> None:
-    other = json.loads(compile_definition(SETTINGS, a_commit("feature-x"), ROLE))
+    other = json.loads(definition("feature-x"))
     for name in ("Preprocess", "Train"):
         before, after = steps_of(compiled)[name], steps_of(other)[name]
         assert [before["Arguments"].get(key) for key in CACHE_KEYS[before["Type"]]] != [
@@ -114,10 +122,9 @@ def test_a_version_waits_for_approval_with_its_lineage(compiled: dict[str, Any])
     }
 
 
-@pytest.mark.parametrize(("branch", "folder"), [("dev", "dev"), ("feature-a", "feature")])
+@pytest.mark.parametrize(("branch", "folder"), [("dev", "dev"), ("feature-x", "feature")])
 def test_what_a_branch_writes_lies_below_its_stages_folder(branch: str, folder: str) -> None:
-    definition = compile_definition(SETTINGS, a_commit(branch), ROLE)
-    found = set(re.findall(r's3://[^"]+', definition))
+    found = set(re.findall(r's3://[^"]+', definition(branch)))
     assert found - {SETTINGS.data.uri}, "code, stage files and results"
     own = f"s3://{SETTINGS.aws.bucket}/{SETTINGS.project}/{folder}/"
     assert {uri for uri in found if not uri.startswith(own)} == {SETTINGS.data.uri}

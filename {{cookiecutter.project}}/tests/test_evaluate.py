@@ -22,8 +22,6 @@ from pipeline.metrics import METRICS
 FILES = {"evaluation.json", "constraints.json", "gate.json", "report.html", "model_card.json", "explanations.json"}
 SERVING = Serving("prod", "arn:aws:sagemaker:eu-central-1:123456789012:model-package/demo-prod/1", "endpoint demo-prod")
 
-one_problem_type = pytest.mark.parametrize("finished_run", ["binary_classification"], indirect=True)
-
 
 def read(run: Run, name: str) -> dict[str, Any]:
     return json.loads((run.folder / "evaluation" / name).read_text(encoding="utf-8"))
@@ -68,7 +66,6 @@ def test_a_metric_where_less_is_better_is_violated_from_above() -> None:
     assert written == {"rmse": {"threshold": 12.0, "comparison_operator": "GreaterThanThreshold"}}
 
 
-@one_problem_type
 def test_better_than_the_threshold_passes_and_worse_fails(finished_run: Run, tmp_path: Path) -> None:
     metric = MAIN_METRICS[finished_run.settings["problem_type"]]
     assert read(finished_run, "gate.json")["passed"] == 1
@@ -77,7 +74,6 @@ def test_better_than_the_threshold_passes_and_worse_fails(finished_run: Run, tmp
     assert f"{metric} is {finished_run.metrics[metric]:.6g}, must be at least 0.9999: FAILED" in failed["decision"]
 
 
-@one_problem_type
 def test_the_same_model_is_as_good_as_the_one_that_serves(finished_run: Run, tmp_path: Path) -> None:
     rival = evaluate.Rival(SERVING, finished_run.folder / "model.tar.gz")
     gate = evaluate_again(finished_run, tmp_path, rival=rival)
@@ -85,7 +81,6 @@ def test_the_same_model_is_as_good_as_the_one_that_serves(finished_run: Run, tmp
     assert SERVING.version in gate["decision"]
 
 
-@one_problem_type
 def test_what_serves_but_cannot_be_compared_fails_unless_it_may_pass(finished_run: Run, tmp_path: Path) -> None:
     rival = evaluate.Rival(replace(SERVING, reason="gone"), reason="its model is gone")
     for incomparable, passed in (("fail", 0), ("pass", 1)):
@@ -94,21 +89,18 @@ def test_what_serves_but_cannot_be_compared_fails_unless_it_may_pass(finished_ru
         assert "its model is gone" in gate["decision"]
 
 
-@one_problem_type
 def test_a_condition_must_name_a_number(finished_run: Run, tmp_path: Path) -> None:
     conditions = [{"metric": "slice.city.Ulmm.rows", "at_least": 1, "at_most": None}]
     with pytest.raises(evaluate.EvaluationError, match=r"which there is not: choose among .*slice\.city\.Ulm\.rows"):
         evaluate_again(finished_run, tmp_path, gate={"conditions": conditions})
 
 
-@one_problem_type
 def test_evaluating_what_is_no_model_says_so(finished_run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.tar.gz").write_bytes(b"no archive")
     with pytest.raises(evaluate.EvaluationError, match="not a model archive"):
         evaluate_again(finished_run, tmp_path, archive=tmp_path / "model.tar.gz")
 
 
-@one_problem_type
 def test_nothing_in_an_archive_leaves_the_folder(finished_run: Run, tmp_path: Path) -> None:
     (tmp_path / "escaped").write_text("x")
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pipeline import lineage, names, parameters, source, terminal
 from pipeline.errors import InputError
@@ -17,14 +20,23 @@ from pipeline.stage_file import STAGES, StageFiles, load_stage_files
 HOME = "churn/dev"  # where archives lie in the bucket
 
 
-def changed_settings(tmp_path: Path, old: str, new: str) -> Path:
-    text = SETTINGS_FILE.read_text(encoding="utf-8")
+def changed_settings(tmp_path: Path, changes: dict[str, Any], text: str = "") -> Path:
+    """A file like settings.yaml, whatever that says by now, with these fields changed (None: not taken away, but null).
+
+    changes: by path, as in {"train.spot": True}. text: put at the file's end.
+    """
+    content: dict[str, Any] = yaml.safe_load(SETTINGS_FILE.read_text(encoding="utf-8"))
     settings = load_settings()
-    new = new.replace("{target}", settings.data.target).replace("{metric}", settings.gate.metric)
-    assert old in text
-    path = tmp_path / "settings.yaml"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    return path
+    filled = json.dumps(changes).replace("{target}", settings.data.target).replace("{metric}", settings.gate.metric)
+    for path, value in json.loads(filled).items():
+        *sections, name = path.split(".")
+        section = content
+        for each in sections:
+            section = section.setdefault(each, {})
+        section[name] = value
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False) + text, encoding="utf-8")
+    return file
 
 
 def test_the_settings_and_stage_files_are_right() -> None:
@@ -32,42 +44,56 @@ def test_the_settings_and_stage_files_are_right() -> None:
     assert {"feature", "dev"} < set(load_stage_files().contents)
 
 
+ETA = "train.hyperparameters.eta"
+TUNE = {"max_jobs": 4, "parallel_jobs": 1, "strategy": "Bayesian"}
+TUNED = {"train.hyperparameters.eta": 0.1, "train.hyperparameters.seed": 1}
+NO_SPLIT = {"data.key": None, "data.time": None, "split.column": None, "split.files": None}
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("changes", "message"),
     [
-        ("  eta: 0.1", "  eta: 3", r"train\.hyperparameters\.eta: 3 is not allowed: it must be less than"),
-        ("  eta: 0.1", "  etta: 0.1", r"hyperparameters\.etta: there is no such field.*eta"),
-        ("  spot: false", "  spot: true", "max_wait_seconds .* must be set"),
-        ("  validation: 0.2", "  validation: 0.9", "make their sum less than 1"),
-        ("  format: auto", "  format: excel", r"data\.format: 'excel' is not allowed"),
-        ("  uri: s3://", "  uri: http://", r"data\.uri: 'http://"),
-        ("gate:", "gates:", r"gate: the field is missing(.|\n)*gates: there is no such field"),
-        ("  threshold:", "  threshold: -7 #", r"gate\.threshold -7 is out of range"),
-        ("  metric:", "  metric: beauty #", r"gate\.metric 'beauty' is not computed for .*choose one of"),
-        ("  key: null", "  key: a\n  time: b", "'time' occurs twice"),
-        ("  key: null\n  time: null", "  key: a\n  time: b", "set one of them to null"),
-        ("  ignore: []", "  ignore: [{target}]", "is the target and cannot be ignore too"),
-        ("data:", "data: [", "not readable YAML"),
-        ("  columns: {}", "  columns: {zip: {kind: postcode}}", r"data\.columns\.zip\.kind: 'postcode' is not allowed"),
-        ("  columns: {}", "  columns: {zip: {kine: date}}", r"kine: there is no such field.*known here: kind, format"),
-        ("  columns: {}", "  columns: {zip: {kind: category, format: '%d'}}", "format is for dates"),
-        ("  columns: {}", "  columns: {{target}: {kind: number}}", "columns describes features"),
-        ("    encoding: auto", "    encoding: utf-9", "no encoding 'utf-9': write one that Python knows"),
-        ("  column: null\n  files: null", "  column: part\n  files: {test: a}", "set one of them to null"),
-        ("  column: null", "  column: {target}", "is neither target nor feature"),
-        ("  tolerance:", "  tolerance: -1 #", r"gate\.tolerance: -1 is not allowed"),
-        ("  conditions: []", "  conditions: [{metric: latency.one_row_ms}]", "exactly one of at_least and at_most"),
-        ("  conditions: []", "  conditions: [{metric: beauty, at_least: 1}]", "beauty"),
-        ("  conditions: []", "  conditions: [{metric: slice.a.worst.{metric}, at_most: 1}]", "evaluate.slices asks"),
-        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 9, ranges: {eta: [0.1, 0.2]}}", "lower it"),
-        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 1, ranges: {eta: [0.1, 2]}}", "eta: 2.0 is not allowed"),
-        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 1, ranges: {seed: [1, 2]}}", "'seed' cannot be tuned"),
-        ("  tune: null", "  tune: {max_jobs: 4, parallel_jobs: 1, ranges: {eta: [0.2, 0.1]}}", "lower number first"),
+        ({ETA: 3}, r"train\.hyperparameters\.eta: 3 is not allowed: it must be less than"),
+        ({"train.hyperparameters.etta": 0.1}, r"hyperparameters\.etta: there is no such field.*eta"),
+        ({"train.spot": True, "train.max_wait_seconds": None}, "max_wait_seconds .* must be set"),
+        ({"split.validation": 0.9, "split.test": 0.2}, "make their sum less than 1"),
+        ({"data.format": "excel"}, r"data\.format: 'excel' is not allowed"),
+        ({"data.uri": "http://data/all.csv"}, r"data\.uri: 'http://"),
+        ({"gates": {}}, "gates: there is no such field"),
+        ({"gate": {}}, r"gate\.metric: the field is missing"),
+        ({"gate.metric": "auc", "gate.threshold": -7}, r"gate\.(threshold -7 is out of range|metric 'auc' is not)"),
+        ({"gate.metric": "beauty"}, r"gate\.metric 'beauty' is not computed for .*choose one of"),
+        (NO_SPLIT | {"data.key": "a", "data.time": "b"}, "set one of them to null"),
+        ({"data.ignore": ["{target}"]}, "is the target and cannot be ignore too"),
+        ({"data.columns": {"zip": {"kind": "postcode"}}}, r"data\.columns\.zip\.kind: 'postcode' is not allowed"),
+        ({"data.columns": {"zip": {"kine": "date"}}}, r"kine: there is no such field.*known here: kind, format"),
+        ({"data.columns": {"zip": {"kind": "category", "format": "%d"}}}, "format is for dates"),
+        ({"data.columns": {"{target}": {"kind": "number"}}}, "columns describes features"),
+        ({"data.csv.encoding": "utf-9"}, "no encoding 'utf-9': write one that Python knows"),
+        (NO_SPLIT | {"split.column": "part", "split.files": {"test": "a"}}, "set one of them to null"),
+        (NO_SPLIT | {"split.column": "{target}"}, "is neither target nor feature"),
+        ({"gate.tolerance": -1}, r"gate\.tolerance: -1 is not allowed"),
+        ({"gate.conditions": [{"metric": "latency.one_row_ms"}]}, "exactly one of at_least and at_most"),
+        ({"gate.conditions": [{"metric": "beauty", "at_least": 1}]}, "beauty"),
+        ({"gate.conditions": [{"metric": "slice.a.worst.{metric}", "at_most": 1}]}, "evaluate.slices asks"),
+        (TUNED | {"train.tune": TUNE | {"parallel_jobs": 9, "ranges": {"eta": [0.1, 0.2]}}}, "lower it"),
+        (TUNED | {"train.tune": TUNE | {"ranges": {"eta": [0.1, 2]}}}, "eta: 2.0 is not allowed"),
+        (TUNED | {"train.tune": TUNE | {"ranges": {"seed": [1, 2]}}}, "'seed' cannot be tuned"),
+        (TUNED | {"train.tune": TUNE | {"ranges": {"eta": [0.2, 0.1]}}}, "lower number first"),
     ],
+    ids=str,
 )
-def test_a_broken_settings_file_is_refused_by_field(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_broken_settings_file_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_settings(changed_settings(tmp_path, old, new))
+        load_settings(changed_settings(tmp_path, changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("gate: {}\n", "'gate' occurs twice"), ("data: [", "not readable YAML")], ids=str
+)
+def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_settings(changed_settings(tmp_path, {}, text))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +109,8 @@ def test_the_settings_say_once_how_rows_are_split(
     data: dict[str, object], split: dict[str, object], message: str
 ) -> None:
     content = load_settings().model_dump()
-    content["data"] |= data
-    content["split"] |= split
+    content["data"] |= {"key": None, "time": None, "columns": {}} | data
+    content["split"] |= {"column": None, "files": None} | split
     with pytest.raises(ValueError, match=message):
         Settings.model_validate(content)
 
@@ -120,7 +146,8 @@ def test_a_broken_stage_file_is_refused_by_field(tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_meant_in_a_stage_file_is_warned_of() -> None:
-    assert load_stage_files().warnings == []
+    two = b"kind: real_time\ninstance_type: ml.m5.large\ninstance_count: 2\n"
+    assert StageFiles({"prod": two}).warnings == []
     one = StageFiles({"prod": b"kind: real_time\ninstance_type: ml.m5.large\ninstance_count: 1\n"})
     assert [text.split(":")[0] for text in one.warnings] == ["deployment/prod.yaml"]
     misspelt = StageFiles({"dev": b"kind: real_time\ninstance_type: ml.m5.larg\n"})
@@ -181,7 +208,7 @@ def test_without_a_repository_nothing_can_be_registered(tmp_path: Path) -> None:
 
 def test_a_version_of_files_that_were_not_committed_is_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
     common = {"version": 1, "approval": "Approved", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
-    common["deployment"] = {"number": None, "status": None, "ended": None}
+    common |= {"promoted_from": None, "deployment": {"number": None, "status": None, "ended": None}}
     clean = {**common, "commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
     terminal.print_versions(terminal.console(), [clean, {**clean, "tree": "b" * 40 + "-dirty"}])
     commits = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[::2]]
@@ -191,7 +218,8 @@ def test_a_version_of_files_that_were_not_committed_is_listed_so(capsys: pytest.
 def test_a_version_whose_deployment_failed_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     version = {"version": 1, "approval": "Rejected", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
     version |= {"commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
-    version |= {"approval_description": "too slow", "deployment": {"number": "4", "status": "failed", "ended": "x"}}
+    version |= {"approval_description": "too slow", "promoted_from": None}
+    version |= {"deployment": {"number": "4", "status": "failed", "ended": "x"}}
     terminal.print_versions(terminal.console(), [version])
     assert capsys.readouterr().out.splitlines()[2] == "      deployment 4 failed: too slow"
 
@@ -228,9 +256,8 @@ def test_an_archive_runs_by_itself(step: str, tmp_path: Path) -> None:
 
 def test_a_change_of_the_gate_leaves_preprocess_and_train_as_they_are(tmp_path: Path) -> None:
     before = source.build_archives(load_settings(), HOME)
-    metric = load_settings().gate.metric
-    other = {"auc": "f1", "accuracy": "weighted_f1", "rmse": "mae"}[metric]
-    changed = load_settings(changed_settings(tmp_path, f"metric: {metric}", f"metric: {other}"))
+    other = {"fail": "pass", "pass": "fail"}[load_settings().gate.incomparable]
+    changed = load_settings(changed_settings(tmp_path, {"gate.incomparable": other}))
     after = source.build_archives(changed, HOME)
     assert (before.preprocess, before.train) == (after.preprocess, after.train)
     assert before.evaluate.key != after.evaluate.key
@@ -238,7 +265,8 @@ def test_a_change_of_the_gate_leaves_preprocess_and_train_as_they_are(tmp_path: 
 
 def test_a_change_of_the_data_settings_changes_preprocess(tmp_path: Path) -> None:
     before = source.build_archives(load_settings(), HOME)
-    changed = load_settings(changed_settings(tmp_path, "ignore: []", "ignore: [comment]"))
+    ignored = [*load_settings().data.ignore, "a column more"]
+    changed = load_settings(changed_settings(tmp_path, {"data.ignore": ignored}))
     after = source.build_archives(changed, HOME)
     assert before.preprocess.key != after.preprocess.key
     assert before.train == after.train
