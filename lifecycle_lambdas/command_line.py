@@ -20,13 +20,14 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lifecycle_lambdas.approvals import Package, is_removed
+from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.calls import AwsCall
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt, LookAtMany, message
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.messages import duration
-from lifecycle_lambdas.recording import describe, endpoint_of_group, is_missing, tell_entry
+from lifecycle_lambdas.recording import describe, endpoint_of_group, tell_entry
 from lifecycle_lambdas.records import Deployment, Entry, State, package_version
 from lifecycle_lambdas.settings import Settings, SettingsError
 

@@ -8,6 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import converge, prices
+from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.declared import (
     AdministratorsFault,
@@ -22,7 +23,7 @@ from lifecycle_lambdas.forecast import forecast
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.observe import observe
 from lifecycle_lambdas.plan import Do, GiveUp, Step, Wait
-from lifecycle_lambdas.recording import describe, group_arn, group_tags, is_missing
+from lifecycle_lambdas.recording import describe, group_arn, group_tags
 from lifecycle_lambdas.records import Deployment, Entry, State, package_version
 
 PRICE_LIST_REGION = "us-east-1"  # where AWS's price list API is

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import approvals, names
 from lifecycle_lambdas.approvals import Known, Package
+from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import STAGES, VersionChanged
 from lifecycle_lambdas.execute import passing
@@ -91,14 +92,6 @@ def describe(context: Context, arn: str) -> dict[str, Any] | None:
         if not is_missing(error):
             raise
         return None
-
-
-def is_missing(error: ClientError) -> bool:
-    """SageMaker says ResourceNotFound, or ValidationException with "does not exist" or "could not find"."""
-    code, message = error.response["Error"]["Code"], error.response["Error"]["Message"].lower()
-    return code in ("ResourceNotFound", "ResourceNotFoundException") or (
-        code == "ValidationException" and ("not exist" in message or "not find" in message or "not found" in message)
-    )
 
 
 def record_change(context: Context, state: State, change: VersionChanged) -> Entry | None:

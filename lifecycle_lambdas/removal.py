@@ -7,13 +7,14 @@ from datetime import datetime
 from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import approvals, sweep
+from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import STAGES, Removal
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.log import log
 from lifecycle_lambdas.names import project_tags
 from lifecycle_lambdas.observe import not_there
-from lifecycle_lambdas.recording import endpoint_of_group, is_missing, last_number
+from lifecycle_lambdas.recording import endpoint_of_group, last_number
 from lifecycle_lambdas.records import Entry, State
 
 
