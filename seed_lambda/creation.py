@@ -53,7 +53,7 @@ def create(context: Context, properties: ProjectProperties) -> dict[str, str]:
             message = f"Create {properties.project} from the Modelyard template"
             host.push(repository.name, first.tree, BRANCHES, message)
         finish_branches(host, repository.name)
-    groups.make(context, properties)
+    groups.make(context, properties, repository)
     context.still_current()  # the stack may have given the creation up while the last group was being made
     return data(host, repository, properties, first.version)
 

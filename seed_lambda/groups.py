@@ -1,4 +1,7 @@
-"""The project's model package groups, one for each stage; a group's tag modelyard:stack says whose it is."""
+"""The project's model package groups, one for each stage; a group's tag modelyard:stack says whose it is.
+
+Its tag modelyard:repository says where the platform tells how a commit's pipeline has ended.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from botocore.exceptions import ClientError
 from seed_lambda.aws_calls import found, tags
 from seed_lambda.context import Context
 from seed_lambda.errors import NameTaken, SeedError
+from seed_lambda.hosts import Repository
 from seed_lambda.properties import ProjectProperties, group_name
+from seed_lambda.settings import NOTHING
 
-STACK_TAG = "modelyard:stack"
+STACK_TAG, REPOSITORY_TAG = "modelyard:stack", "modelyard:repository"
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,13 @@ class Group:
     """
     Args:
         stack: whose mark it carries; "" without one.
+        repository: as `repository_tag` has it; "" without one.
     """
 
     name: str
     arn: str
     stack: str
+    repository: str
 
 
 def find_group(context: Context, name: str) -> Group | None:
@@ -33,7 +40,15 @@ def find_group(context: Context, name: str) -> Group | None:
     if answer is None:
         return None
     arn = answer["ModelPackageGroupArn"]
-    return Group(name, arn, tags(context, arn).get(STACK_TAG, ""))
+    known = tags(context, arn)
+    return Group(name, arn, known.get(STACK_TAG, ""), known.get(REPOSITORY_TAG, ""))
+
+
+def repository_tag(repository: Repository | None) -> dict[str, str]:
+    """The tag of the repository, as its host is told of it: CodeCommit's by its ARN, another by its page's address."""
+    if repository is None:
+        return {}
+    return {REPOSITORY_TAG: repository.url if repository.arn == NOTHING else repository.arn}
 
 
 def taken(context: Context, properties: ProjectProperties) -> list[str]:
@@ -46,14 +61,17 @@ def taken(context: Context, properties: ProjectProperties) -> list[str]:
     return [_taken(others)] if others else []
 
 
-def make(context: Context, properties: ProjectProperties) -> None:
-    """Make the groups that are not there.
+def make(context: Context, properties: ProjectProperties, repository: Repository | None) -> None:
+    """Make the groups that are not there, and tag those that do not name the repository.
+
+    Args:
+        repository: None when it is gone.
 
     Raises:
         NameTaken: somebody else has made one meanwhile.
         SeedError: the account's quota is reached.
     """
-    sagemaker = context.client("sagemaker")
+    sagemaker, where = context.client("sagemaker"), repository_tag(repository)
     for name, stage in properties.groups.items():
         group = find_group(context, name)
         if group is None:
@@ -62,7 +80,7 @@ def make(context: Context, properties: ProjectProperties) -> None:
                 sagemaker.create_model_package_group(
                     ModelPackageGroupName=name,
                     ModelPackageGroupDescription=properties.description,
-                    Tags=tag_list(properties.tags(context.mark, stage)),
+                    Tags=tag_list(properties.tags(context.mark, stage) | where),
                 )
                 context.log("made a model package group", group=name)
                 continue
@@ -73,6 +91,9 @@ def make(context: Context, properties: ProjectProperties) -> None:
             )  # made at this very moment: by an earlier try of ours, or by somebody else
         if group is None or group.stack != context.mark:
             raise NameTaken(_taken([name]))
+        if where and group.repository != where[REPOSITORY_TAG]:  # made by a platform that did not know this tag
+            context.still_current()
+            sagemaker.add_tags(ResourceArn=group.arn, Tags=tag_list(where))
 
 
 def tag_anew(context: Context, properties: ProjectProperties) -> None:

@@ -20,6 +20,7 @@ from seed_lambda.properties import ALL_STAGES, ProjectProperties, group_name
 from seed_lambda.removal_endpoints import Endpoints
 from seed_lambda.removal_groups import delete_group
 from seed_lambda.removal_pipelines import Pipelines
+from seed_lambda.removal_schedule import delete_retraining_schedule
 
 # Seconds between two looks at what somebody else takes away: an endpoint takes SageMaker some minutes.
 PAUSES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
@@ -28,7 +29,7 @@ AGAIN = (5.0, 15.0, 30.0)
 
 
 def remove(context: Context, properties: ProjectProperties) -> None:
-    """Take away the project's pipelines, endpoints, versions, groups and, where it is to go, its repository.
+    """Take away the project's schedule, pipelines, endpoints, versions, groups and, where it is to go, its repository.
 
     Of a project that was never made, or that somebody deleted by hand, or half of it, that is success. What passes by
     itself is tried again here: a roll-back that fails is a stack that somebody has to delete by hand.
@@ -69,6 +70,7 @@ def _remove(context: Context, properties: ProjectProperties, seen: set[str]) -> 
     if own or (len(free) == len(groups) and _has_own_repository(context, properties)):
         pipelines = Pipelines(context, properties.project)
         endpoints = Endpoints(context, properties.project, with_group=tuple(own), without_group=tuple(free))
+        delete_retraining_schedule(context, properties.project)
         _await(context, pipelines, endpoints)
         for group in own.values():
             delete_group(context, group)

@@ -14,8 +14,8 @@ from typing import Any
 from seed_lambda.aws_calls import found, tags
 from seed_lambda.context import Context
 from seed_lambda.properties import group_name
+from seed_lambda.removal_schedule import SCHEDULE_GROUP
 
-SCHEDULE_GROUP = "modelyard"  # EventBridge Scheduler's, as platform.yaml calls it
 # Seconds until the controller is asked again: a message can end as a dead letter, and an approval may have come since.
 ASK_AGAIN = 60.0
 

@@ -81,7 +81,7 @@ def update(context: Context, new: ProjectProperties, old: ProjectProperties | No
             host.describe_anew(new.repository, new.description, new.repository_tags(context.mark))
             context.log("SageMaker keeps the descriptions of model package groups as they were made")
         host.set_variables(new.repository, new.ci_variables, old.ci_variables)
-    groups.make(context, new)
+    groups.make(context, new, repository)
     if retagged:
         groups.tag_anew(context, new)
     if undoing and not refusals(old, new):  # or else nothing of it was done

@@ -73,6 +73,11 @@ class Account:
         """For the product's templates."""
         return f"modelyard-templates-{self.number}-{self.region}"
 
+    @property
+    def build_bucket(self) -> str:
+        """For what CodePipeline hands from one action to the next."""
+        return f"modelyard-builds-{self.number}-{self.region}"
+
     def kept_key(self) -> str | None:
         """The ARN of the KMS key that alias/modelyard leads to, None when there is none that can be used."""
         try:

@@ -34,6 +34,7 @@ PLATFORM_PARAMETERS = {
     "ExistingLedgerTable": "the ledger that an earlier installation left, where it is not found by its name",
     "ExistingArtifactBucket": "a bucket for projects' artifacts to use instead of a new one",
     "ExistingTemplateBucket": "a bucket for the product's templates to use instead of a new one",
+    "ExistingBuildBucket": "a bucket for what CodePipeline hands on to use instead of a new one",
     "ExistingOidcProviderArn": "the account's OIDC provider for GitHub, where it is not found by its address",
 }
 ALLOWED = {"GitHost": ("codecommit", "github")}  # values of those that have a list
@@ -291,6 +292,7 @@ def _adopt(
         ("ledger", "ExistingLedgerTable", "Ledger", account.kept_ledger),
         ("bucket", "ExistingArtifactBucket", "ArtifactBucket", lambda: kept_bucket(account.artifact_bucket)),
         ("bucket", "ExistingTemplateBucket", "TemplateBucket", lambda: kept_bucket(account.template_bucket)),
+        ("bucket", "ExistingBuildBucket", "BuildBucket", lambda: kept_bucket(account.build_bucket)),
         ("OIDC provider", "ExistingOidcProviderArn", "OidcProvider", kept_oidc_provider),
     ]
     notes = []

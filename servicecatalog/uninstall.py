@@ -100,6 +100,7 @@ def what_stays(account: Account) -> list[str]:
         (account.bucket, "all archives that ever ran, and the templates of the stacks"),
         (account.template_bucket, "the templates that projects were made from"),
         (account.artifact_bucket, "the projects' data, code and models"),
+        (account.build_bucket, "what CodePipeline handed on, which goes within 31 days"),
     ):
         if bucket.exists(account, name):
             lines.append(f"The bucket {name}: {what}. Empty and remove it in the S3 console.")

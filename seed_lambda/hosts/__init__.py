@@ -88,7 +88,8 @@ class Host(Protocol):
         """Of these branches, those that are there: name to commit id."""
 
     def push(self, name: str, tree: Tree, branches: tuple[str, ...], message: str) -> str:
-        """One commit that holds exactly these files; the first branch gets it, the others point to the same.
+        """A commit that holds exactly these files; the first branch gets it, the others point to the same. It is one
+        commit, where the host takes so many files at once.
 
         A first branch that is there is its parent; when that holds the very same files already, no commit is made.
         Answers the commit's id.

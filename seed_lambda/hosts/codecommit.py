@@ -20,6 +20,7 @@ from seed_lambda.hosts.git_push import AUTHOR, EMAIL, blob_id
 # Of one commit: https://docs.aws.amazon.com/codecommit/latest/APIReference/API_CreateCommit.html
 MOST_FILES = 100
 MOST_BYTES = 7 * 1000 * 1000  # the texts say 7 MB: the smaller reading of it
+MOST_PARTS = 10  # commits that the seed's first push is made of at most, one for each MOST_FILES
 MOST_BRANCHES = 10  # more than the seed makes, so that somebody else has
 DESCRIPTION = 1000  # characters, CreateRepository
 _MODES: Mapping[Mode, str] = {"100644": "NORMAL", "100755": "EXECUTABLE", "120000": "SYMLINK"}
@@ -114,8 +115,15 @@ class CodeCommit:
             return True
         if len(commits) > 1:
             return False
-        commit = self._client.get_commit(repositoryName=name, commitId=commits.pop())["commit"]
-        return not commit.get("parents") and commit["author"].get("email") == EMAIL
+        before = [commits.pop()]
+        for _ in range(MOST_PARTS):
+            commit = self._client.get_commit(repositoryName=name, commitId=before[0])["commit"]
+            before = commit.get("parents", [])
+            if commit["author"].get("email") != EMAIL or len(before) > 1:
+                return False
+            if not before:
+                return True
+        return False
 
     def delete(self, name: str) -> None:
         self._context.still_current()
@@ -154,14 +162,43 @@ class CodeCommit:
         )
 
     def _commit(self, name: str, tree: Tree, branch: str, message: str, parent: str | None) -> str:
-        """Id of the branch's commit with exactly these files; a new one only when its parent has other files."""
+        """Id of the branch's commit with exactly these files; a new one only when its parent has other files.
+
+        More files than CodeCommit takes at once come in several commits, one after another.
+        """
         there = {} if parent is None else self._files(name, parent, "/")
         wanted = {path: (blob_id(file.content), _MODES[file.mode]) for path, file in tree.items()}
         changed = {path: file for path, file in tree.items() if there.get(path) != wanted[path]}
         gone = [path for path in there if path not in tree]
         if parent is not None and not changed and not gone:
             return parent
-        _check_size(changed, gone)
+        # Half of them may be there from a try that was interrupted: what is missing follows.
+        parts = _parts(changed, gone)
+        after = dict(there)
+        for number, (put, taken) in enumerate(parts, start=1):
+            after |= {path: wanted[path] for path in put}
+            after = {path: content for path, content in after.items() if path not in taken}
+            text = message if len(parts) == 1 else f"{message} ({number} of {len(parts)})"
+            parent = self._commit_part(name, branch, text, parent, put, taken, after)
+        assert parent is not None
+        self._context.log("committed", repository=name, branch=branch, commit=parent, files=len(tree))
+        return parent
+
+    def _commit_part(
+        self,
+        name: str,
+        branch: str,
+        message: str,
+        parent: str | None,
+        put: Mapping[str, File],
+        taken: Sequence[str],
+        after: Mapping[str, tuple[str, str]],
+    ) -> str:
+        """The id of a new commit.
+
+        Args:
+            after: what `_files` says of it.
+        """
         self._context.still_current()
         request: dict[str, Any] = {
             "repositoryName": name,
@@ -171,22 +208,21 @@ class CodeCommit:
             "commitMessage": message + "\n",
             "putFiles": [
                 {"filePath": path, "fileMode": _MODES[file.mode], "fileContent": file.content}
-                for path, file in changed.items()
+                for path, file in put.items()
             ],
         }
         if parent is not None:
-            request |= {"parentCommitId": parent, "deleteFiles": [{"filePath": path} for path in gone]}
+            request |= {"parentCommitId": parent, "deleteFiles": [{"filePath": path} for path in taken]}
         try:
-            commit = self._client.create_commit(**request)["commitId"]
+            return str(self._client.create_commit(**request)["commitId"])
         except ClientError as error:
             if error.response["Error"]["Code"] not in _COMMITTED:
                 raise
             # boto3 asked again after an answer that was lost
             commit = self.heads(name, (branch,)).get(branch)
-            if commit is None or self._files(name, commit, "/") != wanted:
+            if commit is None or self._files(name, commit, "/") != after:
                 raise
-        self._context.log("committed", repository=name, branch=branch, commit=commit, files=len(tree))
-        return commit
+            return commit
 
     def _files(self, name: str, commit: str, folder: str) -> dict[str, tuple[str, str]]:
         """Path of every file to its content's id and its mode."""
@@ -207,14 +243,32 @@ _COMMITTED = (
 )
 
 
-def _check_size(changed: Mapping[str, File], gone: list[str]) -> None:
-    entries, size = len(changed) + len(gone), sum(len(file.content) for file in changed.values())
-    if entries > MOST_FILES or size > MOST_BYTES:
-        raise SeedError(
-            f"the commit has {entries} files of {size:,} bytes, and CodeCommit takes at most {MOST_FILES} files of "
-            f"{MOST_BYTES:,} bytes in one commit: the platform's template is too large for CodeCommit; make it "
-            "smaller, or use another Git host"
-        )
+def _parts(changed: Mapping[str, File], gone: Sequence[str]) -> list[tuple[dict[str, File], list[str]]]:
+    """What each commit puts and takes away, as few as CodeCommit's limits allow; nearly always one.
+
+    Raises:
+        SeedError: a file is larger than a commit may be.
+    """
+    parts: list[tuple[dict[str, File], list[str]]] = [({}, [])]
+    size = 0
+    entries: list[tuple[str, File | None]] = [*changed.items(), *((path, None) for path in gone)]
+    for path, file in entries:
+        more = 0 if file is None else len(file.content)
+        if more > MOST_BYTES:
+            raise SeedError(
+                f"the file {path} has {more:,} bytes, and CodeCommit takes at most {MOST_BYTES:,} in one commit: the "
+                "platform's template is too large for CodeCommit; make it smaller, or use another Git host"
+            )
+        put, taken = parts[-1]
+        if len(put) + len(taken) == MOST_FILES or size + more > MOST_BYTES:
+            put, taken, size = {}, [], 0
+            parts.append((put, taken))
+        size += more
+        if file is None:
+            taken.append(path)
+        else:
+            put[path] = file
+    return parts
 
 
 def _explain(error: ClientError, name: str) -> None:

@@ -292,7 +292,7 @@ class Account:
         self.aws.endpoints.pop(endpoint, None)
 
     def add_life(self) -> None:
-        """Versions, pipelines and an endpoint, as a project that is used has them."""
+        """Versions, pipelines, an endpoint and a retraining schedule, as a project that is used has them."""
         for group in ("churn-dev", "churn-feature"):
             self.aws.groups[group] = [arn("sagemaker", f"model-package/{group}/{number}") for number in range(1, 4)]
         for name, statuses in {"churn-dev": ["Executing", "Failed"], "churn-feature-x-1a2b3c": ["Succeeded"]}.items():
@@ -302,12 +302,18 @@ class Account:
         self.aws.endpoints["churn-dev"] = "InService"
         of_stage = {"modelyard:project": "churn", "modelyard:stage": "dev"}
         self.aws.tags[arn("sagemaker", "endpoint/churn-dev")] = of_stage
+        self.schedule_retraining("churn")
+
+    def schedule_retraining(self, project: str) -> None:
+        self.aws.schedules.add(f"{project}-retrain")
+        self.aws.schedule_roles[f"{project}-retrain"] = f"modelyard/ci/{project}-ci-retrain"
 
     def add_others_things(self) -> None:
         """A project churn-dev, whose names begin the same, of another stack."""
         for name in ("churn-dev-dev", "churn-dev-prod"):
             self.aws.groups[name] = [arn("sagemaker", f"model-package/{name}/1")]
             self.aws.tags[group_arn(name)] = {"modelyard:stack": OTHER_STACK, "modelyard:project": "churn-dev"}
+        self.schedule_retraining("churn-dev")
         self.aws.create_repository("churn-dev", {"modelyard:stack": OTHER_STACK})
         self.github.make("POST", {"name": "churn-dev", "description": "", "homepage": ""}, OWNER)
 
@@ -318,6 +324,7 @@ class Account:
             "groups": {name: (sorted(versions), aws.tags[group_arn(name)]) for name, versions in aws.groups.items()},
             "pipelines": sorted(aws.pipelines),
             "endpoints": sorted(aws.endpoints),
+            "schedules": sorted(aws.schedules),
             "codecommit": {
                 name: {
                     "metadata": one["metadata"],

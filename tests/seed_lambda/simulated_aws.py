@@ -52,6 +52,7 @@ class SimulatedAWS:
     alarms: set[str] = field(default_factory=set)
     dashboards: set[str] = field(default_factory=set)
     schedules: set[str] = field(default_factory=set)
+    schedule_roles: dict[str, str] = field(default_factory=dict)  # of those that the platform's role does not fire
     repositories: dict[str, Answer] = field(default_factory=dict)  # CodeCommit's, by name
     commits: dict[tuple[str, str], Answer] = field(default_factory=dict)  # by repository and id
     on_message: Callable[[str], None] = lambda body: None
@@ -185,7 +186,7 @@ class SimulatedAWS:
             raise refusal("DescribePipeline", "ResourceNotFound", f"Pipeline '{name}' does not exist.")
         return self.pipelines[name]
 
-    # --- SageMaker's endpoints, CloudWatch, EventBridge Scheduler: read only
+    # --- SageMaker's endpoints, CloudWatch: read only; EventBridge Scheduler
 
     def describe_endpoint(self, EndpointName: str) -> Answer:
         if EndpointName not in self.endpoints:
@@ -223,7 +224,18 @@ class SimulatedAWS:
     def get_schedule(self, Name: str, GroupName: str) -> Answer:
         if Name not in self.schedules:
             raise refusal("GetSchedule", "ResourceNotFoundException", f"Schedule {Name} does not exist.")
-        return {"Name": Name, "GroupName": GroupName}
+        role = self.schedule_roles.get(Name, f"modelyard/modelyard-schedule-{REGION}")
+        return {
+            "Name": Name,
+            "GroupName": GroupName,
+            "Target": {"Arn": "arn:aws:scheduler:::aws-sdk:any:any", "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}"},
+        }
+
+    def delete_schedule(self, Name: str, GroupName: str) -> Answer:
+        if Name not in self.schedules:
+            raise refusal("DeleteSchedule", "ResourceNotFoundException", f"Schedule {Name} does not exist.")
+        self.schedules.discard(Name)
+        return {}
 
     # --- CodeCommit
 
@@ -304,7 +316,12 @@ class SimulatedAWS:
         if there is not None and files == self.commits[repositoryName, there]["files"]:
             raise refusal("CreateCommit", "NoChangeException", "nothing would change")
         commit = hashlib.sha1(repr((sorted(files.items()), parentCommitId)).encode(), usedforsecurity=False).hexdigest()
-        self.commits[repositoryName, commit] = {"files": files, "parent": parentCommitId, "email": email}
+        self.commits[repositoryName, commit] = {
+            "files": files,
+            "parent": parentCommitId,
+            "email": email,
+            "message": commitMessage,
+        }
         repository["branches"][branchName] = commit
         repository["metadata"].setdefault("defaultBranch", branchName)
         return {"commitId": commit}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from seed_lambda.errors import NameTaken, SeedError
@@ -62,16 +64,65 @@ def test_a_next_commit_changes_adds_and_deletes(aws: SimulatedAWS, host: CodeCom
     }
 
 
-@pytest.mark.parametrize(
-    "tree",
-    [
-        {str(number): File(b"x") for number in range(MOST_FILES + 1)},
-        {"large": File(b"x" * (MOST_BYTES + 1))},
-    ],
-)
-def test_too_much_for_one_commit_is_said_and_not_tried(aws: SimulatedAWS, host: CodeCommit, tree: Tree) -> None:
-    with pytest.raises(SeedError, match="CodeCommit takes at most 100 files of 7,000,000 bytes in one commit"):
-        host.push("churn", tree, ("prod",), "x")
+MANY: Tree = {f"file-{number:03}": File(b"%d" % number) for number in range(2 * MOST_FILES + 1)}
+
+
+def messages_of(aws: SimulatedAWS, commit: str | None) -> list[str]:
+    """Of a commit and those before it, the newest first."""
+    found = []
+    while commit is not None:
+        found.append(aws.commits["churn", commit]["message"])
+        commit = aws.commits["churn", commit]["parent"]
+    return found
+
+
+def test_more_files_than_codecommit_takes_come_in_several_commits(aws: SimulatedAWS, host: CodeCommit) -> None:
+    commit = host.push("churn", MANY, ("prod", "dev"), "Create churn")
+    assert {path: content for path, (content, _) in files_of(aws, commit).items()} == {
+        path: file.content for path, file in MANY.items()
+    }
+    assert host.heads("churn", ("prod", "dev")) == {"prod": commit, "dev": commit}
+    assert messages_of(aws, commit) == [f"Create churn ({number} of 3)\n" for number in (3, 2, 1)]
+    assert host.holds_seed_alone("churn")
+    assert host.push("churn", MANY, ("prod", "dev"), "Create churn") == commit
+
+    fewer = host.push("churn", {"README.md": File(b"")}, ("prod",), "Fewer")
+    assert set(files_of(aws, fewer)) == {"README.md"}
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_what_a_first_try_had_committed_is_not_committed_again(aws: SimulatedAWS, host: CodeCommit, lost: int) -> None:
+    """Lambda's next try goes on where the one before was killed: after this many commits."""
+    made = 0
+
+    def kill(service: str, operation: str, call: Callable[[], dict[str, object]]) -> dict[str, object]:
+        nonlocal made
+        answer = call()
+        made += operation == "CreateCommit"
+        if made == lost:
+            raise KeyboardInterrupt
+        return answer
+
+    usual, aws.around = aws.around, kill
+    with pytest.raises(KeyboardInterrupt):
+        host.push("churn", MANY, ("prod", "dev"), "Create churn")
+    aws.around = usual
+    commit = host.push("churn", MANY, ("prod", "dev"), "Create churn")
+    assert len(messages_of(aws, commit)) == 3
+    assert set(files_of(aws, commit)) == set(MANY)
+    assert host.holds_seed_alone("churn")
+
+
+def test_bytes_are_divided_as_files_are(aws: SimulatedAWS, host: CodeCommit) -> None:
+    tree: Tree = {name: File(name.encode() * (MOST_BYTES // 2)) for name in "abc"}
+    commit = host.push("churn", tree, ("prod",), "Large")
+    assert len(messages_of(aws, commit)) == 2
+    assert set(files_of(aws, commit)) == set(tree)
+
+
+def test_a_file_that_is_too_large_is_said_and_nothing_is_tried(aws: SimulatedAWS, host: CodeCommit) -> None:
+    with pytest.raises(SeedError, match="the file large has 7,000,001 bytes, and CodeCommit takes at most 7,000,000"):
+        host.push("churn", {"large": File(b"x" * (MOST_BYTES + 1))}, ("prod",), "x")
     assert ("codecommit", "CreateCommit") not in aws.calls
 
 

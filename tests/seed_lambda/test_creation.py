@@ -209,3 +209,16 @@ def test_a_group_that_has_versions_by_then_stays(aws: SimulatedAWS) -> None:
     aws.stack_status = "UPDATE_ROLLBACK_IN_PROGRESS"
     dispatch.run(context(aws, request=event("Update", old, OldResourceProperties=new)))
     assert set(aws.groups) == {"churn-feature", "churn-dev", "churn-prod", "churn-champion"}
+
+
+def test_a_group_that_names_no_repository_is_tagged_by_the_next_update(aws: SimulatedAWS) -> None:
+    """A project that an older platform has made."""
+    create(aws)
+    groups = [arn for arn in aws.tags if ":model-package-group/" in arn]
+    named = {aws.tags[arn].pop("modelyard:repository") for arn in groups}
+    assert len(named) == 1
+    properties = project(InitialContent="empty")
+    request = event("Update", properties | {"Description": "another"}, OldResourceProperties=properties)
+    aws.resource_status = aws.stack_status = "UPDATE_IN_PROGRESS"
+    dispatch.run(context(aws, settings=SETTINGS, request=request))
+    assert {aws.tags[arn]["modelyard:repository"] for arn in groups} == named

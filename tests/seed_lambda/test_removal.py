@@ -125,6 +125,11 @@ class Scene:
         for alarm in (f"{endpoint}-errors", f"{endpoint}-3-abort"):
             self.aws.tags[arn("cloudwatch", f"alarm:{alarm}")] = has
 
+    def schedule_retraining(self, name: str = "churn-retrain", project: str = "churn") -> None:
+        """What the CI of dev makes of the settings."""
+        self.aws.schedules.add(name)
+        self.aws.schedule_roles[name] = f"modelyard/ci/{project}-ci-retrain"
+
     def make_repository(self, stack: str = STACK, pushed: bool = False) -> None:
         self.aws.create_repository("churn", {"modelyard:stack": stack})
         for email in ["modelyard@localhost", *(["ada@example.com"] if pushed else [])]:
@@ -238,6 +243,32 @@ def test_the_names_are_those_that_the_controller_gives() -> None:
         scene.controller_works = False
         with pytest.raises(OutOfTime, match=alarm):
             scene.remove(seconds=30)
+
+
+def test_the_retraining_schedule_goes_before_the_pipeline_that_it_starts(scene: Scene) -> None:
+    scene.make_groups()
+    scene.make_pipeline("churn-dev")
+    scene.schedule_retraining()
+    scene.remove()
+    assert scene.left() == {}
+    operations = [operation for _, operation in scene.aws.calls]
+    assert operations.index("DeleteSchedule") < operations.index("DescribePipeline")
+
+
+def test_a_schedule_of_its_name_with_another_role_is_somebody_elses(scene: Scene) -> None:
+    """Another project's, whose name goes on as this one's does, or a person's own."""
+    scene.make_groups()
+    for name, role in (("churn-x-retrain", "churn-x"), ("churn-retrain", "other-churn")):
+        scene.schedule_retraining(name, role)
+    scene.remove()
+    assert scene.left() == {"schedules": ["churn-retrain", "churn-x-retrain"]}
+
+
+def test_with_groups_of_another_stack_the_schedule_stays(scene: Scene) -> None:
+    scene.make_group("dev", stack=OTHER_STACK)
+    scene.schedule_retraining()
+    scene.remove()
+    assert scene.left()["schedules"] == ["churn-retrain"]
 
 
 def test_the_schedules_group_is_the_platforms() -> None:

@@ -109,6 +109,7 @@ STEPS: list[tuple[str, str, dict[str, Any]]] = [
     ("cloudwatch", "DescribeAlarms", {"AlarmNamePrefix": f"{GROUP}-", "AlarmTypes": ["MetricAlarm"]}),
     ("cloudwatch", "ListDashboards", {"DashboardNamePrefix": GROUP}),
     ("scheduler", "GetSchedule", {"Name": GROUP, "GroupName": "modelyard"}),
+    ("scheduler", "DeleteSchedule", {"Name": GROUP, "GroupName": "modelyard"}),
     ("s3", "GetObject", {"Bucket": "code", "Key": "none.zip"}),
     (
         "secretsmanager",

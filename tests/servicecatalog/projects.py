@@ -1,4 +1,4 @@
-"""Projects of product.yaml in local_aws, on what they need of a platform: its SSM parameters, its two policies, and
+"""Projects of product.yaml in local_aws, on what they need of a platform: its SSM parameters, its three policies, and
 instead of the seed function a small one that answers CloudFormation and makes no repository.
 """
 
@@ -18,7 +18,7 @@ from tests.servicecatalog import template
 
 FOLDER = Path(account.__file__).parent
 ACCOUNT, REGION = "123456789012", "us-east-1"
-BUCKET, TEMPLATES = "shared-artifacts", "templates-123456789012"
+BUCKET, TEMPLATES, BUILDS = "shared-artifacts", "templates-123456789012", "modelyard-builds-123456789012-us-east-1"
 LAUNCH_ROLE = f"modelyard-launch-{REGION}"
 # Answers success, with what the seed function would say of a repository that it made.
 SEED = """
@@ -27,10 +27,11 @@ import json, os, urllib.request
 def handler(event, context):
     asked = event["ResourceProperties"]
     name, github = asked["Repository"], asked["GitHost"] == "github"
+    url = os.environ["REPOSITORIES"] + name
     data = {
         "RepositoryUrl": "https://git.example/" + name,
-        "CloneUrl": "https://git.example/" + name + ".git",
-        "CloneCommand": "git clone https://git.example/" + name + ".git",
+        "CloneUrl": url,
+        "CloneCommand": "git clone " + url,
         "RepositoryName": name,
         "RepositoryArn": "none" if github else "arn:aws:codecommit:us-east-1:123456789012:" + name,
         "DefaultBranch": "dev",
@@ -67,12 +68,14 @@ class Projects:
     Args:
         oidc_host: the issuer of the Git host's tokens, without https://.
         oidc_subject: what they begin with for the repository of every project.
+        key: the platform's KMS key, by its ARN.
     """
 
     aws: LocalAWS
     oidc_host: str = "token.actions.githubusercontent.com"
     oidc_subject: str = "repo:acme@1/churn@2"
     made: list[Project] = field(default_factory=list)
+    key: str = ""
 
     @cached_property
     def cloudformation(self) -> Any:
@@ -82,23 +85,25 @@ class Projects:
         """What a platform brings, as far as product.yaml asks for it."""
         iam, ssm = self.aws.client("iam"), self.aws.client("ssm")
         s3 = self.aws.client("s3")
-        for bucket in (BUCKET, TEMPLATES):
+        for bucket in (BUCKET, TEMPLATES, BUILDS):
             s3.create_bucket(Bucket=bucket)
         # longer than a template that a request carries itself may be
         s3.put_object(Bucket=TEMPLATES, Key="product.yaml", Body=(FOLDER / "product.yaml").read_bytes())
         policy = json.dumps(self._platform["PlatformKey"]["Properties"]["KeyPolicy"])
-        key = self.aws.client("kms").create_key(Policy=_here(policy))["KeyMetadata"]["Arn"]
+        self.key = self.aws.client("kms").create_key(Policy=_here(policy))["KeyMetadata"]["Arn"]
         provider = iam.create_open_id_connect_provider(
             Url=f"https://{self.oidc_host}", ClientIDList=["sts.amazonaws.com"]
         )
         values = {
             "/modelyard/functions/seed": self._seed(),
             "/modelyard/artifact-bucket": BUCKET,
-            "/modelyard/key-arn": key,
+            "/modelyard/build-bucket": BUILDS,
+            "/modelyard/key-arn": self.key,
             "/modelyard/git/oidc-provider-arn": provider["OpenIDConnectProviderArn"],
             "/modelyard/git/oidc-host": self.oidc_host,
             "/modelyard/policies/deny-approval": self._policy("DenyApprovalPolicy"),
             "/modelyard/policies/project-boundary": self._policy("ProjectBoundary"),
+            "/modelyard/policies/delivery-boundary": self._policy("DeliveryBoundary"),
         }
         for name, value in values.items():
             ssm.put_parameter(Name=name, Value=value, Type="String")
@@ -129,7 +134,7 @@ class Projects:
         )
 
     def _request(self, stack: str, name: str, parameters: dict[str, str]) -> dict[str, Any]:
-        values = {"SageMakerProjectName": name, "SageMakerProjectId": f"p-{name}"[:20], **parameters}
+        values = {"SageMakerProjectName": name, "SageMakerProjectId": f"p-{name}"[:15], **parameters}
         return {
             "StackName": stack,
             "TemplateURL": f"{self.aws.client('s3').meta.endpoint_url}/{TEMPLATES}/product.yaml",
@@ -149,7 +154,7 @@ class Projects:
     def _policy(self, name: str) -> str:
         """A policy of platform.yaml; its ARN."""
         properties = self._platform[name]["Properties"]
-        document = _here(json.dumps(properties["PolicyDocument"]))
+        document = _here(json.dumps(properties["PolicyDocument"]).replace(template.OF_SSM["PlatformKeyArn"], self.key))
         made = self.aws.client("iam").create_policy(
             PolicyName=_here(properties["ManagedPolicyName"]), PolicyDocument=document
         )
@@ -175,13 +180,14 @@ class Projects:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("seed.py", SEED)
+        repositories = f"{self.aws.endpoint}/v1/repos/"
         function = self.aws.client("lambda").create_function(
             FunctionName="modelyard-seed",
             Runtime="python3.11",
             Handler="seed.handler",
             Role=role,
             Timeout=60,
-            Environment={"Variables": {"OIDC_SUBJECT": self.oidc_subject}},
+            Environment={"Variables": {"OIDC_SUBJECT": self.oidc_subject, "REPOSITORIES": repositories}},
             Code={"ZipFile": archive.getvalue()},
         )
         return str(function["FunctionArn"])

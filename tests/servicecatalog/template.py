@@ -24,17 +24,20 @@ OF_SSM = {
     "TemplateBucket": "modelyard-templates-111122223333-eu-west-1",
     "SeedFunctionArn": "arn:aws:lambda:eu-west-1:111122223333:function:modelyard-seed",
     "PlatformArtifactBucket": "modelyard-artifacts-111122223333-eu-west-1",
+    "PlatformBuildBucket": "modelyard-builds-111122223333-eu-west-1",
     "PlatformKeyArn": "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888",
     "OidcProviderArn": "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com",
     "OidcHost": "token.actions.githubusercontent.com",
     "DenyApprovalPolicyArn": "arn:aws:iam::111122223333:policy/modelyard-deny-approval-eu-west-1",
     "ProjectBoundaryArn": "arn:aws:iam::111122223333:policy/modelyard-project-boundary-eu-west-1",
+    "DeliveryBoundaryArn": "arn:aws:iam::111122223333:policy/modelyard-delivery-boundary-eu-west-1",
 }
 # What a custom resource answers, by its type and attribute.
 ANSWERS = {
     "Custom::ModelyardProject": {
         "CloneUrl": "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/churn",
         "RepositoryArn": "arn:aws:codecommit:eu-west-1:111122223333:churn",
+        "RepositoryName": "churn",
         "OidcSubject": "repo:acme@1/churn@2",
     },
     "Custom::ModelyardTemplate": {

@@ -282,7 +282,7 @@ def test_who_has_them_installs_updates_and_removes_the_platform() -> None:
         administrator.run("uninstall", "--yes", "--force", **own)
         assert administrator.status == "none"
         again = administrator.run("install", "--yes", "--artifact-buckets", "my-artifacts", **own)
-        assert again.stdout.count("is used again") == 4  # ledger, key and two buckets
+        assert again.stdout.count("is used again") == 5  # ledger, key and three buckets
 
         decisions = [one for one in aws.settings("permissions")["decisions"] if one["principal"].endswith(f"/{name}")]
     assert all(one["allowed"] for one in decisions)

@@ -15,7 +15,7 @@ from servicecatalog.errors import InstallError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNTIME = ROOT / ".envs" / "runtimes" / "python3.11" / "bin" / "python"
-HANDLERS = ("deploy", "plan", "notify", "batch")
+HANDLERS = ("deploy", "plan", "notify", "batch", "commit_status")
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,7 @@ def test_it_installs_what_the_command_line_and_the_functions_need(installed: Adm
     [
         ("deploy", {"Records": []}, {"batchItemFailures": []}),
         ("notify", {"Records": []}, None),
+        ("commit-status", {"Records": []}, {"batchItemFailures": []}),
         (
             "batch",
             {"detail-type": "SageMaker Transform Job State Change"}
@@ -209,7 +210,7 @@ def test_the_record_of_approvals_outlives_the_platform_and_is_used_by_the_next(a
     assert ssm.get_parameters_by_path(Path="/modelyard/", Recursive=True)["Parameters"] == []
 
     again = administrator.run(*INSTALL)
-    assert again.stdout.count("of an earlier installation is used again") == 4  # ledger, key and two buckets
+    assert again.stdout.count("of an earlier installation is used again") == 5  # ledger, key and three buckets
     ledger = administrator.settings.ledger_table
     assert administrator.client("dynamodb").get_item(TableName=ledger, Key=item)["Item"] == item
     assert "Nothing to do" in administrator.run("install", "--yes").stdout

@@ -18,9 +18,10 @@ from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
 from local_aws.permissions.identities import as_list
 from local_aws.request_checks import service_model
 from servicecatalog import account, archive, install
+from tests import lint_resources
 from tests.servicecatalog import template
 
-CONTROLLER = ("deploy", "plan", "notify", "batch")  # the functions of lifecycle_lambdas
+CONTROLLER = ("deploy", "plan", "notify", "batch", "commit-status")  # the functions of lifecycle_lambdas
 FUNCTIONS = (*CONTROLLER, "seed")
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
 WRITTEN = template.load(account.TEMPLATE)
@@ -172,13 +173,14 @@ SERVICES = (
     "sqs",
     "pricing",
     "secretsmanager",
+    "codecommit",
 )
 
 
 def modules_of(name: str) -> dict[str, str]:
     """The sources that a handler imports from the archive, itself among them, by module."""
     found: dict[str, str] = {}
-    waiting = [f"lifecycle_lambdas.handlers.{name}"]
+    waiting = [f"lifecycle_lambdas.handlers.{name.replace('-', '_')}"]
     while waiting:
         module = waiting.pop()
         path = archive.SOURCES.parent / (module.replace(".", "/") + ".py")
@@ -207,12 +209,13 @@ def operations_of(name: str) -> set[str]:
 
 def role_of(name: str) -> list[str]:
     """The policies of a function's role, by their logical names."""
-    role = WRITTEN["Resources"][f"{name.capitalize()}Role"]["Properties"]
+    role_name = f"{name.title().replace('-', '')}Role"
+    role = WRITTEN["Resources"][role_name]["Properties"]
     attached = [policy["Ref"] for policy in role.get("ManagedPolicyArns", [])]
     attached += [
         policy
         for policy, resource in WRITTEN["Resources"].items()
-        if {"Ref": f"{name.capitalize()}Role"} in resource.get("Properties", {}).get("Roles", [])
+        if {"Ref": role_name} in resource.get("Properties", {}).get("Roles", [])
     ]
     return attached
 
@@ -220,7 +223,7 @@ def role_of(name: str) -> list[str]:
 # Operations of other services that are called as ours are.
 SAME_NAMES = {
     "sns:DeleteEndpoint",
-    *(f"{service}:ListTagsForResource" for service in ("application-autoscaling", "scheduler", "sns")),
+    *(f"{service}:ListTagsForResource" for service in ("application-autoscaling", "scheduler", "sns", "codecommit")),
 }
 WRITES_OF_THE_LEDGER = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
 IAM_NAMES = {
@@ -236,6 +239,8 @@ def test_each_functions_role_allows_every_operation_that_its_sources_name(name: 
         operations = {one for one in operations if one.split(":")[1].startswith(READING)} - WRITES_OF_THE_LEDGER
     if name == "batch":  # of the ledger it reads and writes what was told
         operations -= {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
+    if name == "commit-status":  # of a platform with a token alone: tests/lifecycle_lambdas/test_commit_status.py
+        operations -= {"secretsmanager:GetSecretValue"}
     assert operations
     assert {one for one in operations if not allowing(one, *role_of(name))} == set()
 
@@ -324,12 +329,42 @@ def test_codecommit_needs_no_provider_owner_or_token() -> None:
 # --- the boundary of projects
 
 
+BOUNDARIES = ("ProjectBoundary", "DeliveryBoundary")
+# What stands for several actions in a boundary, and which these are.
+PATTERNS = {
+    "sagemaker:*HyperParameterTuningJob": "Create Delete Describe ListTrainingJobsFor Stop",
+    "sagemaker:*Pipeline": "Create Delete Describe Update",
+    "sagemaker:*PipelineExecution": "Describe Retry Start Stop Update",
+    "sagemaker:*ProcessingJob": "Create Delete Describe Stop",
+    "sagemaker:*TrainingJob": "Create Delete Describe Stop Update",
+    "sagemaker:DescribeEndpoint*": " Config",
+    "sagemaker:DescribeModelPackage*": " Group",
+    "sagemaker:ListPipelineExecution*": "s Steps",
+    "scheduler:*Schedule": "Create Delete Get Update",
+    "ssm:GetParameter*": " History s sByPath",
+    "codepipeline:GetPipeline*": " Execution State",
+    "codepipeline:List*Executions": "Action Pipeline Rule",
+    "ec2:CreateNetworkInterface*": " Permission",
+    "ec2:DeleteNetworkInterface*": " Permission",
+}
+
+
 def test_the_boundary_allows_no_change_of_iam() -> None:
-    allowed = {
-        action for each in statements("ProjectBoundary") if each["Effect"] == "Allow" for action in each["Action"]
-    }
+    allowed = {action for name in BOUNDARIES for action in boundary_actions(name)}
     assert {action for action in allowed if action.startswith("iam:")} == {"iam:GetRole", "iam:PassRole"}
-    assert not [action for action in allowed if action.endswith("*")]
+    assert {action for action in allowed if "*" in action} == PATTERNS.keys()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_of_the_boundary_stands_for_no_more_than_it_did_when_it_was_written(pattern: str) -> None:
+    service, _, name = pattern.partition(":")
+    known = lint_resources.definition()[service]["privileges"]
+    meant = {name.replace("*", part) for part in PATTERNS[pattern].split(" ")}
+    assert {action for action in known if fnmatch.fnmatchcase(action, name)} == meant
+
+
+def boundary_actions(name: str) -> set[str]:
+    return {action for each in statements(name) if each["Effect"] == "Allow" for action in each["Action"]}
 
 
 def test_the_boundary_reads_and_writes_only_buckets_that_the_administrator_named() -> None:
@@ -339,8 +374,11 @@ def test_the_boundary_reads_and_writes_only_buckets_that_the_administrator_named
     def on(action: str) -> set[str]:
         return {resource for each in allowing(action, "ProjectBoundary") for resource in each["Resource"]}
 
+    handed_on = "arn:*:s3:::modelyard-builds-111122223333-eu-west-1/*"
     assert on("s3:PutObject") == {own, *named}
-    assert on("s3:GetObject") == {own, *named, "arn:*:s3:::more-data/*"}
+    assert on("s3:GetObject") == {own, *named, "arn:*:s3:::more-data/*", handed_on}
+    (of_deliveries,) = [each for each in statements("DeliveryBoundary") if "s3:PutObject" in each["Action"]]
+    assert of_deliveries["Resource"] == [handed_on]
 
 
 def test_within_the_boundary_nobody_approves_or_lets_a_group_approve_by_itself() -> None:
@@ -349,9 +387,10 @@ def test_within_the_boundary_nobody_approves_or_lets_a_group_approve_by_itself()
     assert not allowing("sagemaker:UpdateModelPackage", "ProjectBoundary")
 
 
-def test_an_accounts_own_boundary_takes_its_place() -> None:
+@pytest.mark.parametrize("name", ["project", "delivery"])
+def test_an_accounts_own_boundary_takes_its_place(name: str) -> None:
     (parameter,) = [
-        one for one in of_type("AWS::SSM::Parameter").values() if one["Name"] == "/modelyard/policies/project-boundary"
+        one for one in of_type("AWS::SSM::Parameter").values() if one["Name"] == f"/modelyard/policies/{name}-boundary"
     ]
     assert parameter["Value"] == VALUES["PermissionsBoundaryArn"]
 
@@ -476,7 +515,8 @@ def test_a_managed_policy_is_not_longer_than_iam_takes(policy: str) -> None:
         "ProjectKmsKeyArns": ",".join([KEY] * 5),
     }
     document = template.resolved(WRITTEN, many)[policy]["Properties"]["PolicyDocument"]
-    assert len(json.dumps(document, separators=(",", ":"))) <= 6144
+    longest_region = json.dumps(document, separators=(",", ":")).replace("eu-west-1", "ap-southeast-1")
+    assert len(longest_region) <= 6144
 
 
 def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> None:
@@ -498,6 +538,7 @@ def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> 
     [
         *("Ledger", "PlatformKey", "PlatformKeyAlias"),
         *("ArtifactBucket", "ArtifactBucketPolicy", "TemplateBucket", "TemplateBucketPolicy"),
+        *("BuildBucket", "BuildBucketPolicy"),
     ],
 )
 def test_the_ledger_its_key_and_the_buckets_outlive_the_platform(kept: str) -> None:
@@ -512,19 +553,23 @@ def test_the_ledger_can_be_restored_and_is_encrypted_by_the_platforms_key() -> N
     assert ledger["TableName"] == account.LEDGER_TABLE
 
 
-@pytest.mark.parametrize("name", ["ArtifactBucket", "TemplateBucket"])
-def test_a_bucket_is_private_encrypted_versioned_and_forgets_what_was_overwritten(name: str) -> None:
+@pytest.mark.parametrize("name", ["ArtifactBucket", "TemplateBucket", "BuildBucket"])
+def test_a_bucket_is_private_encrypted_versioned_and_forgets_what_is_not_needed(name: str) -> None:
     bucket = RESOURCES[name]["Properties"]
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
-    assert rules["what-was-overwritten"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
+    if name == "BuildBucket":
+        assert rules["what-was-handed-on"]["ExpirationInDays"] == 30  # an approval waits for seven at most
+        assert rules["what-was-handed-on"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    else:
+        assert rules["what-was-overwritten"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
     (statement,) = RESOURCES[f"{name}Policy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-@pytest.mark.parametrize("name", ["Artifact", "Template"])
+@pytest.mark.parametrize("name", ["Artifact", "Template", "Build"])
 def test_a_bucket_that_is_there_is_used_instead_of_made(name: str) -> None:
     resources = template.resolved(WRITTEN, VALUES | {f"Existing{name}Bucket": "theirs"})
     assert not {f"{name}Bucket", f"{name}BucketPolicy"} & resources.keys()
@@ -592,10 +637,40 @@ def test_messages_stay_hidden_six_times_as_long_as_the_function_may_take() -> No
 
 
 def test_one_message_that_fails_does_not_take_the_others_with_it() -> None:
-    (source,) = of_type("AWS::Lambda::EventSourceMapping").values()
-    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert source["MaximumBatchingWindowInSeconds"] == 0
-    assert RESOURCES["EventQueue"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"].endswith(":modelyard-failed")
+    sources = of_type("AWS::Lambda::EventSourceMapping")
+    assert set(sources) == {"DeployEventSource", "CommitStatusEventSource"}
+    for source in sources.values():
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert source["MaximumBatchingWindowInSeconds"] == 0
+    for queue in ("EventQueue", "CommitStatusQueue"):
+        assert RESOURCES[queue]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"].endswith(":modelyard-failed")
+
+
+def test_a_queue_hides_a_message_for_six_times_as_long_as_its_function_may_run() -> None:
+    for queue, function in (("EventQueue", "DeployFunction"), ("CommitStatusQueue", "CommitStatusFunction")):
+        assert RESOURCES[queue]["Properties"]["VisibilityTimeout"] == 6 * RESOURCES[function]["Properties"]["Timeout"]
+
+
+def test_the_ends_of_executions_alone_reach_the_function_that_tells_commits() -> None:
+    rule = RESOURCES["ExecutionRule"]["Properties"]
+    assert rule["EventPattern"]["source"] == ["aws.sagemaker"]
+    assert rule["EventPattern"]["detail"] == {
+        "currentPipelineExecutionStatus": ["Executing", "Succeeded", "Failed", "Stopped"]
+    }
+    (target,) = rule["Targets"]
+    assert target["Arn"].endswith(":modelyard-commit-status")
+    assert target["DeadLetterConfig"]["Arn"].endswith(":modelyard-failed")
+    allowed, denied = RESOURCES["CommitStatusQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert allowed["Condition"]["ArnEquals"]["aws:SourceArn"].endswith(":rule/modelyard-executions")
+    assert denied["Effect"] == "Deny"
+
+
+def test_whoever_tells_commits_reads_evaluations_and_nothing_else_of_the_buckets() -> None:
+    document = RESOURCES["CommitStatusPolicy"]["Properties"]["PolicyDocument"]
+    reads = [each for each in document["Statement"] if "s3:GetObject" in each["Action"]]
+    assert {resource.partition("/")[2] for each in reads for resource in each["Resource"]} == {"*/evaluate/*"}
+    writes = [action for each in document["Statement"] for action in each["Action"] if "codecommit:Post" in action]
+    assert writes == ["codecommit:PostCommentForComparedCommit"]
 
 
 def test_the_queue_takes_messages_from_the_platforms_rules_alone() -> None:

@@ -154,6 +154,7 @@ def test_and_nothing_that_no_project_needs() -> None:
         ("iam:PassRole", LAUNCH.partition(f"{ACCOUNT}:")[2], {"iam:PassedToService": "lambda.amazonaws.com"}),
         ("iam:PassRole", "role/modelyard/pipelines/x-pipeline-dev", {"iam:PassedToService": "sagemaker.amazonaws.com"}),
         ("iam:PassRole", "role/modelyard/ci/x-ci-dev", {"iam:PassedToService": "lambda.amazonaws.com"}),
+        ("iam:PassRole", "role/modelyard/ci/x-ci-retrain", {"iam:PassedToService": "scheduler.amazonaws.com"}),
     ],
 )
 def test_a_template_of_ones_own_gets_no_way_past_the_boundary(
@@ -171,6 +172,11 @@ def test_a_template_of_ones_own_gets_no_way_past_the_boundary(
         ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/modelyard/ci/x-ci-dev"),
         ("events:PutRule", f"arn:aws:events:{REGION}:{ACCOUNT}:rule/modelyard-model-packages"),
         ("events:PutTargets", f"arn:aws:events:{REGION}:{ACCOUNT}:rule/modelyard-endpoints"),
+        ("codepipeline:CreatePipeline", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:p-1-dev"),  # without a project's tag
+        ("codepipeline:UpdatePipeline", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:the-shop"),
+        ("codepipeline:StartPipelineExecution", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:p-1-dev"),
+        ("codepipeline:PutApprovalResult", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:p-1-prod/Approve/Approve"),
+        ("s3:GetObject", f"arn:aws:s3:::modelyard-builds-{ACCOUNT}-{REGION}/p-1-dev/source/a"),
         ("logs:DeleteLogGroup", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/modelyard-deploy"),
         ("sagemaker:UpdateModelPackage", f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/churn-prod/1"),
         ("s3:PutObject", f"arn:aws:s3:::modelyard-templates-{ACCOUNT}-{REGION}/projects/mine.yaml"),

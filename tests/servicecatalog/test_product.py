@@ -18,7 +18,7 @@ from tests.servicecatalog.permitted import allowed, tags
 
 PATH = Path(account.__file__).parent / "product.yaml"
 WRITTEN = template.load(PATH)
-KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/99998888-7777-6666-5555-444433332222"
 VALUES = {
     "SageMakerProjectName": "churn",
     "SageMakerProjectId": "p-123456789012",
@@ -26,11 +26,14 @@ VALUES = {
     "DataBuckets": "my-data",
     "KmsKeyArns": KEY,
 }
-DENY, BOUNDARY = template.OF_SSM["DenyApprovalPolicyArn"], template.OF_SSM["ProjectBoundaryArn"]
+DENY = template.OF_SSM["DenyApprovalPolicyArn"]
+BOUNDARY, DELIVERY_BOUNDARY = template.OF_SSM["ProjectBoundaryArn"], template.OF_SSM["DeliveryBoundaryArn"]
 TRAINING = ("feature", "dev")
 CLASSES = (*TRAINING, "prod")
 STAGES = (*CLASSES, "champion", "challenger")
 REPOSITORY = "arn:aws:codecommit:eu-west-1:111122223333:churn"
+DELIVERY = "arn:aws:codepipeline:eu-west-1:111122223333:p-123456789012-"
+BUILDS = "arn:aws:s3:::modelyard-builds-111122223333-eu-west-1/p-123456789012-"
 # The names of projects that begin as churn's resources do; -feature in a name is refused.
 OTHERS = ("churn-dev", "churn-prod", "churn-x", "churn-dev-1", "churn-pipeline", "churn-ci", "churn2", "c")
 
@@ -55,12 +58,20 @@ def of_role(name: str, all_resources: Mapping[str, Any] = RESOURCES) -> list[dic
 
 PIPELINES = {name: of_role(f"{name.title()}PipelineRole") for name in TRAINING}
 CI = {name: of_role(f"{name.title()}CiRole") for name in CLASSES}
+CI_ON_GITHUB = {name: of_role(f"{name.title()}CiRole", ON_GITHUB) for name in (*CLASSES, "check")}
+TEMPLATE, RETRAIN, STARTS = of_role("TemplateCiRole"), of_role("RetrainRole"), of_role("StartBuildsRole")
+DELIVERIES = {name: of_role(f"{name.title()}DeliveryRole") for name in ("dev", "prod")}
 MODEL = of_role("ModelRole")
 PEOPLE = [POLICIES["DeveloperPolicy"], POLICIES["ReaderPolicy"]]
 # Whoever is of the project, by name.
 EVERYBODY = {
     **{f"pipeline {name}": policies for name, policies in PIPELINES.items()},
     **{f"ci {name}": policies for name, policies in CI.items()},
+    **{f"ci {name} on GitHub": policies for name, policies in CI_ON_GITHUB.items()},
+    **{f"delivery {name}": policies for name, policies in DELIVERIES.items()},
+    "ci template": TEMPLATE,
+    "retraining": RETRAIN,
+    "rules": STARTS,
     "model": MODEL,
     "people": PEOPLE,
     "approver": [POLICIES["ApproverPolicy"], POLICIES["ReaderPolicy"]],
@@ -103,7 +114,8 @@ def test_nothing_of_another_project_is_reached(who: str, foreign: str) -> None:
         assert not allowed(policies, "logs:PutLogEvents", log)
     for name in TRAINING:
         its = tags(foreign, name)
-        for action in ("CreatePipeline", "UpdatePipeline", "StartPipelineExecution", "DescribePipeline", "AddTags"):
+        of_pipelines = ("CreatePipeline", "UpdatePipeline", "StartPipelineExecution", "DeletePipeline")
+        for action in (*of_pipelines, "DescribePipeline", "AddTags", "ListTags"):
             assert not allowed(policies, f"sagemaker:{action}", pipeline(name, foreign), tags=its, request=its)
             # with the tags of one's own in the request
             mine = {"tags": its, "request": tags("churn", name)}
@@ -122,9 +134,22 @@ def test_nothing_of_another_project_is_reached(who: str, foreign: str) -> None:
         build = f"arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-{foreign}-{name}"
         for action in ("StartBuild", "BatchGetBuilds"):
             assert not allowed(policies, f"codebuild:{action}", build)
+        for other_id in ("p-12345678901", "p-1234567890123", "p-123456789012-x"):
+            delivery = f"arn:aws:codepipeline:eu-west-1:111122223333:{other_id}-{name}"
+            for action in ("StartPipelineExecution", "GetPipelineState", "ListPipelineExecutions"):
+                assert not allowed(policies, f"codepipeline:{action}", delivery)
+            assert not allowed(policies, "codepipeline:PutApprovalResult", f"{delivery}/Approve/Approve")
+            assert not allowed(policies, "codepipeline:RetryStageExecution", f"{delivery}/Check")
+            handed_on = f"arn:aws:s3:::modelyard-builds-111122223333-eu-west-1/{other_id}-{name}/source/a"
+            for action in ("s3:GetObject", "s3:PutObject"):
+                assert not allowed(policies, action, handed_on)
         log = f"arn:aws:logs:eu-west-1:111122223333:log-group:/aws/codebuild/modelyard-{foreign}-{name}:*"
         assert not allowed(policies, "logs:PutLogEvents", log)
         assert not allowed(policies, "logs:GetLogEvents", log)
+    for name in (*STAGES, "retrain"):
+        schedule = f"arn:aws:scheduler:eu-west-1:111122223333:schedule/modelyard/{foreign}-{name}"
+        for action in ("GetSchedule", "CreateSchedule", "UpdateSchedule", "DeleteSchedule"):
+            assert not allowed(policies, f"scheduler:{action}", schedule)
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -134,12 +159,16 @@ def test_the_roles_of_another_project_are_not_passed(who: str) -> None:
         for role in ("pipelines/{}-pipeline-dev", "pipelines/{}-pipeline-feature", "ci/{}-ci-dev", "models/{}-model"):
             arn = f"arn:aws:iam::111122223333:role/modelyard/{role.format(foreign)}"
             assert not allowed(EVERYBODY[who], "iam:PassRole", arn, **to_sagemaker)
+        retrain = f"arn:aws:iam::111122223333:role/modelyard/ci/{foreign}-ci-retrain"
+        to_scheduler = {"": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+        assert not allowed(EVERYBODY[who], "iam:PassRole", retrain, **to_scheduler)
 
 
 @pytest.mark.parametrize("name", [*OTHERS, "churn"])
 def test_what_two_projects_make_never_has_the_same_name(name: str) -> None:
     mine = named(RESOURCES)
-    theirs = named(resources(SageMakerProjectName=name))
+    # SageMaker gives every project an id of its own
+    theirs = named(resources(SageMakerProjectName=name, **({} if name == "churn" else {"SageMakerProjectId": "p-1"})))
     assert len(mine) == len([one for one in RESOURCES.values() if not one["Type"].startswith("Custom::")])
     assert (mine & theirs == set()) is (name != "churn")
 
@@ -175,7 +204,19 @@ def test_a_class_makes_runs_and_stops_its_own_pipelines_and_no_others(name: str)
     assert not allowed(CI[name], "sagemaker:CreatePipeline", pipeline(name), request=theirs)
     assert not allowed(CI[name], "sagemaker:AddTags", pipeline(name), request=theirs, tags=mine)
     assert not allowed(CI[name], "sagemaker:AddTags", pipeline(other(name)), request=mine, tags=theirs)
-    assert not allowed(CI[name], "sagemaker:DeletePipeline", pipeline(name), tags=mine)
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_pipelines_of_deleted_branches_go_by_the_ci_that_the_deletion_starts_and_by_nobody_else(who: str) -> None:
+    """CodeCommit's event starts the build of feature branches; GitHub runs it on the default branch, which is dev."""
+    deletes = allowed(EVERYBODY[who], "sagemaker:DeletePipeline", pipeline("feature"), tags=tags("churn", "feature"))
+    assert deletes is (who in ("ci feature", "ci dev on GitHub"))
+    assert not allowed(EVERYBODY[who], "sagemaker:DeletePipeline", pipeline("dev"), tags=tags("churn", "dev"))
+    assert not allowed(EVERYBODY[who], "sagemaker:DeletePipeline", pipeline("feature"), tags=tags("churn", "dev"))
+    if deletes:
+        stopped = f"{pipeline('feature')}/execution/e"
+        assert allowed(EVERYBODY[who], "sagemaker:StopPipelineExecution", stopped, tags=tags("churn", "feature"))
+        assert allowed(EVERYBODY[who], "sagemaker:ListTags", pipeline("feature"), tags=tags("churn", "feature"))
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -241,44 +282,155 @@ def test_a_class_reads_all_of_the_project_and_writes_below_its_own_prefix(
     assert not allowed(policies[name], "s3:DeleteObject", f"arn:aws:s3:::shared/churn/{name}/file")
 
 
-def test_the_ci_of_prod_reads_and_asks_for_plans_and_changes_nothing() -> None:
+def changing(policies: list[dict[str, Any]]) -> set[str]:
+    """The actions of policies that do more than look."""
+    actions = {action for document in policies for one in document["Statement"] for action in listed(one["Action"])}
+    return {one for one in actions if not re.match(r"\w+:(Describe|List|Get|GitPull|Invoke)", one)}
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# A build's own log, and what is encrypted.
+OF_A_BUILD = {"logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt"}
+
+
+def test_the_ci_of_prod_copies_versions_as_pending_and_changes_nothing_else() -> None:
+    assert changing(CI["prod"]) == OF_A_BUILD | {"sagemaker:CreateModelPackage"}
+    for stage in STAGES:
+        for thing in (f"model-package-group/churn-{stage}", f"model-package/churn-{stage}/*"):
+            for status in ("PendingManualApproval", "Approved", "Rejected"):
+                may = stage in ("prod", "champion", "challenger") and status == "PendingManualApproval"
+                context = {"": {"sagemaker:ModelApprovalStatus": status}}
+                assert allowed(CI["prod"], "sagemaker:CreateModelPackage", thing, **context) is may
+            assert not allowed(CI["prod"], "sagemaker:CreateModelPackage", thing)
+
+
+@pytest.mark.parametrize("who", ["ci feature", "ci dev", "ci prod", "ci check on GitHub"])
+def test_ci_asks_for_plans(who: str) -> None:
     plan = "arn:aws:lambda:eu-west-1:111122223333:function:modelyard-plan"
-    assert allowed(CI["prod"], "lambda:InvokeFunction", plan)
-    assert not allowed(CI["prod"], "lambda:InvokeFunction", plan.replace("plan", "deploy"))
-    assert allowed(CI["prod"], "sagemaker:DescribeModelPackage", "model-package/churn-dev/1")
-    statements = [one for document in CI["prod"] for one in document["Statement"]]
-    actions = [
-        action
-        for one in statements
-        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
-    ]
-    reading = re.compile(r"\w+:(Describe|List|Get|GitPull|Invoke)")
-    # the build's own log, and what is encrypted
-    changing = {"logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt"}
-    assert {action for action in actions if not reading.match(action)} == changing
+    assert allowed(EVERYBODY[who], "lambda:InvokeFunction", plan)
+    assert not allowed(EVERYBODY[who], "lambda:InvokeFunction", plan.replace("plan", "deploy"))
+    parameter = "arn:aws:ssm:eu-west-1:111122223333:parameter/modelyard/functions/"
+    assert allowed(EVERYBODY[who], "ssm:GetParameter", f"{parameter}plan")
+    assert not allowed(EVERYBODY[who], "ssm:GetParameter", f"{parameter}deploy")
+
+
+def test_the_ci_of_pull_requests_does_nothing_but_that() -> None:
+    """A pull request comes from any branch, whose files its job runs."""
+    actions = {
+        action for one in CI_ON_GITHUB["check"] for each in one["Statement"] for action in listed(each["Action"])
+    }
+    assert actions == {"lambda:InvokeFunction", "ssm:GetParameter"}
+
+
+def test_no_role_of_ci_starts_or_approves_what_codepipeline_does() -> None:
+    for who, policies in EVERYBODY.items():
+        for name in ("dev", "prod"):
+            may = allowed(policies, "codepipeline:StartPipelineExecution", f"{DELIVERY}{name}")
+            assert may is (who == "rules"), who
+            for action in ("StopPipelineExecution", "UpdatePipeline", "DisableStageTransition"):
+                assert not allowed(policies, f"codepipeline:{action}", f"{DELIVERY}{name}"), who
+            approves = allowed(policies, "codepipeline:PutApprovalResult", f"{DELIVERY}{name}/Approve/Approve")
+            assert approves is (who == "approver" and name == "prod"), who
+
+
+def test_people_try_a_stage_of_dev_again_and_approvers_one_of_prod() -> None:
+    for who, policies in EVERYBODY.items():
+        for name, its in (("dev", "people"), ("prod", "approver")):
+            again = allowed(policies, "codepipeline:RetryStageExecution", f"{DELIVERY}{name}/Check")
+            assert again is (who == its), who
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_whoever_reads_sees_where_a_push_is(name: str) -> None:
+    for action in ("GetPipeline", "GetPipelineExecution", "GetPipelineState", "ListActionExecutions"):
+        assert allowed([POLICIES["ReaderPolicy"]], f"codepipeline:{action}", f"{DELIVERY}{name}")
+
+
+# ------------------------------------------------------------------------------------------------ retraining, template
+
+
+def test_dev_alone_schedules_retraining_and_gives_the_schedule_its_role() -> None:
+    schedule = "arn:aws:scheduler:eu-west-1:111122223333:schedule/modelyard/churn-"
+    role = "arn:aws:iam::111122223333:role/modelyard/ci/churn-ci-retrain"
+    to_scheduler = {"": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+    for who, policies in EVERYBODY.items():
+        mine = who in ("ci dev", "ci dev on GitHub")
+        for action in ("CreateSchedule", "UpdateSchedule", "DeleteSchedule"):
+            assert allowed(policies, f"scheduler:{action}", f"{schedule}retrain") is mine, who
+            for stage in STAGES:  # those of batch stages are the platform's
+                assert not allowed(policies, f"scheduler:{action}", f"{schedule}{stage}"), who
+        assert allowed(policies, "iam:PassRole", role, **to_scheduler) is mine, who
+        assert not allowed(policies, "iam:PassRole", role, **{"": {"iam:PassedToService": "sagemaker.amazonaws.com"}})
+
+
+def test_the_schedule_starts_the_pipeline_of_dev_and_nothing_else() -> None:
+    start, mine = "sagemaker:StartPipelineExecution", tags("churn", "dev")
+    assert allowed(RETRAIN, start, pipeline("dev"), tags=mine)
+    assert not allowed(RETRAIN, start, pipeline("dev"), tags=tags("another", "dev"))
+    assert not allowed(RETRAIN, start, pipeline("feature"), tags=tags("churn", "feature"))
+    assert {one["Action"] for document in RETRAIN for one in document["Statement"]} == {start}
+    (trust,) = RESOURCES["RetrainRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    group = "arn:aws:scheduler:eu-west-1:111122223333:schedule-group/modelyard"
+    assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": "111122223333", "aws:SourceArn": group}
+
+
+def test_who_updates_the_template_pushes_one_branch_and_proposes_it() -> None:
+    push = "codecommit:GitPush"
+    assert allowed(TEMPLATE, push, REPOSITORY, tags=OF_THE_PROJECT)  # Git asks first without a reference
+    assert allowed(TEMPLATE, push, REPOSITORY, **references("refs/heads/template-update"))
+    for branch in ("dev", "prod", "feature-x", "template-update-2"):
+        assert not allowed(TEMPLATE, push, REPOSITORY, **references(f"refs/heads/{branch}"))
+        both = references("refs/heads/template-update", f"refs/heads/{branch}")
+        assert not allowed(TEMPLATE, push, REPOSITORY, **both)
+    for action in ("GitPull", "CreatePullRequest", "ListPullRequests", "GetPullRequest", "UpdatePullRequestTitle"):
+        assert allowed(TEMPLATE, f"codecommit:{action}", REPOSITORY, tags=OF_THE_PROJECT)
+    for action in ("MergePullRequestBySquash", "MergeBranchesByFastForward", "CreateBranch", "CreateCommit", "PutFile"):
+        assert not allowed(TEMPLATE, f"codecommit:{action}", REPOSITORY, **references("refs/heads/dev"))
+    assert changing(TEMPLATE) == {
+        *("codecommit:GitPush", "codecommit:CreatePullRequest"),
+        *("codecommit:UpdatePullRequestDescription", "codecommit:UpdatePullRequestTitle"),
+        *("logs:CreateLogStream", "logs:PutLogEvents"),
+    }
 
 
 def test_what_feature_may_dev_may_of_its_own_and_the_other_way_round() -> None:
     """The two are written down twice, since CloudFormation has no other way: they must say the same."""
-    for kind in ("PipelineRole", "CiRole", "BuildLogs", "Build", "Pushes"):
+    for kind in ("PipelineRole", "CiRole", "BuildLogs", "Build"):
         feature, dev = (json.dumps(RESOURCES[f"{name.title()}{kind}"]) for name in TRAINING)
         assert comparable(feature, "feature") == comparable(dev, "dev")
 
 
 def comparable(text: str, name: str) -> Any:
-    """A resource with its class's name left out, and with the versions looked at as they are for both."""
+    """A resource with its class's name left out, with the versions looked at as they are for both, and without what
+    one of them alone has: feature gets its pushes and branches' ends by itself, dev by CodePipeline, and trains again.
+    """
     text = text.replace("pipeline/churn-feature-*", "pipeline/churn-dev").replace('{"prefix": "feature-"}', '"dev"')
     text = text.replace("feature branches", "dev")
     if name == "feature":
         text = text.replace("feature", "dev").replace("Feature", "Dev")
     document = json.loads(text)
-    document["Properties"].get("Source", {}).pop("BuildSpec", None)
-    document["Properties"].pop("SourceVersion", None)
-    for policy in document["Properties"].get("Policies", []):
-        for statement in policy["PolicyDocument"]["Statement"]:
+    properties = document["Properties"]
+    for its_own in ("Source", "Artifacts", "EncryptionKey"):
+        properties.pop(its_own, None)
+    if "Environment" in properties:
+        properties["Environment"]["EnvironmentVariables"] = []
+    policies = [
+        one for one in properties.get("Policies", []) if one["PolicyName"] not in ("ended-branches", "retraining")
+    ]
+    for policy in policies:
+        statements = [one for one in policy["PolicyDocument"]["Statement"] if one["Sid"] not in OF_CODEPIPELINE]
+        policy["PolicyDocument"]["Statement"] = statements
+        for statement in statements:
             if isinstance(statement["Resource"], list):
                 statement["Resource"] = sorted(set(statement["Resource"]))
-    return document
+    return document | {"Properties": properties | {"Policies": policies}}
+
+
+OF_CODEPIPELINE = ("WhatCodePipelineHandsOn", "ItsKey")
 
 
 # ------------------------------------------------------------------------------------------------ people
@@ -399,7 +551,8 @@ def test_everybody_pulls_the_published_template() -> None:
 @pytest.mark.parametrize("name", ROLES)
 def test_every_role_is_bounded_and_those_of_programs_approve_nothing(name: str) -> None:
     role = RESOURCES[name]["Properties"]
-    assert role["PermissionsBoundary"] == BOUNDARY
+    carries = name in ("TemplateCiRole", "RetrainRole", "DevDeliveryRole", "ProdDeliveryRole")
+    assert role["PermissionsBoundary"] == (DELIVERY_BOUNDARY if carries else BOUNDARY)
     registers = name.endswith(("PipelineRole", "CiRole"))
     assert (DENY in role.get("ManagedPolicyArns", [])) is registers
 
@@ -423,6 +576,7 @@ def test_on_codecommit_a_class_is_taken_by_its_own_builds(name: str) -> None:
     assert RESOURCES[f"{name.title()}Build"]["Properties"]["ServiceRole"].endswith(f"/modelyard/ci/churn-ci-{name}")
 
 
+ON_GITHUB_CI = (*CLASSES, "check")
 SUBJECTS = {
     "ref:refs/heads/feature-x": "feature",
     "ref:refs/heads/feature-prod": "feature",
@@ -435,18 +589,18 @@ SUBJECTS = {
     "ref:refs/tags/prod": None,
     "environment:dev": None,
     "environment:prod": None,
-    "pull_request": None,
+    "pull_request": "check",
 }
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_on_github_a_class_is_taken_by_its_own_branches(subject: str) -> None:
-    taken = [name for name in CLASSES if trusts(name, f"repo:acme@1/churn@2:{subject}")]
+    taken = [name for name in ON_GITHUB_CI if trusts(name, f"repo:acme@1/churn@2:{subject}")]
     assert taken == ([SUBJECTS[subject]] if SUBJECTS[subject] else [])
     for repository in ("acme@1/churn@3", "acme/churn", "acme@1/churn@2-2", "other@9/churn@2"):
-        assert not any(trusts(name, f"repo:{repository}:{subject}") for name in CLASSES)
+        assert not any(trusts(name, f"repo:{repository}:{subject}") for name in ON_GITHUB_CI)
     assert not any(
-        trusts(name, f"repo:acme@1/churn@2:{subject}", audience="https://github.com/acme") for name in CLASSES
+        trusts(name, f"repo:acme@1/churn@2:{subject}", audience="https://github.com/acme") for name in ON_GITHUB_CI
     )
 
 
@@ -482,35 +636,163 @@ def test_a_model_reads_the_project_and_writes_what_it_captured_and_predicted() -
 # ------------------------------------------------------------------------------------------------ builds
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_pushes_start_the_build_of_their_own_class(name: str) -> None:
-    rule = RESOURCES[f"{name.title()}Pushes"]["Properties"]
-    detail = rule["EventPattern"]["detail"]
-    assert rule["EventPattern"]["resources"] == [REPOSITORY]
-    assert detail["referenceName"] == [{"prefix": "feature-"} if name == "feature" else name]
-    assert (detail["referenceType"], detail["event"]) == (["branch"], ["referenceCreated", "referenceUpdated"])
-    (target,) = rule["Targets"]
-    assert target["Arn"].endswith(f":project/modelyard-churn-{name}")
-    given = target["InputTransformer"]["InputTemplate"].replace("<commit>", '"0f"').replace("<branch>", '"feature-x"')
-    assert json.loads(given) == {
+def test_pushes_of_feature_branches_start_their_build_with_the_commit_and_the_branch() -> None:
+    assert heard("FeaturePushes") == (["referenceCreated", "referenceUpdated"], [{"prefix": "feature-"}])
+    assert asked("FeaturePushes", commit="0f", branch="feature-x") == {
         "sourceVersion": "0f",
-        "environmentVariablesOverride": [{"name": "MODELYARD_BRANCH", "value": "feature-x", "type": "PLAINTEXT"}],
+        "environmentVariablesOverride": [variable("MODELYARD_BRANCH", "feature-x")],
+    }
+    assert variables("FeatureBuild")["MODELYARD_CI_STEPS"] == "check push"
+
+
+def test_a_feature_branch_that_is_deleted_starts_prods_commands_with_its_name() -> None:
+    assert heard("FeatureDeletions") == (["referenceDeleted"], [{"prefix": "feature-"}])
+    assert asked("FeatureDeletions", branch="feature-x") == {
+        "sourceVersion": "refs/heads/prod",
+        "environmentVariablesOverride": [
+            variable("MODELYARD_BRANCH", "feature-x"),
+            variable("MODELYARD_CI_STEPS", "deleted"),
+        ],
     }
 
 
+def test_the_template_is_looked_at_every_week() -> None:
+    rule = RESOURCES["TemplateUpdates"]["Properties"]
+    assert rule["ScheduleExpression"] == "rate(7 days)"
+    assert rule["Targets"][0]["Arn"].endswith(":project/modelyard-churn-template")
+    given = variables("TemplateBuild")
+    assert (given["MODELYARD_CI_STEPS"], given["MODELYARD_EXTRAS"]) == ("template", "template")
+    assert RESOURCES["TemplateBuild"]["Properties"]["SourceVersion"] == "refs/heads/dev"
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_later_pushes_to_dev_and_prod_start_their_codepipeline_and_the_one_that_makes_the_branch_does_not(
+    name: str,
+) -> None:
+    assert heard(f"{name.title()}Pushes") == (["referenceUpdated"], [name])
+    (target,) = RESOURCES[f"{name.title()}Pushes"]["Properties"]["Targets"]
+    assert target["Arn"] == f"{DELIVERY}{name}"
+    given = json.loads(target["InputTransformer"]["InputTemplate"].replace("<commit>", '"0f"'))
+    assert given == {"variables": [{"name": "PushedCommit", "value": "0f"}]}
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_the_creation_of_a_codepipeline_starts_nothing(name: str) -> None:
+    """AWS would, but it has no value for a variable without a default."""
+    (variable,) = RESOURCES[f"{name.title()}Delivery"]["Properties"]["Variables"]
+    assert variable["Name"] == "PushedCommit"
+    assert "DefaultValue" not in variable
+
+
+def heard(rule: str) -> tuple[list[str], list[Any]]:
+    """Events and references' names that a rule about the project's repository hears."""
+    pattern = RESOURCES[rule]["Properties"]["EventPattern"]
+    assert pattern["resources"] == [REPOSITORY]
+    assert pattern["detail"]["referenceType"] == ["branch"]
+    return pattern["detail"]["event"], pattern["detail"]["referenceName"]
+
+
+def asked(rule: str, **values: str) -> dict[str, Any]:
+    """The request of the build of feature branches that a rule starts."""
+    (target,) = RESOURCES[rule]["Properties"]["Targets"]
+    assert target["Arn"].endswith(":project/modelyard-churn-feature")
+    transformer = target["InputTransformer"]
+    assert set(transformer["InputPathsMap"]) == set(values)
+    text = transformer["InputTemplate"]
+    for key, value in values.items():
+        text = text.replace(f"<{key}>", json.dumps(value))
+    given: dict[str, Any] = json.loads(text)
+    return given
+
+
+def variable(name: str, value: str) -> dict[str, str]:
+    return {"name": name, "value": value, "type": "PLAINTEXT"}
+
+
+def variables(build: str) -> dict[str, str]:
+    environment = RESOURCES[build]["Properties"]["Environment"]
+    return {one["Name"]: one["Value"] for one in environment["EnvironmentVariables"]}
+
+
+# Stage, and the step of CI that its build does; a person decides where there is none.
+DELIVERED: dict[str, dict[str, str | None]] = {
+    "dev": {"Check": "check", "Train": "push"},
+    "prod": {"Check": "check", "Approve": None, "Promote": "push"},
+}
+
+
+@pytest.mark.parametrize("name", DELIVERED)
+def test_a_codepipeline_checks_first_and_prod_waits_for_a_person_before_it_promotes(name: str) -> None:
+    pipeline = RESOURCES[f"{name.title()}Delivery"]["Properties"]
+    assert (pipeline["Name"], pipeline["PipelineType"]) == (f"p-123456789012-{name}", "V2")
+    assert pipeline["ExecutionMode"] == "SUPERSEDED"
+    source, *stages = pipeline["Stages"]
+    (of_source,) = source["Actions"]
+    assert of_source["Configuration"] == {
+        "RepositoryName": "churn",
+        "BranchName": name,
+        "PollForSourceChanges": "false",
+        "OutputArtifactFormat": "CODEBUILD_CLONE_REF",
+    }
+    assert [stage["Name"] for stage in stages] == list(DELIVERED[name])
+    for stage in stages:
+        (action,) = stage["Actions"]
+        assert action["Name"] == stage["Name"]
+        if (steps := DELIVERED[name][stage["Name"]]) is None:
+            assert action["ActionTypeId"]["Category"] == "Approval"
+            continue
+        assert action["Configuration"]["ProjectName"] == f"modelyard-churn-{name}"
+        given = json.loads(action["Configuration"]["EnvironmentVariables"])
+        assert given == [variable("MODELYARD_BRANCH", "#{Source.BranchName}"), variable("MODELYARD_CI_STEPS", steps)]
+
+
+@pytest.mark.parametrize("name", DELIVERED)
+def test_a_codepipeline_does_what_it_does_for_its_own_branch_alone(name: str) -> None:
+    policies = DELIVERIES[name]
+    other_name = "prod" if name == "dev" else "dev"
+    (trust,) = RESOURCES[f"{name.title()}DeliveryRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "codepipeline.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"] == {
+        "aws:SourceAccount": "111122223333",
+        "aws:SourceArn": f"{DELIVERY}{name}",
+    }
+    build = "arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-churn-"
+    for action in ("codebuild:StartBuild", "codebuild:BatchGetBuilds"):
+        assert allowed(policies, action, f"{build}{name}")
+        assert not allowed(policies, action, f"{build}{other_name}")
+    for action in ("s3:GetObject", "s3:PutObject"):
+        assert allowed(policies, action, f"{BUILDS}{name}/source/abc")
+        assert not allowed(policies, action, f"{BUILDS}{other_name}/source/abc")
+    assert allowed(policies, "codecommit:GetCommit", REPOSITORY, tags=OF_THE_PROJECT)
+    assert not allowed(policies, "codecommit:GetCommit", REPOSITORY, tags={"modelyard:project": "another"})
+    assert changing(policies) == {"codebuild:StartBuild", "codebuild:BatchGetBuilds", "s3:PutObject"} | {
+        *("kms:Decrypt", "kms:GenerateDataKey")
+    }
+
+
+def test_ci_reads_what_its_own_codepipeline_hands_on_and_writes_nothing_there() -> None:
+    for name in CLASSES:
+        for folder in ("dev", "prod"):
+            assert allowed(CI[name], "s3:GetObject", f"{BUILDS}{folder}/source/abc") is (folder == name)
+            assert not allowed(CI[name], "s3:PutObject", f"{BUILDS}{folder}/source/abc")
+
+
 def test_the_role_that_starts_builds_does_nothing_else_and_is_taken_by_the_rules_alone() -> None:
-    starts = of_role("StartBuildsRole")
-    assert all(one["Action"] == "codebuild:StartBuild" for document in starts for one in document["Statement"])
+    assert changing(STARTS) == {"codebuild:StartBuild", "codepipeline:StartPipelineExecution"}
     (trust,) = RESOURCES["StartBuildsRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    rules = [f"arn:aws:events:eu-west-1:111122223333:rule/modelyard-churn-{name}" for name in CLASSES]
-    assert trust["Condition"]["StringEquals"]["aws:SourceArn"] == rules
-    assert not any(
-        allowed(policies, "codebuild:StartBuild", build) for build in builds() for policies in EVERYBODY.values()
-    )
+    rules = [one["Properties"]["Name"] for one in RESOURCES.values() if one["Type"] == "AWS::Events::Rule"]
+    arns = {f"arn:aws:events:eu-west-1:111122223333:rule/{name}" for name in rules}
+    assert set(trust["Condition"]["StringEquals"]["aws:SourceArn"]) == arns
+    for who, policies in EVERYBODY.items():
+        for build in builds():
+            of_feature = build.endswith(("-feature", "-template"))
+            starts = who == "rules" if of_feature else who == f"delivery {build.rpartition('-')[2]}"
+            assert allowed(policies, "codebuild:StartBuild", build) is starts, (who, build)
 
 
 def builds() -> list[str]:
-    return [f"arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-churn-{name}" for name in CLASSES]
+    names = (*CLASSES, "template")
+    return [f"arn:aws:codebuild:eu-west-1:111122223333:project/modelyard-churn-{name}" for name in names]
 
 
 def test_on_github_nothing_of_codecommit_is_made() -> None:
@@ -535,17 +817,17 @@ def test_the_seed_is_told_what_the_parameters_say() -> None:
 
 
 def test_the_repository_knows_the_ci_roles_by_the_names_that_they_get() -> None:
-    variables = RESOURCES["Seed"]["Properties"]["CiVariables"]
-    for name in CLASSES:
-        role = RESOURCES[f"{name.title()}CiRole"]["Properties"]
+    given = RESOURCES["Seed"]["Properties"]["CiVariables"]
+    for name in ON_GITHUB_CI:
+        role = ON_GITHUB[f"{name.title()}CiRole"]["Properties"]
         arn = f"arn:aws:iam::111122223333:role{role['Path']}{role['RoleName']}"
-        assert variables[f"MODELYARD_CI_ROLE_{name.upper()}"] == arn
+        assert given[f"MODELYARD_CI_ROLE_{name.upper()}"] == arn
 
 
 def test_without_optional_parameters_nothing_is_left_of_them() -> None:
     bare = template.resolved(WRITTEN, {"SageMakerProjectName": "churn", "SageMakerProjectId": "p-1"})
     text = json.dumps(list(template.policies(bare).values()))
-    for value in ("my-data", "kms:", "shared"):
+    for value in ("my-data", KEY, "shared"):
         assert value not in text
     assert "modelyard-artifacts-111122223333-eu-west-1/churn/" in text
 
@@ -566,7 +848,7 @@ def test_everything_that_takes_tags_has_the_projects() -> None:
 
 LONGEST = {
     "SageMakerProjectName": "p" * 32,
-    "SageMakerProjectId": "p-123456789012",
+    "SageMakerProjectId": "p" * 15,
     "ArtifactBucket": "b" * 63,
     "DataBuckets": ",".join(["d" * 63] * 2),
     "KmsKeyArns": ",".join([KEY] * 3),
@@ -590,7 +872,9 @@ def test_policies_are_not_longer_than_iam_takes(host: str) -> None:
 
 
 def length(document: Any) -> int:
-    return len(document if isinstance(document, str) else json.dumps(document, separators=(",", ":")))
+    """In the Region with the longest name."""
+    text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
+    return len(text.replace("eu-west-1", "ap-southeast-1"))
 
 
 @pytest.mark.parametrize(
@@ -601,7 +885,7 @@ def length(document: Any) -> int:
             ["churn", "a", "a-b2", "p" * 32, "feature", "feature-x", "churn-features", "churn-dev-1"],
             ["", "Churn", "2a", "a-", "a_b", "p" * 33, "churn-feature", "churn-feature-x", "a--feature"],
         ),
-        ("SageMakerProjectId", ["p-abc123def456"], ["", "p_1", "p" * 21]),
+        ("SageMakerProjectId", ["p-abc123def456", "p" * 15], ["", "p_1", "p" * 16]),
         (
             "Description",
             ["What it is for (100 %)", "x" * 1024],

@@ -1,4 +1,4 @@
-"""The boundary of platform.yaml allows what product.yaml grants: else a role would have rights that do nothing.
+"""The boundaries of platform.yaml allow what product.yaml grants: else a role would have rights that do nothing.
 
 Every question that a role's policies allow is made from their statements, and put to the boundary.
 """
@@ -25,17 +25,29 @@ PROJECT = {
     "KmsKeyArns": KEY,
 }
 PLATFORM = {"ArtifactBuckets": "team-artifacts", "DataBuckets": "my-data,more-data", "ProjectKmsKeyArns": KEY}
-RESOURCES = template.resolved(template.load(FOLDER / "product.yaml"), PROJECT)
-BOUNDARY = template.policies(template.resolved(template.load(FOLDER / "platform.yaml"), PLATFORM))["ProjectBoundary"]
-ROLES = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"]
+PRODUCT = template.load(FOLDER / "product.yaml")
+HOSTS = {host: template.resolved(PRODUCT, PROJECT | {"GitHost": host}) for host in ("codecommit", "github")}
+POLICIES = template.policies(template.resolved(template.load(FOLDER / "platform.yaml"), PLATFORM))
+BOUNDARY = POLICIES["ProjectBoundary"]
+BOUNDARIES = {
+    template.OF_SSM["ProjectBoundaryArn"]: BOUNDARY,
+    template.OF_SSM["DeliveryBoundaryArn"]: POLICIES["DeliveryBoundary"],
+}
+ROLES = [
+    (host, name)
+    for host, resources in HOSTS.items()
+    for name, resource in resources.items()
+    if resource["Type"] == "AWS::IAM::Role"
+]
 
 
-def granted(role: str) -> list[dict[str, Any]]:
+def granted(host: str, role: str) -> list[dict[str, Any]]:
     """The role's own policies, and the project's that is attached to it."""
-    properties = RESOURCES[role]["Properties"]
+    resources = HOSTS[host]
+    properties = resources[role]["Properties"]
     attached = any(arn.endswith("-reader") for arn in properties.get("ManagedPolicyArns", []))
     own = [one["PolicyDocument"] for one in properties["Policies"]]
-    return own + ([RESOURCES["ReaderPolicy"]["Properties"]["PolicyDocument"]] if attached else [])
+    return own + ([resources["ReaderPolicy"]["Properties"]["PolicyDocument"]] if attached else [])
 
 
 def questions(documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -63,13 +75,14 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_the_boundary_allows_all_that_a_role_is_granted(role: str) -> None:
-    asked = list(questions(granted(role)))
+@pytest.mark.parametrize(("host", "role"), ROLES)
+def test_the_boundary_allows_all_that_a_role_is_granted(host: str, role: str) -> None:
+    asked = list(questions(granted(host, role)))
+    boundary = BOUNDARIES[HOSTS[host][role]["Properties"]["PermissionsBoundary"]]
     assert asked
     for action, resource, context in asked:
-        assert allowed(granted(role), action, resource, **{"": context}), (action, resource, context)
-        assert allowed([BOUNDARY], action, resource, **{"": context}), (action, resource, context)
+        assert allowed(granted(host, role), action, resource, **{"": context}), (action, resource, context)
+        assert allowed([boundary], action, resource, **{"": context}), (action, resource, context)
 
 
 def test_the_boundary_lets_no_role_change_what_it_may() -> None:
@@ -82,10 +95,20 @@ def test_the_boundary_lets_no_role_change_what_it_may() -> None:
         "PutRolePermissionsBoundary",
     )
     for action in (*changing, "DeleteRolePermissionsBoundary", "CreatePolicyVersion"):
-        assert not allowed([BOUNDARY], f"iam:{action}", role)
+        for boundary in BOUNDARIES.values():
+            assert not allowed([boundary], f"iam:{action}", role)
 
 
 def test_a_role_is_passed_below_the_pipelines_path_alone() -> None:
     to_sagemaker = {"": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     for path in ("", "modelyard/", "modelyard/models/", "modelyard/ci/"):
-        assert not allowed([BOUNDARY], "iam:PassRole", f"arn:aws:iam::111122223333:role/{path}any", **to_sagemaker)
+        for boundary in BOUNDARIES.values():
+            assert not allowed([boundary], "iam:PassRole", f"arn:aws:iam::111122223333:role/{path}any", **to_sagemaker)
+
+
+def test_within_the_boundaries_no_branch_is_pushed_but_that_of_the_templates_updates() -> None:
+    repository = "arn:aws:codecommit:eu-west-1:111122223333:churn"
+    for branch in ("dev", "prod", "template-update"):
+        context = {"": {"codecommit:References": [f"refs/heads/{branch}"]}}
+        may = [allowed([boundary], "codecommit:GitPush", repository, **context) for boundary in BOUNDARIES.values()]
+        assert may == [False, branch == "template-update"]

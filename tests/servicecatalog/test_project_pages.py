@@ -33,6 +33,14 @@ OF_THE_CLI = {
 }
 GLOBAL = {"query", "output", "region", "endpoint-url", "profile"}
 WRITTEN = template.load(product.TEMPLATE)
+# What a project has that has a name of its own.
+NAMED = (
+    "AWS::CodeBuild::Project",
+    "AWS::CodePipeline::Pipeline",
+    "AWS::Events::Rule",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::Role",
+)
 
 
 def section(page: Path, title: str) -> str:
@@ -82,14 +90,15 @@ def test_the_page_names_what_a_project_is_made_of() -> None:
             first = name if "<project>" in name else first
             said.add(name if not name.startswith("-") else first.split("<project>")[0] + "<project>" + name)
     made = set()
-    values = {"SageMakerProjectName": "churn", "SageMakerProjectId": "p-123456789012"}
-    for resource in template.resolved(WRITTEN, values).values():
-        properties = resource["Properties"]
-        if resource["Type"] in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::CodeBuild::Project"):
-            name = properties.get("RoleName") or properties.get("ManagedPolicyName") or properties["Name"]
-            path = properties["Path"] if resource["Type"] == "AWS::IAM::Role" else ""
-            made.add(path + name.replace("churn", "<project>"))
-    assert len(made) > 10
+    for host in ("codecommit", "github"):
+        values = {"SageMakerProjectName": "churn", "SageMakerProjectId": "p-123456789012", "GitHost": host}
+        for resource in template.resolved(WRITTEN, values).values():
+            properties = resource["Properties"]
+            if resource["Type"] in NAMED:
+                name = properties.get("RoleName") or properties.get("ManagedPolicyName") or properties["Name"]
+                path = properties["Path"] if resource["Type"] == "AWS::IAM::Role" else ""
+                made.add(path + name.replace("churn", "<project>").replace("p-123456789012", "<id>"))
+    assert len(made) > 20
     assert made <= said, made - said
 
 
@@ -112,5 +121,10 @@ def test_the_aws_clis_commands_have_the_options_that_they_are_given(page: Path) 
 def test_what_stands_in_for_studio_takes_what_the_pages_give_it(page: Path) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     local_aws_command._studio_arguments(parser)
-    for words in commands(page, "python -m local_aws studio"):
-        parser.parse_args(words[4:])
+    for _, _, _, _, *words in commands(page, "python -m local_aws studio"):
+        if len(words) > 1:
+            parser.parse_args(words)
+        else:  # named only, or typed without options
+            with pytest.raises(SystemExit) as ended:
+                parser.parse_args([*words, "--help"])
+            assert ended.value.code == 0, words

@@ -7,14 +7,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
+from tests.local_aws.git_clients import Git
 from tests.local_aws.people import role_session, sign_in
-from tests.servicecatalog.projects import ACCOUNT, BUCKET, REGION, Project, Projects
+from tests.servicecatalog.projects import ACCOUNT, BUCKET, BUILDS, REGION, Project, Projects
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +31,7 @@ DEFINITION = json.dumps(
     }
 )
 NAMES = ("churn", "churn-dev", "churn-dev-1", "churn-x")
+ON_GITHUB = "on-github"
 PAIRS = [("churn", "churn-dev"), ("churn-dev", "churn"), ("churn-dev", "churn-dev-1"), ("churn", "churn-x")]
 TRAINING = ("feature", "dev")
 PEOPLE, APPROVER = "data scientist", "approver"
@@ -39,6 +42,8 @@ ROLES = {
     "ci of feature": "FeatureCiRoleArn",
     "ci of dev": "DevCiRoleArn",
     "ci of prod": "ProdCiRoleArn",
+    "ci of the template": "TemplateCiRoleArn",
+    "retraining": "RetrainRoleArn",
     "models": "ModelRoleArn",
 }
 EVERYBODY = (PEOPLE, *ROLES)
@@ -81,18 +86,27 @@ def pipeline(project: str, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def sides() -> Iterator[dict[str, Side]]:
-    """The projects, each with groups, versions, pipelines, executions, a model and data, made by its own."""
+def server() -> Iterator[LocalAWS]:
     with LocalAWS(enforce_iam=True) as aws:
-        projects = Projects(aws).prepare()
-        yield {name: side(aws, projects.create(name)) for name in NAMES}
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def sides(server: LocalAWS) -> dict[str, Side]:
+    """The projects, each with groups, versions, pipelines, executions, a model and data, made by its own."""
+    projects = Projects(server).prepare()
+    server.client("scheduler").create_schedule_group(Name="modelyard")
+    found = {name: side(server, projects.create(name)) for name in NAMES}
+    on_github = projects.create(ON_GITHUB, GitHost="github", GitOwner="acme")
+    return found | {ON_GITHUB: side(server, on_github)}
 
 
 def side(aws: LocalAWS, project: Project) -> Side:
     name = project.name
     clients = {PEOPLE: client(aws, user(aws, project, "DeveloperPolicy", "ReaderPolicy"))}
     clients[APPROVER] = client(aws, user(aws, project, "ApproverPolicy", "ReaderPolicy"))
-    clients |= {who: client(aws, role_session(aws, project.outputs[output])) for who, output in ROLES.items()}
+    roles = {who: project.outputs[output] for who, output in ROLES.items() if output in project.outputs}
+    clients |= {who: client(aws, role_session(aws, arn)) for who, arn in roles.items()}
     for stage in (*TRAINING, "prod"):  # as the seed function makes them
         aws.client("sagemaker").create_model_package_group(
             ModelPackageGroupName=f"{name}-{stage}", Tags=tags(name, stage, **{"modelyard:stack": project.stack})
@@ -152,6 +166,41 @@ def version(project: str, stage: str, status: str = "PendingManualApproval") -> 
     }
 
 
+def approval(pipeline_name: str) -> dict[str, Any]:
+    """PutApprovalResult's request."""
+    return {
+        "pipelineName": pipeline_name,
+        "stageName": "Approve",
+        "actionName": "Approve",
+        "token": "11112222-3333-4444-5555-666677778888",
+        "result": {"status": "Approved", "summary": ""},
+    }
+
+
+def schedule(project: str, role: str, name: str = "retrain") -> dict[str, Any]:
+    """CreateSchedule's request, of the retraining of a project."""
+    return {
+        "GroupName": "modelyard",
+        "Name": f"{project}-{name}",
+        "ScheduleExpression": "rate(30 days)",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": {
+            "Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:startPipelineExecution",
+            "RoleArn": role,
+            "Input": json.dumps({"PipelineName": f"{project}-dev"}),
+        },
+    }
+
+
+def permitted(call: Callable[..., Any], **parameters: Any) -> bool:
+    """Whether IAM lets it be; something else may go wrong with it."""
+    try:
+        call(**parameters)
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in DENIED
+    return True
+
+
 def denied(call: Callable[..., Any], **parameters: Any) -> bool:
     """Whether IAM denies it; nothing else may go wrong with it."""
     try:
@@ -204,7 +253,20 @@ def test_another_projects_things_are_neither_looked_at_nor_touched(
         assert denied(s3.put_object, **theirs, Body=b"another")
         assert denied(s3.delete_object, **theirs)
         assert denied(s3.copy_object, Bucket=BUCKET, Key=f"{mine}/{stage}/copy", CopySource=theirs)
+    assert denied(sagemaker.create_model_package, **version(other, "prod"))
     assert denied(sagemaker.describe_model, ModelName=f"{other}-dev-1")
+    codepipeline = me.clients[who]("codepipeline")
+    for name in (f"p-{other}-dev", f"p-{other}-prod"):
+        assert denied(codepipeline.start_pipeline_execution, name=name)
+        assert denied(codepipeline.get_pipeline_state, name=name)
+        assert denied(codepipeline.put_approval_result, **approval(name))
+        handed_on = {"Bucket": BUILDS, "Key": f"{name}/source/a"}
+        assert denied(s3.get_object, **handed_on)
+        assert denied(s3.put_object, **handed_on, Body=b"another")
+    retraining = schedule(other, them.role("retraining"))
+    assert denied(scheduler.create_schedule, **retraining)
+    assert denied(scheduler.update_schedule, **retraining)
+    assert denied(scheduler.delete_schedule, GroupName="modelyard", Name=f"{other}-retrain")
     assert denied(s3.list_objects_v2, Bucket=BUCKET, Prefix=f"{other}/")
 
 
@@ -271,3 +333,146 @@ def test_who_approves_one_projects_versions_approves_no_others(sides: dict[str, 
         package = f"{PREFIX}:model-package/{name}-dev/1"
         refused = denied(sagemaker.update_model_package, ModelPackageArn=package, ModelApprovalStatus="Approved")
         assert refused is (name != "churn")
+
+
+# ------------------------------------------------------------------------------------------------ what each CI role may
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_the_ci_of_a_class_that_trains_neither_registers_nor_promotes_nor_writes_elsewhere(
+    sides: dict[str, Side], name: str
+) -> None:
+    ci = sides["churn"].clients[f"ci of {name}"]
+    for stage in (*TRAINING, "prod", "champion", "challenger"):
+        assert denied(ci("sagemaker").create_model_package, **version("churn", stage))
+    for address in ("dev" if name == "feature" else "feature", "data", "prod", "captured/prod"):
+        assert denied(ci("s3").put_object, Bucket=BUCKET, Key=f"churn/{address}/file", Body=b"")
+    assert denied(ci("codepipeline").start_pipeline_execution, name="p-churn-prod")
+    assert denied(ci("codepipeline").put_approval_result, **approval("p-churn-prod"))
+    assert not denied(ci("codepipeline").get_pipeline_state, name="p-churn-prod")
+    assert permitted(ci("lambda").invoke, FunctionName="modelyard-plan")
+    assert denied(ci("lambda").invoke, FunctionName="modelyard-seed")
+
+
+def test_the_ci_of_feature_branches_deletes_their_pipelines_and_no_others(sides: dict[str, Side]) -> None:
+    feature, dev = (sides["churn"].clients[f"ci of {name}"]("sagemaker") for name in TRAINING)
+    gone = {"PipelineName": "churn-feature-gone-0a1b2c", "ClientRequestToken": "g" * 32}
+    feature.create_pipeline(
+        **gone,
+        PipelineDefinition=DEFINITION,
+        RoleArn=sides["churn"].role("pipelines of feature"),
+        Tags=tags("churn", "feature"),
+    )
+    assert denied(dev.delete_pipeline, **gone)
+    assert denied(feature.delete_pipeline, **gone | {"PipelineName": "churn-dev"})
+    assert not denied(feature.list_tags, ResourceArn=f"{PREFIX}:pipeline/churn-feature-gone-0a1b2c")
+    assert not denied(feature.delete_pipeline, **gone)
+
+
+def test_the_ci_of_dev_alone_schedules_retraining_and_with_its_own_role(sides: dict[str, Side]) -> None:
+    me = sides["churn"]
+    retraining, theirs = schedule("churn", me.role("retraining")), sides["churn-x"].role("retraining")
+    named = {"GroupName": "modelyard", "Name": "churn-retrain"}
+    for who in EVERYBODY:
+        if who != "ci of dev":
+            assert denied(me.clients[who]("scheduler").create_schedule, **retraining), who
+    dev = me.clients["ci of dev"]("scheduler")
+    for role in (theirs, me.role("ci of dev"), me.role("pipelines of dev")):
+        assert denied(dev.create_schedule, **schedule("churn", role))
+    assert denied(dev.create_schedule, **schedule("churn", me.role("retraining"), name="prod"))
+    assert not denied(dev.create_schedule, **retraining)
+    assert not denied(me.clients[PEOPLE]("scheduler").get_schedule, **named)
+    assert denied(dev.update_schedule, **schedule("churn", theirs))
+    assert not denied(dev.update_schedule, **retraining)
+    assert denied(me.clients["ci of feature"]("scheduler").delete_schedule, **named)
+    assert not denied(dev.delete_schedule, **named)
+
+
+def test_retraining_starts_the_pipeline_of_dev_and_does_nothing_else(sides: dict[str, Side]) -> None:
+    role = sides["churn"].clients["retraining"]
+    sagemaker = role("sagemaker")
+    start = {"ClientRequestToken": "t" * 32}
+    assert not denied(sagemaker.start_pipeline_execution, PipelineName="churn-dev", **start)
+    assert denied(sagemaker.start_pipeline_execution, PipelineName=pipeline("churn", "feature"), **start)
+    assert denied(sagemaker.describe_pipeline, PipelineName="churn-dev")
+    assert denied(sagemaker.update_pipeline, PipelineName="churn-dev", PipelineDefinition=DEFINITION)
+    assert denied(role("s3").get_object, Bucket=BUCKET, Key="churn/dev/model.tar.gz")
+
+
+def test_the_ci_of_prod_copies_versions_that_wait_for_approval_and_changes_nothing_else(
+    sides: dict[str, Side],
+) -> None:
+    me = sides["churn"]
+    prod = me.clients["ci of prod"]
+    sagemaker = prod("sagemaker")
+    assert not denied(sagemaker.describe_model_package, ModelPackageName=f"{PREFIX}:model-package/churn-dev/1")
+    copied = version("churn", "prod") | {"InferenceSpecification": version("churn", "dev")["InferenceSpecification"]}
+    for status in ("Approved", "Rejected"):
+        assert denied(sagemaker.create_model_package, **copied | {"ModelApprovalStatus": status})
+    copy = sagemaker.create_model_package(**copied)["ModelPackageArn"]
+    for status in ("Approved", "Rejected"):
+        assert denied(sagemaker.update_model_package, ModelPackageArn=copy, ModelApprovalStatus=status)
+    for stage in TRAINING:
+        assert denied(sagemaker.create_model_package, **version("churn", stage))
+        name = pipeline("churn", stage)
+        assert denied(sagemaker.start_pipeline_execution, PipelineName=name, ClientRequestToken="q" * 32)
+        assert denied(sagemaker.update_pipeline, PipelineName=name, PipelineDefinition=DEFINITION)
+        assert denied(sagemaker.delete_pipeline, PipelineName=name, ClientRequestToken="q" * 32)
+    for folder in (*TRAINING, "prod", "data"):
+        assert denied(prod("s3").put_object, Bucket=BUCKET, Key=f"churn/{folder}/file", Body=b"")
+    assert denied(prod("codepipeline").put_approval_result, **approval("p-churn-prod"))
+    assert denied(prod("codepipeline").start_pipeline_execution, name="p-churn-prod")
+    assert permitted(prod("lambda").invoke, FunctionName="modelyard-plan")
+
+
+def test_an_approver_exchanges_champion_and_challenger_and_promotes_nothing_from_dev(sides: dict[str, Side]) -> None:
+    sagemaker = sides["churn"].clients[APPROVER]("sagemaker")
+    for stage in ("champion", "challenger"):
+        assert permitted(sagemaker.create_model_package, **version("churn", stage))
+        assert denied(sagemaker.create_model_package, **version("churn", stage, "Approved"))
+        assert denied(sagemaker.create_model_package, **version("churn-x", stage))
+    for stage in (*TRAINING, "prod"):
+        assert denied(sagemaker.create_model_package, **version("churn", stage))
+
+
+def test_the_template_is_updated_on_a_branch_of_its_own(
+    server: LocalAWS, sides: dict[str, Side], tmp_path: Path
+) -> None:
+    server.client("codecommit").create_repository(repositoryName="churn", tags={"modelyard:project": "churn"})
+    url = f"{server.endpoint}/v1/repos/churn"
+    credentials = role_session(server, sides["churn"].role("ci of the template"))
+    root = Git(tmp_path, {**server.environment, **server.git_environment})
+    role = Git(tmp_path, {**server.environment, **server.git_environment, **credentials})
+    root("init", "--quiet", "--initial-branch=dev")
+    root("commit", "--quiet", "--allow-empty", "--message=as it was")
+    root("push", "--quiet", url, "dev", "dev:prod")
+    role("fetch", "--quiet", url, "dev")
+    role("commit", "--quiet", "--allow-empty", "--message=as the template has it")
+    for branches in (["dev"], ["prod"], ["feature-x"], ["template-update-2"], ["template-update", "dev"]):
+        said = role.fails("push", "--atomic", url, *(f"HEAD:refs/heads/{branch}" for branch in branches))
+        assert "You don't have permission to push changes to this branch" in said
+    role("push", "--quiet", url, "HEAD:refs/heads/template-update")
+    codecommit = sides["churn"].clients["ci of the template"]("codecommit")
+    target = {"repositoryName": "churn", "sourceReference": "template-update", "destinationReference": "dev"}
+    proposed = codecommit.create_pull_request(title="A newer template", targets=[target])["pullRequest"]
+    merge = {"pullRequestId": proposed["pullRequestId"], "repositoryName": "churn"}
+    assert denied(codecommit.merge_pull_request_by_fast_forward, **merge)
+    assert not denied(sides["churn"].clients[PEOPLE]("codecommit").merge_pull_request_by_fast_forward, **merge)
+
+
+def test_on_github_a_pull_request_asks_for_plans_and_a_deletion_takes_devs_role(
+    server: LocalAWS, sides: dict[str, Side]
+) -> None:
+    project = sides[ON_GITHUB].project
+    check = client(server, role_session(server, project.outputs["CheckCiRoleArn"]))
+    assert permitted(check("lambda").invoke, FunctionName="modelyard-plan")
+    assert permitted(check("ssm").get_parameter, Name="/modelyard/functions/plan")
+    assert denied(check("ssm").get_parameter, Name="/modelyard/functions/seed")
+    sagemaker = check("sagemaker")
+    assert denied(sagemaker.describe_model_package_group, ModelPackageGroupName=f"{ON_GITHUB}-dev")
+    assert denied(sagemaker.describe_pipeline, PipelineName=f"{ON_GITHUB}-dev")
+    assert denied(sagemaker.start_pipeline_execution, PipelineName=f"{ON_GITHUB}-dev", ClientRequestToken="q" * 32)
+    assert denied(check("s3").get_object, Bucket=BUCKET, Key=f"{ON_GITHUB}/dev/model.tar.gz")
+    gone = {"PipelineName": pipeline(ON_GITHUB, "feature"), "ClientRequestToken": "q" * 32}
+    for who, may in (("ci of feature", False), ("ci of prod", False), ("ci of dev", True)):
+        assert denied(sides[ON_GITHUB].clients[who]("sagemaker").delete_pipeline, **gone) is not may, who

@@ -88,6 +88,7 @@ def message_with(installed: Administrator, queue: str, phrase: str) -> str:
     raise AssertionError(f"nobody told of {phrase!r}; told was {seen}")
 
 
+@pytest.mark.slow
 def test_an_approval_reaches_the_controller_and_its_end_whoever_watches(installed: Administrator, told: str) -> None:
     """Of a version without a stage file: it cannot be deployed, and so is rejected with that reason."""
     sagemaker = installed.client("sagemaker")
@@ -107,6 +108,7 @@ def test_an_approval_reaches_the_controller_and_its_end_whoever_watches(installe
     assert "approve" in {entry.kind for entry in ledger.entries("churn-dev")}
 
 
+@pytest.mark.slow
 def test_a_schedule_starts_a_transform_job_and_its_failure_is_told(installed: Administrator, told: str) -> None:
     sagemaker, settings = installed.client("sagemaker"), installed.settings
     sagemaker.create_model_package_group(ModelPackageGroupName="somebodys")

@@ -110,6 +110,7 @@ def test_it_installs_updates_is_taken_over_and_destroys(tmp_path: Path, aws: Loc
     assert administrator.status in ("none", "DELETE_COMPLETE")
     assert [one["Name"] for one in administrator.client("s3").list_buckets()["Buckets"]] == [
         f"modelyard-artifacts-{administrator.account}-us-east-1",
+        f"modelyard-builds-{administrator.account}-us-east-1",
         f"modelyard-templates-{administrator.account}-us-east-1",
     ]
 
