@@ -17,7 +17,16 @@ def aws() -> Iterator[LocalAWS]:
 
 
 # Folders whose files take longest: begun first, so that at the end no worker is left alone with one of them.
-LONGEST_FIRST = ("story", "template", "servicecatalog", "seed_lambda", "steps", "lifecycle_lambdas", "local_aws")
+LONGEST_FIRST = (
+    "story",
+    "docs",
+    "template",
+    "servicecatalog",
+    "seed_lambda",
+    "steps",
+    "lifecycle_lambdas",
+    "local_aws",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
