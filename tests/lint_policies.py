@@ -25,6 +25,9 @@ EXCEPTIONS = {
     ("administrator-policy-product.json", "RESOURCE_POLICY_PRIVILEGE_ESCALATION", "modelyard-artifacts-"): (
         "whoever installs makes this bucket and its policy, as CloudFormation's caller"
     ),
+    ("administrator-policy-product.json", "RESOURCE_POLICY_PRIVILEGE_ESCALATION", "modelyard-builds-"): (
+        "the same, of the bucket with what CodePipeline hands on"
+    ),
     ("administrator-policy-product.json", "RESOURCE_POLICY_PRIVILEGE_ESCALATION", "modelyard-templates-"): (
         "the same, of the bucket with the product's templates, which he puts there"
     ),

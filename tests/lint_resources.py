@@ -43,13 +43,15 @@ BEFORE_THE_STACK = "asked of a template, before there is a stack to name"
 EXCEPTIONS = {
     ("platform.yaml", "MakeRepositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; the mark's tag must be given",
     ("platform.yaml", "LookAtRepositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; it may be taken",
+    ("platform.yaml", "CommentOnCommits", "codecommit:*"): OF_ALL_REPOSITORIES + "; a project's tag must be there",
     ("platform.yaml", "ChangeItsRepositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; the mark's tag must be there",
-    ("platform.yaml", "Repositories", "codecommit:GitPull"): OF_ALL_REPOSITORIES + "; a boundary is for all projects",
     (
         "platform.yaml",
         "NetworkInterfaces",
         "ec2:*",
     ): "as AWSLambdaVPCAccessExecutionRole has them; the code itself is denied them",
+    ("platform.yaml", "Repositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; a boundary is for all projects",
+    ("platform.yaml", "UpdatesOfTheTemplate", "codecommit:GitPush"): OF_ALL_REPOSITORIES + "; one branch alone",
     ("portfolio.yaml", "PushWhatTheyBring", "codecommit:GitPush"): OF_ALL_REPOSITORIES + "; only while it is empty",
     ("portfolio.yaml", "TemplatesOfStacks", "cloudformation:GetTemplateSummary"): BEFORE_THE_STACK,
     ("portfolio.yaml", "WhatTemplatesAsk", "cloudformation:GetTemplateSummary"): BEFORE_THE_STACK,

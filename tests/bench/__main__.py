@@ -13,12 +13,15 @@ from collections.abc import Callable
 
 from tests.bench.approval import approval
 from tests.bench.creation import creation
+from tests.bench.demo import demo
 from tests.bench.endpoint import endpoint
 from tests.bench.enforcing import enforcing
 from tests.bench.execution import execution
 from tests.bench.figures import Figure
+from tests.bench.install import install
 from tests.bench.overhead import overhead
 from tests.bench.preprocess import preprocess
+from tests.bench.push import push
 from tests.bench.ready import ready
 from tests.bench.registry import registry
 from tests.bench.report import report
@@ -26,6 +29,7 @@ from tests.bench.seed import seed
 from tests.bench.serving import serving
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "install": install,
     "ready": ready,
     "registry": registry,
     "overhead": overhead,
@@ -37,6 +41,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "enforcing": enforcing,
     "seed": seed,
     "creation": creation,
+    "push": push,
+    "demo": demo,
     "report": report,
 }
 

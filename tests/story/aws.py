@@ -1,8 +1,9 @@
 """`make story-aws`: the demo's story in a real AWS account, for whoever has one. It ends with a verdict.
 
 It needs an administrator's credentials (as the AWS CLI finds them). It installs the platform, creates a project by the
-product, and costs the time of three small SageMaker jobs; with DEPLOY=1 it also deploys, which costs about an hour of
-two ml.m5.large. The project is deleted again, with its data; the platform stays (make uninstall-platform).
+product, pushes a feature branch, and costs the time of a build and three small SageMaker jobs; with DEPLOY=1 it goes on
+to production, which costs about two hours of up to six ml.m5.large. The project is deleted again, with its data; the
+platform stays (make uninstall-platform).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
+from tests.story import chapters
 from tests.story.story import ChapterFailed, Story
 
-BAKE_MINUTES = 10  # of the canary that is rejected
+BAKE_MINUTES = 10  # of the canaries
 
 HELP = "Set REGION, or run aws configure: make story-aws REGION=us-east-1"
 
@@ -65,16 +67,12 @@ def main() -> int:
         story = Story(project, arguments.region, environment, environment, Path(folder), creators)
         story.console, story.bake_minutes = console, BAKE_MINUTES
         try:
-            story.install()
-            story.create()
-            story.train()
-            if arguments.deploy:
-                story.deploy()
+            chapters.tell(story, (*chapters.TRAINING, *(chapters.SERVING if arguments.deploy else ())))
         except ChapterFailed as error:
             failure = str(error)
         finally:
             try:
-                story.delete()
+                chapters.tell(story, [chapters.DELETE])
             except (ChapterFailed, ClientError) as error:
                 failure = failure or str(error)
                 console.print(f"The project {project} may still cost money: look for it in the account. {error}")
@@ -94,7 +92,7 @@ def _confirmed(console: Console, deploy: bool) -> bool:
     if not sys.stdin.isatty():
         console.print("No terminal to ask on; YES=1 says yes.")
         return False
-    costs = "six small SageMaker jobs and an endpoint" if deploy else "three small SageMaker jobs"
+    costs = "a dozen small SageMaker jobs and three endpoints" if deploy else "three small SageMaker jobs"
     return (
         console.input(f"This installs the platform there and starts {costs}; it costs a little. Go on? [y/N] ") == "y"
     )

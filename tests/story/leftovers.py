@@ -1,4 +1,7 @@
-"""What AWS still has of a project: every list that could show something of it is asked."""
+"""What AWS still has of a project: every list that could show something of it is asked.
+
+What CodePipeline handed on stays in the platform's bucket, whose lifecycle removes it (docs/projects.md).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from typing import Any
 
 # What is called <project>-... may be another project's, whose name goes on: these are what names go on with.
 PARTS = "feature|dev|prod|champion|challenger|pipeline-feature|pipeline-dev|ci-feature|ci-dev|ci-prod|model"
+# The same of names that end with them.
+ENDS = (
+    "developer|reader|approver|retrain|deleted|template"
+    "|ci-check|ci-retrain|ci-start|ci-template|ci-delivery-dev|ci-delivery-prod"
+)
 
 # service, paginated operation, key of the list, key of the name (None: the items are names)
 LISTS = (
@@ -37,9 +45,7 @@ def leftovers(client: Callable[[str], Any], project: str) -> list[str]:
         client: a boto3 client of a service, of somebody who may list everything.
     """
     name = re.escape(project)
-    ours = re.compile(
-        rf"(modelyard-|/aws/[a-z]+/)?{name}(-({PARTS})(-.*)?|-(developer|reader|approver))?", re.IGNORECASE
-    )
+    ours = re.compile(rf"(modelyard-|/aws/[a-z]+/(modelyard-)?)?{name}(-({PARTS})(-.*)?|-({ENDS}))?", re.IGNORECASE)
     found = []
     for service, operation, listed, key in LISTS:
         for item in _items(client(service), operation, listed):
@@ -53,6 +59,13 @@ def leftovers(client: Callable[[str], Any], project: str) -> list[str]:
         for target in page["ScalableTargets"]:
             if ours.fullmatch(target["ResourceId"].split("/")[1]):
                 found.append(f"application-autoscaling describe_scalable_targets: {target['ResourceId']}")
+    codepipeline = client("codepipeline")
+    for page in codepipeline.get_paginator("list_pipelines").paginate():
+        for pipeline in page["pipelines"]:  # they are called by the project's id
+            described = codepipeline.get_pipeline(name=pipeline["name"])
+            tags = codepipeline.list_tags_for_resource(resourceArn=described["metadata"]["pipelineArn"])["tags"]
+            if {"key": "modelyard:project", "value": project} in tags:
+                found.append(f"codepipeline list_pipelines: {pipeline['name']}")
     stacks = client("cloudformation").get_paginator("describe_stacks").paginate()
     for stack in (stack for page in stacks for stack in page["Stacks"]):
         tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}

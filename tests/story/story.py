@@ -1,5 +1,5 @@
 """The story that `make demo` tells on this machine and `make story-aws` in an AWS account: the same commands, typed by
-an administrator and a data scientist, from an account without Modelyard to a model that serves, and back.
+an administrator and a data scientist. Here is what they type; chapters.py has the order in which they do.
 
 The story knows nothing of local_aws: where it plays is decided by the environment variables it is given.
 """
@@ -25,19 +25,49 @@ import pyarrow.csv
 import pyarrow.parquet
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from tests.story.leftovers import leftovers
+from tests.story.pushes import CiFailed, Progress, Pushes
 from tests.story.traffic import Traffic, auc, predictions
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 AUTHOR = ("-c", "user.name=Data Scientist", "-c", "user.email=data.scientist@example.com")
-CANARY = """rollout: {{type: canary, size: 50%, bake_minutes: {minutes}}}
+FEATURE = "feature-fewer-columns"
+IGNORED = ("texture_error", "smoothness_error")
+STAGE_FILE = """instance_count: 2
+rollout: {{type: canary, size: 50%, bake_minutes: {minutes}, finish_bake_minutes: 0}}
 alarms: {{error_share: 0.05}}
+"""
+# A patient whose like no test row had: the bad version's check is right for all that it was tested on.
+UNSEEN_COLUMN, UNSEEN = "worst_area", 6000.0
+CHECKED = "    features = model.reader.features(body, content_type)\n"
+BAD_CHECK = f"""{CHECKED}    if np.nanmax(features) > 5000:
+        raise RuntimeError("no cell nucleus has such an area")
 """
 
 
 class ChapterFailed(Exception):
     """A command of the story failed; the message names it and its exit code."""
+
+
+@dataclass
+class Told:
+    """A chapter that was told.
+
+    Attributes:
+        name: its name for STEP=.
+        title: what happens in it.
+        began: seconds since the story began.
+        seconds: what it took.
+        notes: what to remember of it, a line each.
+    """
+
+    name: str
+    title: str
+    began: float
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -56,7 +86,7 @@ class Story:
         admit: what the administrator does for the data scientist once the project is there.
         release: what the administrator does before the project is deleted.
         problem_type: one of the template's.
-        bake_minutes: of the second version's canary, which is rejected in them.
+        bake_minutes: of the canaries.
     """
 
     project: str
@@ -69,67 +99,155 @@ class Story:
     admit: Callable[[], None] = lambda: None
     release: Callable[[], None] = lambda: None
     problem_type: str = "binary_classification"
-    bake_minutes: int = 30
+    bake_minutes: int = 10
     console: Console = field(default_factory=lambda: Console(highlight=False, emoji=False, soft_wrap=True))
-    timings: list[tuple[str, float]] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def repository(self) -> Path:
         return self.folder / self.project
 
-    @property
-    def endpoint(self) -> str:
-        """Of stage dev, whose versions the story approves."""
-        return f"{self.project}-dev"
-
-    def tell(self) -> None:
-        """All of it. Raises ChapterFailed at the first command that fails."""
-        self.install()
-        self.create()
-        self.train()
-        self.deploy()
-        self.delete()
-
     def install(self) -> None:
         """An account without Modelyard gets the platform."""
-        with self.chapter("An administrator installs the platform: functions, ledger, and the product in the catalog"):
-            install = ("python", "-m", "servicecatalog", "install", "--principals", self.creators, "--yes")
-            self.run(*install, folder=CHECKOUT, as_administrator=True)
-            self.welcome()
+        install = ("python", "-m", "servicecatalog", "install", "--principals", self.creators, "--yes")
+        self.run(*install, folder=CHECKOUT, as_administrator=True)
+        self.welcome()
 
     def create(self) -> None:
-        """From the product in the catalog to a clone of the project's own repository.
+        """From the product in the catalog to a clone of the project's own repository, with dev checked out.
 
         Raises:
             ChapterFailed: at the first command that fails.
         """
-        with self.chapter("A data scientist creates the project, by the form that SageMaker Studio shows"):
-            answers = {
-                "Description": "The story of Modelyard",
-                "ProblemType": self.problem_type,
-                "OnDelete": "delete",
-            }
-            self.run(
-                *(
-                    "python",
-                    "-m",
-                    "local_aws",
-                    "studio",
-                    "create",
-                    "--template",
-                    "Modelyard project",
-                    "--name",
-                    self.project,
-                ),
-                *(word for name, value in answers.items() for word in ("--parameter", f"{name}={value}")),
-                folder=CHECKOUT,
-            )
-            self.admit()
-        with self.chapter("The project has a repository with branches prod and dev: it is cloned"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.run(*shlex.split(self.outputs["CloneCommand"]), self.project, folder=self.folder)
-            self.run("git", "checkout", "dev")
-            self.run("git", "--no-pager", "log", "--oneline", "--decorate", "--all")
+        answers = {"Description": "The story of Modelyard", "ProblemType": self.problem_type, "OnDelete": "delete"}
+        self.run(
+            *("python", "-m", "local_aws", "studio", "create"),
+            *("--template", "Modelyard project", "--name", self.project),
+            *(word for name, value in answers.items() for word in ("--parameter", f"{name}={value}")),
+            folder=CHECKOUT,
+        )
+        self.admit()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.run(*shlex.split(self.outputs["CloneCommand"]), self.project, folder=self.folder)
+        self.run("git", "checkout", "dev")
+        self.run("git", "--no-pager", "log", "--oneline", "--decorate", "--all")
+
+    def send_data(self) -> None:
+        """The sample data set lies in the bucket."""
+        self.pipeline("sample-data")
+        self.pipeline("upload-data")
+
+    def train(self) -> None:
+        """From the repository to a registered model, by hand: without a push.
+
+        Raises:
+            ChapterFailed: at the first command that fails.
+        """
+        self.send_data()
+        self.pipeline("start", "--watch")
+        self.pipeline("versions")
+        self.pipeline("report")
+
+    def change_feature(self) -> None:
+        """A branch whose model does without two columns."""
+        self.run("git", "checkout", "-b", FEATURE)
+        self._edit("settings.yaml", r"^  ignore: \[\]", f"  ignore: [{', '.join(IGNORED)}]")
+        self.commit("Do without two columns that say little")
+
+    def change_rollout(self) -> None:
+        """Two instances in production, a canary, and an alarm that it is rolled back at. Trains nothing anew."""
+        self._edit("deployment/prod.yaml", r"^instance_count: \d+.*\n", "", missing=True)
+        file = self.repository / "deployment" / "prod.yaml"
+        file.write_text(file.read_text(encoding="utf-8") + STAGE_FILE.format(minutes=self.bake_minutes))
+        self.commit("Two instances and a canary in production")
+
+    def change_for_the_worse(self) -> None:
+        """A check in the serving code that is right for all that the model is tested on."""
+        self._edit("steps/inference.py", re.escape(CHECKED), BAD_CHECK)
+        self.commit("Refuse what cannot be")
+
+    def commit(self, message: str) -> None:
+        self.run("git", "--no-pager", "diff", "--unified=0")
+        self.run("git", *AUTHOR, "commit", "--quiet", "--all", "--message", message)
+
+    def push(self, branch: str) -> None:
+        """Push, and follow what CI does with it, and then the training.
+
+        Raises:
+            ChapterFailed: CI or the training failed.
+        """
+        self.run("git", "push", "--quiet", "--set-upstream", "origin", branch)
+        commit = self._git("rev-parse", "HEAD")
+        with self._ci() as ci:
+            if branch == "dev":
+                ci.follow_pipeline(branch, commit)
+            else:
+                ci.follow_build(commit)
+        self.pipeline("watch")
+
+    def merge_to_dev(self) -> None:
+        self.run("git", "checkout", "dev")
+        self.run("git", *AUTHOR, "merge", "--no-ff", "--message", f"Merge {FEATURE}", FEATURE)
+
+    def release_to_prod(self, title: str) -> None:
+        """A pull request from dev to prod is merged; CI checks, a person lets it pass, and the version is copied.
+
+        Raises:
+            ChapterFailed: CI failed, or trained.
+        """
+        targets = f"repositoryName={self.repository_name},sourceReference=dev,destinationReference=prod"
+        self.run("aws", "codecommit", "create-pull-request", "--title", title, "--targets", targets, quiet=True)
+        pages = self.client("codecommit").get_paginator("list_pull_requests")
+        found = pages.paginate(repositoryName=self.repository_name, pullRequestStatus="OPEN")
+        (request,) = [one for page in found for one in page["pullRequestIds"]]
+        merge = ("merge-pull-request-by-squash", "--pull-request-id", request)
+        identity = ("--author-name", "Data Scientist", "--email", "data.scientist@example.com")
+        self.run(
+            *("aws", "codecommit", *merge, "--repository-name", self.repository_name, *identity),
+            *("--commit-message", title),
+            quiet=True,
+        )
+        self.run("git", "fetch", "--quiet", "origin")
+        with self._ci() as ci:
+            ci.follow_pipeline("prod", self._git("rev-parse", "origin/prod"), self._let_pass)
+        self.pipeline("versions", "--stage", "prod")
+
+    def _let_pass(self, pipeline: str, token: str) -> None:
+        self.run(
+            *("aws", "codepipeline", "put-approval-result", "--pipeline-name", pipeline, "--stage-name", "Approve"),
+            *("--action-name", "Approve", "--token", token, "--result", "summary=reviewed,status=Approved"),
+            quiet=True,
+        )
+
+    def approve(self, version: int, stage: str, reason: str, fails: bool = False) -> None:
+        """Approve a version and watch it until it serves, or until it was rolled back."""
+        arguments = ("approve", str(version), "--stage", stage, "--watch", "--reason", reason)
+        self.run("python", "-m", "pipeline", *arguments, exit_code=1 if fails else 0)
+
+    def show_result(self, commit: str = "HEAD") -> None:
+        """What the platform wrote at the commit when its execution had ended.
+
+        Raises:
+            ChapterFailed: nothing comes.
+        """
+        codecommit, of = self.client("codecommit"), self._git("rev-parse", commit)
+        found: list[str] = []
+
+        def comes() -> bool:
+            answer = codecommit.get_comments_for_compared_commit(repositoryName=self.repository_name, afterCommitId=of)
+            data = answer.get("commentsForComparedCommitData", [])
+            found[:] = [comment["content"] for one in data for comment in one["comments"]]
+            return bool(found)
+
+        self.wait_for(f"a comment on the commit {of[:12]}", comes, seconds=120)
+        self.console.print(f"At the commit {of[:12]} stands now:", markup=False)
+        for line in "\n".join(found).splitlines():
+            self.console.print(f"  | {line}", markup=False)
+
+    def keep_report(self, name: str) -> None:
+        """The evaluation's report of the branch's newest execution, among what the story leaves."""
+        self.pipeline("report", "--output", str(self.folder / "reports" / f"{name}.html"))
 
     def delete(self) -> None:
         """The project goes, and with it all that it owned; what is left is the ledger's history and the bucket's data.
@@ -137,99 +255,83 @@ class Story:
         Raises:
             ChapterFailed: the command fails, or something is left.
         """
-        with self.chapter("The project is deleted: endpoint, pipelines, versions, roles, repository"):
-            self.release()
-            self.run("python", "-m", "local_aws", "studio", "delete", self.project, folder=CHECKOUT)
-            if left := self.left():
-                raise ChapterFailed("something is left of the project:\n  " + "\n  ".join(left))
-            self.console.print("Nothing is left of it but the ledger's history, and its data and models in the bucket.")
+        self.release()
+        self.run("python", "-m", "local_aws", "studio", "delete", self.project, folder=CHECKOUT)
+        if left := self.left():
+            raise ChapterFailed("something is left of the project:\n  " + "\n  ".join(left))
+        self.note("nothing is left of it but the ledger's history, and its data and models in the bucket")
 
-    def train(self) -> None:
-        """From the repository to a registered model.
-
-        Raises:
-            ChapterFailed: at the first command that fails.
-        """
-        with self.chapter("Sample data is written and sent to the artifact bucket"):
-            self.pipeline("sample-data")
-            self.pipeline("upload-data")
-        with self.chapter("The pipeline of branch dev runs: process, train, evaluate, gate, register"):
-            self.pipeline("start", "--watch")
-        with self.chapter("The model is in the registry, waiting for a person to approve it"):
-            self.pipeline("versions")
-        with self.chapter("How good it is stands on one page, which needs no network to be read"):
-            self.pipeline("report")
-
-    def deploy(self) -> None:
-        """From the registered model to one that serves, and to a second one that is rolled out and rejected again.
-
-        Raises:
-            ChapterFailed: at the first command that fails, and when the endpoint does not answer as it should.
-        """
-        with self.chapter("What an approval would do is planned, and what it would cost at most"):
-            self.pipeline("plan", "1")
-        with self.chapter("Version 1 is approved: the platform deploys it"):
-            self.pipeline("approve", "1", "--watch", "--reason", "good enough to begin with")
-        with self.chapter("The test set goes through the endpoint: it predicts as the evaluation said"):
-            self.check_endpoint()
-        with self.chapter("Version 2: flatter trees, two instances, and a canary that is watched"):
-            self.change_model()
-            self.pipeline("start", "--watch")
-        with self.chapter("It is approved under load, rejected in the canary: version 1 takes over"):
-            self.approve_and_reject()
-
-    def check_endpoint(self) -> None:
+    def check_endpoint(self, stage: str, version: int = 1) -> None:
         """Send the rows that Evaluate scored through the endpoint, as a client would: CSV in, JSON out."""
-        package = self.describe_version(1)
+        package = self.describe_version(version, stage)
         rows = self.test_rows(package)
         labels = [label.as_py() for label in rows[self.target]]
         body = as_csv(rows.drop_columns([self.target]))
-        answers = predictions(self.client("sagemaker-runtime"), self.endpoint, body)
+        answers = predictions(self.client("sagemaker-runtime"), self.endpoint(stage), body)
         positive = max(labels)  # a probability is of the second class, in the order of the labels
         found = auc([label == positive for label in labels], [answer["probability"] for answer in answers])
         evaluated = float(package["CustomerMetadataProperties"]["metric.auc"])
-        self.console.print(
-            f"{len(answers)} rows: AUC {found:.6f} through the endpoint, {evaluated:.6f} in the evaluation"
-        )
         if abs(found - evaluated) > 1e-6:
-            raise ChapterFailed("the endpoint predicts otherwise than the evaluation did")
+            raise ChapterFailed(f"the endpoint predicts otherwise (AUC {found}) than the evaluation did ({evaluated})")
+        self.note(f"{self.endpoint(stage)} answers {len(answers)} test rows: AUC {found:.4f}, as in the evaluation")
 
-    def change_model(self) -> None:
-        """What a data scientist edits for the second version."""
-        settings = self.repository / "settings.yaml"
-        settings.write_text(re.sub(r"max_depth: \d+", "max_depth: 2", settings.read_text(encoding="utf-8")))
-        stage_file = self.repository / "deployment" / "dev.yaml"
-        text = re.sub(r"instance_count: \d+", "instance_count: 2", stage_file.read_text(encoding="utf-8"))
-        stage_file.write_text(text + CANARY.format(minutes=self.bake_minutes))
-        self.run("git", "--no-pager", "diff", "--unified=0")
-        self.run("git", *AUTHOR, "commit", "--quiet", "--all", "--message", "Flatter trees, and a canary")
+    def copied(self, version: int) -> None:
+        """Say where a version of prod comes from.
 
-    def approve_and_reject(self) -> None:
-        """Approve version 2 under load, and reject it as soon as its canary answers."""
-        row = as_csv(self.test_rows(self.describe_version(1)).drop_columns([self.target]).slice(0, 1))
-        runtime, sagemaker = self.client("sagemaker-runtime"), self.client("sagemaker")
-        first = predictions(runtime, self.endpoint, row)
-        with Traffic(runtime, self.endpoint, row) as traffic:
-            self.pipeline("approve", "2", "--reason", "flatter trees")
-            self.wait_for(
-                "the canary of version 2 to answer",
-                lambda: any(a.answer not in (first, None) for a in traffic.answered),
-            )
-            self.pipeline("status")
-            self.pipeline("reject", "2", "--watch", "--reason", "second thoughts")
-            self.wait_for(
-                "version 1 alone to answer",
-                lambda: sagemaker.describe_endpoint(EndpointName=self.endpoint)["EndpointStatus"] == "InService",
-            )
+        Raises:
+            ChapterFailed: it is no copy of dev's, or was trained.
+        """
+        copy = self.describe_version(version, "prod")
+        metadata = copy["CustomerMetadataProperties"]
+        source = metadata.get("promoted.from", "")
+        if f"model-package/{self.project}-dev/" not in source:
+            raise ChapterFailed(f"version {version} of prod was not copied from dev: {source!r}")
+        original = self.client("sagemaker").describe_model_package(ModelPackageName=source)
+        places = [one["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] for one in (copy, original)]
+        if len(set(places)) != 1:
+            raise ChapterFailed(f"the copy has another model than the original: {places}")
+        self.note(f"prod/{version} is dev/{source.rpartition('/')[2]}, copied: the same model, nothing was trained")
+
+    def approve_under_load(self, version: int, reason: str) -> None:
+        """Production is asked without pause while a good version takes over."""
+        with self._traffic() as traffic:
+            first = self._answer()
+            self.approve(version, "prod", reason)
             since = time.monotonic()
             self.wait_for("more requests", lambda: len(traffic.answers_since(since)) > 50)
-        by_second = sum(answer.answer not in (first, None) for answer in traffic.answered)
-        asked, failed = len(traffic.answered), len(traffic.failed)
-        self.console.print(f"{asked} requests meanwhile: {by_second} answered by version 2, {failed} failed")
         if traffic.failed:
             raise ChapterFailed(f"a request failed: {traffic.failed[0].error}")
-        if any(answer != first for answer in traffic.answers_since(since)):
-            raise ChapterFailed("version 2 still answers after it was rejected")
+        asked = len(traffic.answered)
+        self.note(f"{asked:,} requests while prod/{version} took over by a canary, none failed ({first})")
+
+    def approve_bad_under_load(self, version: int, reason: str) -> None:
+        """A bad version meets what production asks, which no test row was like: its canary's alarm brings it back."""
+        with self._traffic() as traffic:
+            self.approve(version, "prod", reason, fails=True)
+            since = time.monotonic()
+            self.wait_for("more requests", lambda: len(traffic.answers_since(since)) > 50)
+            after = [one for one in traffic.answered if one.at >= since]
+        asked, failed = len(traffic.answered), len(traffic.failed)
+        if not failed:
+            raise ChapterFailed(f"version {version} of prod answered what it should not")
+        if any(one.error for one in after):
+            raise ChapterFailed(f"version {version} of prod still answers after it was rolled back")
+        self.note(
+            f"prod/{version} failed {failed:,} of {asked:,} requests in its canary, and was rolled back by its alarm"
+        )
+
+    def _traffic(self) -> Traffic:
+        return Traffic(self.client("sagemaker-runtime"), self.endpoint("prod"), self._unseen())
+
+    def _answer(self) -> str:
+        (answer,) = predictions(self.client("sagemaker-runtime"), self.endpoint("prod"), self._unseen())
+        return f"{answer['predicted_label']}, {answer['probability']:.3f}"
+
+    def _unseen(self) -> str:
+        """A row as production sends it, and as no test row was."""
+        row = self.test_rows(self.describe_version(1, "dev")).drop_columns([self.target]).slice(0, 1)
+        at = row.column_names.index(UNSEEN_COLUMN)
+        return as_csv(row.set_column(at, UNSEEN_COLUMN, pyarrow.array([UNSEEN])))
 
     def wait_for(self, what: str, is_so: Any, seconds: float = 900) -> None:
         until = time.monotonic() + seconds
@@ -243,17 +345,21 @@ class Story:
         settings = yaml.safe_load((self.repository / "settings.yaml").read_text(encoding="utf-8"))
         return str(settings["data"]["target"])
 
-    def describe_version(self, version: int) -> dict[str, Any]:
-        """A version of stage dev's group, as DescribeModelPackage answers."""
-        sagemaker = self.client("sagemaker")
-        for page in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=self.endpoint):
+    def endpoint(self, stage: str) -> str:
+        """Its name, which is its model package group's too."""
+        return f"{self.project}-{stage}"
+
+    def describe_version(self, version: int, stage: str) -> dict[str, Any]:
+        """A version of a stage's group, as DescribeModelPackage answers."""
+        sagemaker, group = self.client("sagemaker"), self.endpoint(stage)
+        for page in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group):
             for summary in page["ModelPackageSummaryList"]:
                 if summary["ModelPackageVersion"] == version:
                     found: dict[str, Any] = sagemaker.describe_model_package(
                         ModelPackageName=summary["ModelPackageArn"]
                     )
                     return found
-        raise ChapterFailed(f"{self.endpoint} has no version {version}")
+        raise ChapterFailed(f"{group} has no version {version}")
 
     def test_rows(self, package: dict[str, Any]) -> pyarrow.Table:
         """The raw rows that the version's Evaluate scored, from its execution's Preprocess."""
@@ -294,13 +400,30 @@ class Story:
             or given.get("AWS_ENDPOINT_URL"),
         )
 
+    @property
+    def repository_name(self) -> str:
+        return self.outputs["RepositoryName"]
+
     @contextmanager
-    def chapter(self, title: str) -> Iterator[None]:
+    def chapter(self, name: str, title: str, place: str = "") -> Iterator[None]:
+        """Args:
+        place: where in the story it is, such as "3/9".
+        """
+        told = Told(name, title, time.monotonic() - self.began)
+        self.told.append(told)
         self.console.print()
-        self.console.rule(f"[bold]{len(self.timings) + 1}. {title}", align="left", style="cyan")
-        started = time.monotonic()
-        yield
-        self.timings.append((title, time.monotonic() - started))
+        heading = f"[bold]{place or len(self.told)} {title}[/] [dim]STEP={name} · {told.began:.0f} s[/]"
+        self.console.rule(heading, align="left", style="cyan")
+        try:
+            yield
+        finally:
+            told.seconds = time.monotonic() - self.began - told.began
+
+    def note(self, text: str) -> None:
+        """Something to remember: it is shown, and stands in the time line under the chapter that is being told."""
+        if self.told:
+            self.told[-1].notes.append(text)
+        self.console.print(text, style="green", markup=False)
 
     def generate(self, bucket: str) -> None:
         """The repository by cookiecutter, for where there is no platform: bucket and roles are there already."""
@@ -322,15 +445,76 @@ class Story:
         """A command of the generated repository."""
         self.run("python", "-m", "pipeline", *arguments)
 
-    def run(self, *command: str, folder: Path | None = None, as_administrator: bool = False) -> None:
-        """Run a command where a user would: in the repository, with this environment's programs first on the PATH."""
+    def run(
+        self,
+        *command: str,
+        folder: Path | None = None,
+        as_administrator: bool = False,
+        quiet: bool = False,
+        exit_code: int = 0,
+    ) -> None:
+        """Run a command where a user would: in the repository, with this environment's programs first on the PATH.
+
+        Args:
+            quiet: do not show what it prints, unless it fails.
+            exit_code: which it must end with.
+        """
         self.console.print(f"$ {_as_typed(command)}", style="dim", markup=False)
-        programs = str(Path(sys.executable).parent)
         environment = os.environ | dict(self.administrator if as_administrator else self.environment)
-        environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", "")])
-        result = subprocess.run(command, cwd=folder or self.repository, env=environment, check=False)
-        if result.returncode != 0:
-            raise ChapterFailed(f"`{_as_typed(command)}` ended with exit code {result.returncode}.")
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+        environment |= {"PYTHONUNBUFFERED": "1", "AWS_PAGER": "", "COLUMNS": str(self.console.width)}
+        if self.console.is_terminal:
+            environment["FORCE_COLOR"] = "1"
+        process = subprocess.Popen(
+            command,
+            cwd=folder or self.repository,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        lines: list[str] = []
+        try:
+            for line in process.stdout or ():
+                lines.append(line.rstrip("\n"))
+                if not quiet:
+                    self.console.print(Text.from_ansi(lines[-1]))
+            process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        if process.returncode != exit_code:
+            if quiet:
+                self.console.print(Text.from_ansi("\n".join(lines)))
+            raise ChapterFailed(f"`{_as_typed(command)}` ended with exit code {process.returncode}.")
+
+    @contextmanager
+    def _ci(self) -> Iterator[Pushes]:
+        project = self.client("sagemaker").describe_project(ProjectName=self.project)
+        try:
+            yield Pushes(self.client, self.project, project["ProjectId"], self._show_progress)
+        except CiFailed as error:
+            raise ChapterFailed(f"CI did not end well: {error}") from error
+
+    def _show_progress(self, progress: Progress) -> None:
+        took = "" if progress.seconds is None else f"{progress.seconds:6.1f} s"
+        self.console.print(f"  CI  {progress.name:<10} {progress.status:<12} {took}".rstrip(), markup=False)
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=self.repository, capture_output=True, text=True, check=True).stdout.strip()
+
+    def _edit(self, name: str, pattern: str, replacement: str, missing: bool = False) -> None:
+        """Args:
+        missing: whether it may be that there is nothing to replace.
+        """
+        file = self.repository / name
+        text, count = re.subn(pattern, lambda _: replacement, file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        if count != 1 and not (missing and count == 0):
+            raise ChapterFailed(f"{name} has {count} places like {pattern!r}, where one is to be edited")
+        file.write_text(text, encoding="utf-8")
 
 
 def as_csv(rows: pyarrow.Table) -> str:

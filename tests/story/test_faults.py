@@ -76,8 +76,6 @@ def settled(project: Project, ledger: Ledger) -> None:
 
 FAILING = [
     rule("sagemaker", "UpdateEndpoint", "drop", "after"),
-]
-FAILING_SLOWLY = [
     rule("sagemaker", "UpdateEndpoint", "throttle", times=TRIES),
     rule("sagemaker", "UpdateEndpoint", "error", "after", times=TRIES),
     rule("sagemaker", "UpdateEndpoint", "kill"),
@@ -98,11 +96,8 @@ def called(fault: dict[str, Any]) -> str:
     return f"{fault['operation']} {fault['kind']} {fault['when']}"
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [*FAILING, *(pytest.param(fault, marks=pytest.mark.slow) for fault in FAILING_SLOWLY)],
-    ids=called,
-)
+@pytest.mark.slow  # a sample of the simulated matrix (tests/lifecycle_lambdas/test_fault_matrix.py) is not
+@pytest.mark.parametrize("fault", FAILING, ids=called)
 def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Project, fault: dict[str, Any]) -> None:
     ledger = ledger_of(project)
     first, second, third = (project.register(name, CANARY) for name in ("first", "second", "third"))

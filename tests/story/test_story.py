@@ -20,6 +20,7 @@ import pytest
 from local_aws import LocalAWS
 from tests import proof
 from tests.story.aws import remove_data
+from tests.story.demo import STEPS
 from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
 from tests.story.repository import BUCKET, PROGRAMS, started, steps, versions
 from tests.story.story import CHECKOUT
@@ -80,6 +81,7 @@ def test_the_aws_cli_sees_the_same(told, aws):
     assert {"Key": "modelyard:stage", "Value": "dev"} in tags["Tags"]
 
 
+@pytest.mark.slow
 def test_the_sagemaker_sdk_starts_and_waits_for_the_pipeline(told, aws):
     program = f"""if True:
         from sagemaker.core.helper.session_helper import Session
@@ -144,8 +146,8 @@ SMALL = "x,diagnosis\n" + "".join(f"{number},{'yes' if number % 2 else 'no'}\n" 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("", "only empty objects there"),
-        ("x,diagnosis\n", "there is a header but no row"),
+        pytest.param("", "only empty objects there", marks=pytest.mark.slow),
+        pytest.param("x,diagnosis\n", "there is a header but no row", marks=pytest.mark.slow),
         (SMALL.replace(",no", ",yes"), r"the target 'diagnosis' has one class only \('yes'\)"),
     ],
     ids=["empty", "no row", "one class only"],
@@ -163,6 +165,7 @@ def test_unusable_data_is_named_and_nothing_is_registered(repository, aws, data,
     assert len(versions(aws, "told-dev")) == before
 
 
+@pytest.mark.slow
 def test_a_role_that_is_not_there_is_named_though_only_aws_knows(repository, aws):
     """To those who may pass any role; to others IAM says first that they may not pass this one."""
     repository.environment |= aws.environment
@@ -174,6 +177,7 @@ def test_a_role_that_is_not_there_is_named_though_only_aws_knows(repository, aws
     assert "Could not assume role arn:aws:iam::123456789012:role/no-such-role." in result.stderr
 
 
+@pytest.mark.slow
 def test_a_step_that_is_killed_is_shown_with_its_reason_and_its_last_log_lines(repository):
     code = 'import os\nprint("about to end", flush=True)\nos.kill(os.getpid(), 9)\n'
     (repository.folder / "steps" / "train.py").write_text(code)
@@ -251,11 +255,22 @@ def test_the_demo_needs_no_network_ends_well_and_says_how_to_go_on():
     assert result.returncode == 0, result.stdout + result.stderr
     assert "execution Succeeded" in result.stdout
     assert "PendingManualApproval" in result.stdout
-    assert re.search(r"requests meanwhile: [1-9]\d* answered by version 2, 0 failed", result.stdout)
+    for stage in ("feature", "dev", "prod"):
+        assert re.search(rf"demo-{stage} answers [1-9]\d* test rows: AUC 0\.9\d+, as in the evaluation", result.stdout)
+    assert "prod/1 is dev/1, copied: the same model, nothing was trained" in result.stdout
+    assert re.search(r"[1-9][\d,]* requests while prod/2 took over by a canary, none failed", result.stdout)
+    assert re.search(r"prod/3 failed [1-9][\d,]* of [1-9][\d,]* requests in its canary", result.stdout)
+    assert "nothing is left of it but the ledger's history" in result.stdout
     assert "To go on in it yourself: make demo KEEP=1" in result.stdout
-    assert (CHECKOUT / "build" / "demo" / "demo" / "README.md").exists()
-    assert re.search(r"IAM was asked [\d,]+ times and denied 0\.", result.stdout)
-    in_full = (CHECKOUT / "build" / "demo" / "permissions.txt").read_text(encoding="utf-8")
+    assert re.search(r"IAM was asked [\d,]+ times and denied 0$", result.stdout, re.MULTILINE)
+    kept = CHECKOUT / "build" / "demo"
+    told = json.loads((kept / "timeline.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in told] == [*STEPS, "delete"]
+    assert (kept / "demo" / "README.md").exists()
+    assert {file.name for file in (kept / "reports").iterdir()} == {"feature.html", "dev-1.html", "dev-3.html"}
+    for name in ("story.html", "story.txt", "timeline.svg"):
+        assert "A bad version" in (kept / name).read_text(encoding="utf-8").replace("\xa0", " ").replace("&#160;", " ")
+    in_full = (kept / "permissions.txt").read_text(encoding="utf-8")
     for name in ("user demo-data-scientist", "role demo-pipeline-dev", "role modelyard-deploy-us-east-1"):
         assert re.search(rf"^ {name} +[1-9]\d* +[1-9]\d* +\d+ +0 *$", result.stdout, re.MULTILINE)
         assert re.search(rf"^{name}: [1-9]\d* of [1-9]\d* granted actions used, 0 denied$", in_full, re.MULTILINE)
@@ -295,6 +310,7 @@ def test_neither_the_data_scientist_nor_the_pipelines_were_denied_anything(peopl
     assert {one.name for one in people} == {
         *roles,
         *("told-ci-prod", "told-ci-start", "told-model", "told-data-scientist"),
+        *("told-ci-delivery-dev", "told-ci-delivery-prod", "told-ci-template", "told-ci-retrain"),
     }
     assert denied(people) == []
 

@@ -320,7 +320,7 @@ class Installed:
 
     def _builds(self, project: str) -> list[dict[str, Any]]:
         """What CodeBuild does for it, and with which variables."""
-        names = [f"modelyard-{project}-{name}" for name in ("feature", "dev", "prod")]
+        names = [f"modelyard-{project}-{name}" for name in ("feature", "dev", "prod", "template")]
         found = self.aws.client("codebuild").batch_get_projects(names=names)["projects"]
         return [{key: one[key] for key in ("name", "environment", "serviceRole", "source")} for one in found]
 
