@@ -33,7 +33,7 @@ PARALLEL = -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo story-aws install-platform uninstall-platform test test-all lint format proof bench lock clean
+.PHONY: help install demo picture story-aws install-platform uninstall-platform test test-all lint format proof bench lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LA
 
 demo: install ## a project's life on this machine, no AWS account (KEEP=1: then play on; STEP=feature: stop after that chapter)
 	@$(MAIN)/bin/python -m tests.story.demo
+
+picture: install ## the demo once more, for the README's picture of it
+	@$(MAIN)/bin/python -m tests.story.demo --picture
 
 story-aws: install ## the same in an AWS account, for a little money (DEPLOY=1: deploying too)
 	@$(MAIN)/bin/python -m tests.story.aws

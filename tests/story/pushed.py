@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,10 +196,8 @@ class Pushed:
         )
         comments = [one for data in answer["commentsForComparedCommitData"] for one in data["comments"]]
         comments.sort(key=lambda one: one["creationDate"], reverse=True)
-        return [
-            (one["content"].partition("**: ")[0].partition(": ")[2].rstrip("*").split("*")[0], one["content"])
-            for one in comments
-        ]
+        # **modelyard/<pipeline>: <state>**
+        return [(one["content"].partition("\n")[0].rpartition(": ")[2].strip("*"), one["content"]) for one in comments]
 
     def log_of_status(self) -> str:
         events = self.client("logs").filter_log_events(logGroupName="/aws/lambda/modelyard-commit-status")["events"]
@@ -272,9 +269,9 @@ class Pushed:
             over, otherwise=lambda: f"{runs()} {self.installed.aws.log[-2000:]}", seconds=PATIENCE, pause=LOOK
         )
         self.seen.add(run["id"])
-        jobs = [job for job in self.github("GET", f"/actions/runs/{run['id']}/jobs")["jobs"]]
+        jobs = self.github("GET", f"/actions/runs/{run['id']}/jobs")["jobs"]
         logs = [self.github("GET", f"/actions/jobs/{job['id']}/logs") for job in jobs if job["conclusion"] != "skipped"]
-        return Ci(run["conclusion"] == "success", "\n".join([run["conclusion"], *logs]))
+        return Ci(run["conclusion"] == "success", _readable([run["conclusion"], *logs]))
 
     def _builds(self, name: str) -> list[dict[str, Any]]:
         """The oldest first."""
@@ -299,7 +296,7 @@ class Pushed:
                 .get_paginator("filter_log_events")
                 .paginate(logGroupName=build["logs"]["groupName"], logStreamNames=[build["logs"]["streamName"]])
             )
-            return "".join(event["message"] for page in pages for event in page["events"])
+            return _readable(event["message"] for page in pages for event in page["events"])
         except (ClientError, KeyError) as error:
             return f"no log: {error!r}"
 
@@ -370,6 +367,12 @@ def make_project(installed: Installed, name: str, folder: Path) -> Pushed:
     clone("add", "--all")
     clone("commit", "--quiet", "--message", "One test")
     return Pushed(installed, name, made.id, clone)
+
+
+def _readable(lines: Iterable[str]) -> str:
+    """Without what pip says of each package."""
+    text = "\n".join(line.rstrip("\n") for line in lines)
+    return "\n".join(line for line in text.splitlines() if "Requirement already" not in line)
 
 
 def _variables(build: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a push does on both hosts, as a person meets it: in CI's log, at the commit, in the pull request, in the registry.
+"""What a push does on both hosts, as a person meets it: in CI's log, at the commit, in a pull request, in the registry.
 
 The repository is a generated one, with one test of its own, so that CI takes seconds; everything else is real: roles,
 rules, builds, pipelines, trainings. The faults are those of test_push_faults.py.
@@ -120,7 +120,8 @@ def test_watch_follows_the_training_to_its_end(project: Pushed) -> None:
     project.on(branch, "watch", settings={"ci": {"watch": True}})
     ci = project.ci(branch, project.push(branch))
     assert ci.succeeded, ci.log
-    assert "Register" in ci.log and "Succeeded" in ci.log
+    assert "Register" in ci.log
+    assert "Succeeded" in ci.log
     project.on(branch, "a gate that no model passes", settings={"gate": {"threshold": 0.0001}})
     commit = project.push(branch)
     ci = project.ci(branch, commit)
