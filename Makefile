@@ -38,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed $(SEED)/.installed ## make the environments (1.8 GB; after it no network is needed)
+install: $(MAIN)/.installed $(IMAGES:=/.installed) $(RUNTIMES:=/.installed) $(LAMBDA)/.installed $(SEED)/.installed ## make the environments (2.2 GB; after it no network is needed)
 
 demo: install ## a project's life on this machine, no AWS account (KEEP=1: then play on; STEP=feature: stop after that chapter)
 	@$(MAIN)/bin/python -m tests.story.demo

@@ -25,10 +25,11 @@ from lifecycle_lambdas.commit_status import FINAL, Status
 TIMEOUT = 10.0  # seconds that GitHub has to answer
 TOKEN_LIFETIME = 300.0  # seconds after which the secret is read again, so that another token is soon used
 A_MINUTE = 60.0  # what GitHub asks for where it does not say until when a limit holds
+LONGEST_ANSWER = 64 * 1024  # bytes that are read of one; a status has about two thousand
 LONGEST_COMMENT = 10240  # characters: https://docs.aws.amazon.com/codecommit/latest/userguide/limits.html
 _VERSION = "2022-11-28"  # of GitHub's API, which each request names
 _CODECOMMIT = re.compile(r"arn:[a-z-]+:codecommit:(?P<region>[a-z0-9-]+):\d{12}:(?P<name>[\w.-]{1,100})", re.ASCII)
-_PATH = re.compile(r"/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)", re.ASCII)
+_PATH = re.compile(r"/(?P<owner>(?!\.)[\w.-]+)/(?P<name>(?!\.\.?$)[\w.-]+)", re.ASCII)
 # Of a repository or a commit that is not there (any more): nothing could be told, now or later.
 _GONE = ("RepositoryDoesNotExistException", "CommitDoesNotExistException", "CommitIdDoesNotExistException")
 
@@ -151,10 +152,10 @@ class GitHub:
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310  api_url lets only HTTPS pass
         try:
             with _opener.open(request, timeout=TIMEOUT) as answer:
-                return _answered(answer.status, answer.headers, answer.read())
+                return _answered(answer.status, answer.headers, answer.read(LONGEST_ANSWER))
         except urllib.error.HTTPError as error:
             with error:
-                return _answered(error.code, error.headers, error.read())
+                return _answered(error.code, error.headers, error.read(LONGEST_ANSWER))
         except (OSError, http.client.HTTPException) as error:
             raise NotTold(f"GitHub could not be reached ({type(error).__name__})") from None
 

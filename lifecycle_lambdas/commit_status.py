@@ -7,11 +7,13 @@ where the step Evaluate writes; it never names the repository, which whoever wri
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from lifecycle_lambdas.messages import CONSOLE
 from lifecycle_lambdas.records import package_version
@@ -25,12 +27,19 @@ STATES: Mapping[str, State] = {
     "Stopped": "error",
 }
 FINAL = ("success", "failure", "error")
+# In a comment, which has no sign for it.
+ENDED: Mapping[State, str] = {"pending": "running", "success": "succeeded", "failure": "failed", "error": "stopped"}
+UNDECIDED = ("pending", "error")  # what says nothing about the model
 CHANGED = "SageMaker Model Building Pipeline Execution Status Change"
 CONTEXT = "modelyard/"  # in front of the pipeline's name; pipelines of several branches may have trained one commit
 LONGEST_DESCRIPTION = 140  # characters: https://docs.github.com/rest/commits/statuses
 TRAINING_STAGES = ("feature", "dev")
+NEVER = datetime.min.replace(tzinfo=UTC)
 RUNNING, STOPPED = "the pipeline is running", "the pipeline was stopped: by a newer push, or by somebody"
 _COMMIT = re.compile(r"[0-9a-f]{40}")  # of a commit with changes that nobody committed it ends in -dirty
+# What is none would be read by nobody, and break out of the link to the report:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)", re.ASCII)
 _EXECUTION = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:\d{12}:pipeline/[\w-]+/execution/[\w-]+", re.ASCII)
 
 
@@ -93,6 +102,7 @@ class Execution:
         status: such as Succeeded.
         reason: why it failed; "" unless it did.
         steps: ListPipelineExecutionSteps', in any order.
+        begun: when.
     """
 
     arn: str
@@ -100,6 +110,7 @@ class Execution:
     status: str
     reason: str = ""
     steps: Sequence[Mapping[str, Any]] = ()
+    begun: datetime = NEVER
 
     @property
     def id(self) -> str:
@@ -134,7 +145,9 @@ class Status:
         """A comment."""
         report = [f"[Report]({self.url})"] if self.url else []
         # Indented, it is shown as it is, whatever is in it.
-        return "\n\n".join([f"**{self.context}: {self.state}**", f"    {self.details}", *report, f"`{self.execution}`"])
+        return "\n\n".join(
+            [f"**{self.context} {ENDED[self.state]}**", f"    {self.details}", *report, f"`{self.execution}`"]
+        )
 
 
 def execution_arn(body: str) -> str:
@@ -174,6 +187,11 @@ def origin_of(definition: str) -> Origin | None:
     return None
 
 
+def names_commit(display_name: str, commit: str) -> bool:
+    """Whether an execution's display name says that it is of the commit: push-<its first 12>, commit-<the same>."""
+    return display_name.rpartition("-")[2] == commit[:12]
+
+
 def evaluation_folder(definition: str, execution: Execution, project: str, stage: str) -> Folder | None:
     """Where the execution's step Evaluate has written; None when the definition does not say, or says that it is
     outside of what the pipeline writes to: whoever writes a definition could name another project's.
@@ -196,12 +214,12 @@ def quality_of(origin: Origin, evaluation: str, constraints: str) -> Quality | N
         evaluation, constraints: the files' texts; "" of one that is not there.
     """
     metrics = _mapping(_parsed(evaluation).get(f"{origin.problem_type}_metrics"))
-    value = _mapping(metrics.get(origin.metric)).get("value")
-    if isinstance(value, bool) or not isinstance(value, int | float):  # "NaN" is a text there
+    value = _number(_mapping(metrics.get(origin.metric)).get("value"))
+    if value is None:
         return None
     constraint = _mapping(_mapping(_parsed(constraints).get(f"{origin.problem_type}_constraints")).get(origin.metric))
-    threshold, operator = constraint.get("threshold"), constraint.get("comparison_operator")
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+    threshold, operator = _number(constraint.get("threshold")), constraint.get("comparison_operator")
+    if threshold is None:
         return Quality(origin.metric, value)
     return Quality(origin.metric, value, "at least" if operator == "LessThanThreshold" else "at most", threshold)
 
@@ -217,7 +235,7 @@ def status_of(execution: Execution, quality: Quality | None = None, folder: Fold
     Args:
         folder: where the report lies, once there is one.
     """
-    details = " ".join(_words(execution, quality).split())
+    details = _one_line(_words(execution, quality))
     return Status(
         state=execution.state,
         context=f"{CONTEXT}{execution.pipeline}",
@@ -272,11 +290,11 @@ def _registered(step: Mapping[str, Any]) -> str | None:
 
 
 def _own_folder(uri: str, begin: str) -> Folder | None:
-    parts = urlsplit(uri)
-    prefix = f"{parts.path.strip('/')}/"
-    if parts.scheme != "s3" or not parts.netloc or not prefix.startswith(begin) or ".." in prefix.split("/"):
+    found = _S3_URI.fullmatch(uri)
+    prefix = f"{found['key'].strip('/')}/" if found else ""
+    if found is None or not prefix.startswith(begin) or ".." in prefix.split("/"):
         return None
-    return Folder(parts.netloc, prefix)
+    return Folder(found["bucket"], prefix)
 
 
 def _resolved(value: Any, execution_id: str) -> str | None:
@@ -307,6 +325,21 @@ def _parsed(text: str) -> Mapping[str, Any]:
         return _mapping(json.loads(text))
     except (ValueError, RecursionError):
         return {}
+
+
+def _number(value: Any) -> float | None:
+    """None of what is no number that can be said: "NaN" is a text there, and an integer can have any length."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _one_line(text: str) -> str:
+    """Without what cannot be printed, half a character included: a Git host refuses that, this time and the next."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.log import log
 from lifecycle_lambdas.messages import id_of_entry, of_entry
 from lifecycle_lambdas.records import Entry, State, package_version
+from lifecycle_lambdas.tags import tags_of
 
 RECENT = 50  # entries in which the decision before is looked for: one page of the ledger
 AUTOMATIC_TAG = "modelyard:approval"
@@ -75,13 +76,7 @@ def group_arn(arn: str) -> str:
 
 def group_tags(context: Context, arn: str) -> dict[str, str]:
     """Empty for a group that is not there any more."""
-    pages = context.client("sagemaker").get_paginator("list_tags").paginate(ResourceArn=arn)
-    try:
-        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-    except ClientError as error:
-        if not is_missing(error):
-            raise
-        return {}
+    return tags_of(context.client("sagemaker"), arn)
 
 
 def describe(context: Context, arn: str) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from lifecycle_lambdas.commit_hosts import CodeCommit, GitHub, Later
 from lifecycle_lambdas.commit_status import (
     FINAL,
     TRAINING_STAGES,
+    UNDECIDED,
     Execution,
     Folder,
     Origin,
@@ -28,12 +29,14 @@ from lifecycle_lambdas.commit_status import (
     evaluated,
     evaluation_folder,
     execution_arn,
+    names_commit,
     origin_of,
     quality_of,
     status_of,
 )
 from lifecycle_lambdas.log import log
 from lifecycle_lambdas.settings import SettingsError
+from lifecycle_lambdas.tags import tags_of
 
 FIRST_RETRY, LAST_RETRY = 30, 3600  # seconds until a failed message comes again: twice as long every time, to a limit
 LONGEST_WAIT = 42_000  # seconds, of the 43,200 that SQS hides a message for at most
@@ -120,6 +123,8 @@ def _tell_once(surroundings: Surroundings, arn: str) -> tuple[str, str]:
     origin = origin_of(definition)
     if origin is None:
         return _log("its definition names no commit", arn, project=project), ""
+    if execution.state in UNDECIDED and _begun_again(sagemaker, execution, origin.commit):
+        return _log("a later execution of this commit is told", arn, project=project), ""
     folder, quality = None, None
     if execution.state in FINAL:
         execution = replace(execution, steps=_steps(sagemaker, arn))
@@ -142,7 +147,24 @@ def _execution(sagemaker: Any, arn: str) -> Execution | None:
         if not is_missing(error):
             raise
         return None
-    return Execution(arn, pipeline, found["PipelineExecutionStatus"], found.get("FailureReason", ""))
+    status, reason = found["PipelineExecutionStatus"], found.get("FailureReason", "")
+    return Execution(arn, pipeline, status, reason, begun=found["CreationTime"])
+
+
+def _begun_again(sagemaker: Any, execution: Execution, commit: str) -> bool:
+    """Whether the pipeline has a later execution of the same commit, as after a push that was delivered twice, or a job
+    that was run again: the earlier one is stopped then, which is no news of the commit.
+    """
+    pages = sagemaker.get_paginator("list_pipeline_executions").paginate(
+        PipelineName=execution.pipeline, CreatedAfter=execution.begun
+    )
+    later = (one for page in pages for one in page["PipelineExecutionSummaries"])
+    return any(
+        one["PipelineExecutionArn"] != execution.arn
+        and one["StartTime"] > execution.begun
+        and names_commit(one.get("PipelineExecutionDisplayName", ""), commit)
+        for one in later
+    )
 
 
 def _steps(sagemaker: Any, arn: str) -> tuple[dict[str, Any], ...]:
@@ -152,7 +174,7 @@ def _steps(sagemaker: Any, arn: str) -> tuple[dict[str, Any], ...]:
 
 def _project(sagemaker: Any, arn: str) -> tuple[str, str] | None:
     """Project and stage of an execution's pipeline; None when it is none of ours."""
-    tags = _tags(sagemaker, arn.partition("/execution/")[0])
+    tags = tags_of(sagemaker, arn.partition("/execution/")[0])
     project, stage = tags.get("modelyard:project"), tags.get("modelyard:stage")
     return (project, stage) if project and stage in TRAINING_STAGES else None
 
@@ -163,19 +185,8 @@ def _repository(sagemaker: Any, arn: str, project: str, stage: str) -> str | Non
     Args:
         arn: of an execution, which is where the group is.
     """
-    tags = _tags(sagemaker, f"{arn.partition(':pipeline/')[0]}:model-package-group/{project}-{stage}")
+    tags = tags_of(sagemaker, f"{arn.partition(':pipeline/')[0]}:model-package-group/{project}-{stage}")
     return tags.get("modelyard:repository") if tags.get("modelyard:project") == project else None
-
-
-def _tags(sagemaker: Any, arn: str) -> dict[str, str]:
-    """Empty of what is not there (any more)."""
-    pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
-    try:
-        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-    except ClientError as error:
-        if not is_missing(error):
-            raise
-        return {}
 
 
 def _quality(s3: Any, folder: Folder, origin: Origin) -> Quality | None:

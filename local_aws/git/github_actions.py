@@ -15,155 +15,37 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 from local_aws.api_calls import Answer
 from local_aws.builds.machine import Machine
 from local_aws.builds.runner import SERVER, Programs
+from local_aws.git.github_actions_events import TAGS, Event, Events, takes
 from local_aws.git.github_actions_expressions import ExpressionError, Scope, condition, filled
 from local_aws.git.github_actions_job import CANCELLED, FAILURE, SKIPPED, SUCCESS, JobCourse, Result, Surroundings
+from local_aws.git.github_actions_live import Groups, LiveJob, LiveRun
 from local_aws.git.github_actions_log import WorkflowLog
 from local_aws.git.github_actions_runs import COMPLETED, IN_PROGRESS, QUEUED, STARTUP_FAILURE, Runs
-from local_aws.git.github_actions_workflows import (
-    DELETE,
-    DISPATCH,
-    PULL_REQUEST,
-    PUSH,
-    Concurrency,
-    Job,
-    Workflow,
-    WorkflowError,
-    parse,
-)
+from local_aws.git.github_actions_workflows import Concurrency, WorkflowError, parse
 from local_aws.git.github_calls import API, PREFIX
 from local_aws.git.github_errors import ApiError
 from local_aws.git.github_jobs import USUAL_AUDIENCE, job_claims
 from local_aws.git.github_state import GitHubState, Repository, Token, now
-from local_aws.git.merging import Person, commit_tree, contains, merge
-from local_aws.git.push_rules import NOTHING, RefUpdate
+from local_aws.git.push_rules import RefUpdate
 from local_aws.git.repositories import GitError, Repositories
 from local_aws.oidc import OidcIssuer
 from local_aws.store import Document, Store
 
-WORKFLOWS = ".github/workflows/"
 IDENTITY = "/_github/_services/identity/"  # where jobs ask for their identity tokens, as GitHub's runners tell them
 BOT = "github-actions[bot]"
-GITHUB = Person("GitHub", "noreply@github.com")  # who commits what merging a pull request would make
+# What a job's identity token says of its run in the words of the context "github".
+CLAIMED = (
+    *("actor", "head_ref", "base_ref", "run_id", "run_number", "run_attempt", "sha"),
+    *("workflow", "workflow_ref"),
+)
 LONGEST_JOB = 24 * 3600  # seconds that a job's token counts at most
-HEADS, TAGS = "refs/heads/", "refs/tags/"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that workflows run for.
-
-    Args:
-        name: "push", "pull_request", "delete" or "workflow_dispatch".
-        payload: what GitHub tells of it ("github.event").
-        ref, sha: what the workflow runs for, and where it is read.
-        actor: the login of who caused it.
-        head, base: the branches of a pull request.
-        action: of a pull request, such as "opened".
-    """
-
-    name: str
-    payload: Mapping[str, Any]
-    ref: str
-    sha: str
-    actor: str
-    head: str = ""
-    base: str = ""
-    action: str = ""
-
-    @property
-    def ref_name(self) -> str:
-        return self.ref.removeprefix(HEADS).removeprefix(TAGS).removeprefix("refs/pull/")
-
-
-@dataclass(eq=False)
-class LiveJob:
-    """A job that is not over. What it holds of its concurrency group is given back at its end."""
-
-    run: LiveRun
-    job: Job
-    number: int  # its id
-    document: Document
-    programs: Programs | None = None
-    group: tuple[int, str] | None = None
-    conclusion: str = ""
-    outputs: dict[str, str] = field(default_factory=dict)
-    waits: bool = True  # for the jobs before it
-
-    def cancel(self) -> None:
-        self.run.actions.cancel_job(self)
-
-    def resume(self) -> None:
-        self.run.actions.submit(self)
-
-
-@dataclass(eq=False)
-class LiveRun:
-    """A run that is not over.
-
-    Args:
-        contexts: github, vars, secrets, inputs.
-    """
-
-    actions: Actions
-    id: int
-    repository: Repository
-    workflow: Workflow
-    event: Event
-    contexts: dict[str, Any]
-    jobs: dict[str, LiveJob] = field(default_factory=dict)
-    group: tuple[int, str] | None = None
-    cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.actions.cancel_live(self)
-
-    def resume(self) -> None:
-        self.actions.advance(self)
-
-
-class Groups:
-    """Concurrency groups: of each one holder runs and one waits; a third takes the place of the one that waits.
-
-    https://docs.github.com/en/actions/how-tos/write-workflows/choose-when-workflows-run/control-workflow-concurrency
-    """
-
-    def __init__(self) -> None:
-        self._runs: dict[tuple[int, str], LiveRun | LiveJob] = {}
-        self._waits: dict[tuple[int, str], LiveRun | LiveJob] = {}
-
-    def enter(self, key: tuple[int, str], holder: LiveRun | LiveJob, cancels: bool) -> bool:
-        """Whether the holder may run now; else its `resume` is called when it may.
-
-        Args:
-            cancels: whether who runs is cancelled.
-        """
-        if key not in self._runs:
-            self._runs[key] = holder
-            return True
-        before = self._waits.pop(key, None)
-        self._waits[key] = holder
-        if before is not None:
-            before.cancel()
-        if cancels:
-            self._runs[key].cancel()
-        return self._runs.get(key) is holder
-
-    def leave(self, key: tuple[int, str], holder: LiveRun | LiveJob) -> None:
-        if self._waits.get(key) is holder:
-            del self._waits[key]
-        if self._runs.get(key) is holder:
-            del self._runs[key]
-            if (following := self._waits.pop(key, None)) is not None:
-                self._runs[key] = following
-                following.resume()
 
 
 class Actions:
@@ -181,10 +63,11 @@ class Actions:
         machine: Machine,
         describe: Callable[[Repository], dict[str, Any]],
     ) -> None:
-        self._state, self._repositories, self._issuer = state, repositories, issuer
-        self._machine, self._runner, self._describe = machine, machine.runner, describe
+        self._state, self._issuer = state, issuer
+        self._machine, self._runner = machine, machine.runner
         address = machine.endpoint
         self._site, self._api = address + PREFIX.rstrip("/"), address + API
+        self._events = Events(repositories, describe, self._site)
         self.runs = Runs(store, state, machine.logs, address, self._api, self.cancel, self.dispatch)
         self._lock = threading.RLock()
         self._groups = Groups()
@@ -242,28 +125,10 @@ class Actions:
         Raises:
             ApiError: there is no such workflow or branch, or it is not run like this.
         """
-        full = ref if ref.startswith("refs/") else HEADS + ref
-        sha = self._repositories.resolve(repository.key, full)
-        if sha is None:
-            raise ApiError(422, f"No ref found for: {ref}")
-        files = self._files(repository, sha)
-        path = next((each for each in files if name in (each, each.rpartition("/")[2])), None)
-        if path is None:
-            raise ApiError(404, "Not Found")
-        try:
-            workflow = parse(files[path], path)
-        except WorkflowError as error:
-            raise ApiError(422, str(error)) from error
-        if DISPATCH not in workflow.events:
-            raise ApiError(422, "Workflow does not have 'workflow_dispatch' trigger")
-        if unknown := sorted(inputs.keys() - workflow.inputs.keys()):
-            raise ApiError(422, f"Unexpected inputs provided: {json.dumps(unknown)}")
+        event, path, text = self._events.of_dispatch(repository, name, ref, inputs, who)
         if not self._runner.runs:
             raise ApiError(422, 'local_aws runs no builds now: aws.configure("builds", {"run": True}).')
-        given = {**workflow.inputs, **inputs}
-        payload = {"ref": full, "inputs": given, "workflow": path, **self._common(repository, who)}
-        event = Event(DISPATCH, payload, full, sha, who)
-        self._inbox.submit(self._logged, lambda: self._begin(repository, event, path, files[path]))
+        self._inbox.submit(self._logged, lambda: self._begin(repository, event, path, text))
 
     def _logged(self, work: Callable[[], None]) -> None:
         try:
@@ -274,85 +139,17 @@ class Actions:
             logger.exception("github: an event has begun no run")
 
     def _changed(self, repository: Repository, updates: list[RefUpdate], who: str) -> None:
-        for update in updates:
-            if not update.ref.startswith((HEADS, TAGS)):
-                continue
-            if update.after == NOTHING:
-                self._deleted(repository, update.ref, who)
-                continue
-            event = Event(PUSH, self._pushed(repository, update, who), update.ref, update.after, who)
+        for event in self._events.of_refs(repository, updates, who):
             self._begin_all(repository, event)
 
-    def _deleted(self, repository: Repository, ref: str, who: str) -> None:
-        """Runs the default branch's workflow; the branch itself is gone."""
-        default = HEADS + self._repositories.head(repository.key)
-        sha = self._repositories.resolve(repository.key, default)
-        if sha is None:
-            return
-        kind = "branch" if ref.startswith(HEADS) else "tag"
-        payload = {"ref": ref.split("/", 2)[2], "ref_type": kind, "pusher_type": "user"}
-        self._begin_all(repository, Event(DELETE, payload | self._common(repository, who), default, sha, who))
-
     def _pulled(self, repository: Repository, action: str, pull: dict[str, Any], who: str) -> None:
-        """Runs what merging the pull request would make; when it cannot be merged, GitHub runs nothing either."""
-        number, head, base = pull["number"], pull["head"], pull["base"]
-        ref = f"refs/pull/{number}/merge"
-        sha = pull["merge_commit_sha"] if pull["merged"] else self._merged(repository, ref, base["sha"], head["sha"])
-        if sha is None:
-            return
-        payload = {"action": action, "number": number, "pull_request": pull, **self._common(repository, who)}
-        self._begin_all(repository, Event(PULL_REQUEST, payload, ref, sha, who, head["ref"], base["ref"], action))
-
-    def _merged(self, repository: Repository, ref: str, base: str, head: str) -> str | None:
-        """A commit that merges a pull request's head into its base, which `ref` then names; None: they conflict."""
-        merged = merge(self._repositories, repository.key, base, head)
-        if not merged.clean:
-            return None
-        message = f"Merge {head} into {base}".encode()
-        made = commit_tree(self._repositories, repository.key, merged.tree, [base, head], GITHUB, message)
-        self._repositories.update_ref(repository.key, ref, made)
-        return made
-
-    def _common(self, repository: Repository, who: str) -> dict[str, Any]:
-        return {"repository": self._describe(repository), "sender": {"login": who, "type": "User"}}
-
-    def _pushed(self, repository: Repository, update: RefUpdate, who: str) -> dict[str, Any]:
-        """https://docs.github.com/en/webhooks/webhook-events-and-payloads#push"""
-        created = update.before == NOTHING
-        forced = not created and not contains(self._repositories, repository.key, update.after, update.before)
-        shown = self._repositories.git(
-            repository.key, "show", "--no-patch", "--format=%H%x00%T%x00%an%x00%ae%x00%aI%x00%B", update.after
-        )
-        commit, tree, name, email, at, message = shown.decode("utf-8", "replace").split("\0", 5)
-        author = {"name": name, "email": email}
-        head = {"id": commit, "tree_id": tree, "message": message.rstrip("\n"), "timestamp": at, "author": author}
-        return {
-            "ref": update.ref,
-            "before": update.before,
-            "after": update.after,
-            "created": created,
-            "deleted": False,
-            "forced": forced,
-            "base_ref": None,
-            "compare": f"{self._site}/{repository.full_name}/compare/{update.before[:12]}...{update.after[:12]}",
-            "head_commit": head,
-            "pusher": {"name": who},
-            **self._common(repository, who),
-        }
+        if event := self._events.of_pull(repository, action, pull, who):
+            self._begin_all(repository, event)
 
     # Runs
 
-    def _files(self, repository: Repository, sha: str) -> dict[str, str]:
-        """The workflows of a commit, by their paths."""
-        listed = self._repositories.git(repository.key, "ls-tree", "-z", "--name-only", sha, WORKFLOWS).decode()
-        paths = [path for path in listed.split("\0") if path.endswith((".yml", ".yaml"))]
-        return {
-            path: self._repositories.git(repository.key, "cat-file", "blob", f"{sha}:{path}").decode("utf-8", "replace")
-            for path in paths
-        }
-
     def _begin_all(self, repository: Repository, event: Event) -> None:
-        for path, text in self._files(repository, event.sha).items():
+        for path, text in self._events.workflows(repository, event.sha).items():
             self._begin(repository, event, path, text)
 
     def _begin(self, repository: Repository, event: Event, path: str, text: str) -> None:
@@ -362,7 +159,7 @@ class Actions:
         except WorkflowError as error:
             self._fail(self._document(repository, event, path, path), str(error))
             return
-        if not _takes(workflow, event):
+        if not takes(workflow, event):
             return
         with self._lock:
             document = self._document(repository, event, path, workflow.name)
@@ -567,11 +364,7 @@ class Actions:
         permissions = dict(run.workflow.permissions if live.job.permissions is None else live.job.permissions)
         token, request = f"ghs_{secrets.token_urlsafe(27)}", secrets.token_urlsafe(32)
         name = secrets.token_urlsafe(12)
-        contexts = {**run.contexts, "github": {**run.contexts["github"], "job": live.job.id, "token": token}}
-        contexts["secrets"] = {**run.contexts["secrets"], "GITHUB_TOKEN": token}
-        contexts["needs"] = {
-            each: {"result": run.jobs[each].conclusion, "outputs": run.jobs[each].outputs} for each in live.job.needs
-        }
+        contexts = _job_contexts(live, token)
         hidden = [*contexts["secrets"].values(), request]
         log = WorkflowLog(self.runs.log(live.number), None, hidden)
         variables = {}
@@ -637,18 +430,7 @@ class Actions:
             live.job.environment or None,
             run.event.name,
         )
-        more = (
-            "actor",
-            "head_ref",
-            "base_ref",
-            "run_id",
-            "run_number",
-            "run_attempt",
-            "sha",
-            "workflow",
-            "workflow_ref",
-        )
-        claims |= {each: github[each] for each in more}
+        claims |= {each: github[each] for each in CLAIMED}
         claims |= {"job_workflow_ref": github["workflow_ref"], "runner_environment": "github-hosted"}
         return self._issuer.issue(claims)
 
@@ -661,17 +443,16 @@ class Actions:
         self._inbox.shutdown(wait=True, cancel_futures=True)
 
 
-def _takes(workflow: Workflow, event: Event) -> bool:
-    chosen = workflow.events.get(event.name)
-    if chosen is None:
-        return False
-    if event.name == PUSH and event.ref.startswith(TAGS):
-        return chosen.takes_tag(event.ref.removeprefix(TAGS))
-    if event.name == PUSH:
-        return chosen.takes_branch(event.ref.removeprefix(HEADS))
-    if event.name == PULL_REQUEST:
-        return event.action in chosen.types and chosen.takes_branch(event.base)
-    return True
+def _job_contexts(live: LiveJob, token: str) -> dict[str, Any]:
+    """The run's, and what a job alone has: its token, what the jobs before it left."""
+    run = live.run
+    before = {name: run.jobs[name] for name in live.job.needs}
+    return {
+        **run.contexts,
+        "github": {**run.contexts["github"], "job": live.job.id, "token": token},
+        "secrets": {**run.contexts["secrets"], "GITHUB_TOKEN": token},
+        "needs": {name: {"result": each.conclusion, "outputs": each.outputs} for name, each in before.items()},
+    }
 
 
 def _job_token(repository: Repository, permissions: Mapping[str, str], text: str) -> Token:

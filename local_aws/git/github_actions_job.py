@@ -23,6 +23,7 @@ from local_aws.builds.runner import OUT_OF_TIME, SERVER, Programs
 from local_aws.builds.workspace import Workspace
 from local_aws.git.github_actions_expressions import ExpressionError, Scope, as_text, condition, evaluate, filled
 from local_aws.git.github_actions_workflows import Job, Step, Workflow
+from local_aws.git.repositories import settings_in_environment
 
 SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
 # How each shell runs a file: https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax, "shell"
@@ -36,11 +37,11 @@ FILES = {"env": "GITHUB_ENV", "path": "GITHUB_PATH", "output": "GITHUB_OUTPUT", 
 CHECK_OUT = """
 git init --quiet "$FOLDER" && cd "$FOLDER" && git remote add origin "$URL" || exit
 if [ "$DEPTH" = 0 ]; then
-  git -c http.extraHeader="$SIGNED" fetch --quiet --prune --tags origin '+refs/heads/*:refs/remotes/origin/*' || exit
+  git fetch --quiet --prune --tags origin '+refs/heads/*:refs/remotes/origin/*' || exit
 fi
 if [ "$DEPTH" != 0 ] || ! git cat-file -e "$WANTED^{commit}" 2>/dev/null; then
   depth=; [ "$DEPTH" = 0 ] || depth="--depth=$DEPTH"
-  git -c http.extraHeader="$SIGNED" fetch --quiet --no-tags $depth origin "+$WANTED:$TRACKED" || exit
+  git fetch --quiet --no-tags $depth origin "+$WANTED:$TRACKED" || exit
 fi
 if [ -n "$BRANCH" ]; then
   git checkout --quiet -B "$BRANCH" "$TRACKED"
@@ -261,10 +262,11 @@ class JobCourse:
             "URL": url,
             "FOLDER": str(folder),
             "DEPTH": depth,
-            "SIGNED": header,
             "WANTED": wanted,
             "TRACKED": f"refs/remotes/{kept}",
             "BRANCH": branch,
+            # Not as an argument, which every list of processes shows.
+            **settings_in_environment([(f"http.{self._given.site}/.extraHeader", header)]),
         }
         ending = self._programs.run(["sh", "-c", CHECK_OUT], environment, self._workspace.folder, self._log.write)
         self._log.complete()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -75,7 +78,7 @@ def models_in(annotation: Any) -> Iterator[Any]:
         yield from models_in(part)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=short)
+@pytest.mark.parametrize("page", list(dict.fromkeys([*PAGES, *REPOSITORY_PAGES])), ids=short)
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`]*`", "code", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target, heading in _LINK.findall(text):
@@ -89,7 +92,8 @@ def headings(page: Path) -> set[str]:
     """The anchors that GitHub gives a page's headings."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    named = set(re.findall(r'<a id="([^"]+)">', text))
+    return named | {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,17 @@ def test_the_lines_that_a_page_changes_are_there(page: Path, repository: Path, t
                 if not kept.exists():
                     kept.write_text((repository / name).read_text(encoding="utf-8"), encoding="utf-8")
             apply(block, tmp_path)
+
+
+@pytest.mark.parametrize("page", RUN, ids=short)
+def test_what_a_page_changes_passes_the_linter_of_ci(page: Path, repository: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(repository, tmp_path / "churn"))
+    for block in blocks(page):
+        if block.kind == "diff" or block.file:
+            apply(block, changed)
+    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--no-cache", "."]
+    done = subprocess.run(ruff, cwd=changed, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("page", RUN, ids=short)

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ ORIGIN = Origin(COMMIT, "dev", "binary_classification", "auc")
 QUALITY = Quality("auc", 0.873123456, "at least", 0.8)
 FOLDER = Folder("artifacts", "churn/dev/churn-dev/p4jn9xou8a8s/evaluate/evaluation/")
 VERSION = "arn:aws:sagemaker:eu-west-1:111122223333:model-package/churn-dev/7"
+BEGUN = datetime(2026, 11, 21, 12, tzinfo=UTC)
 REGISTERED = {"StepName": "Register", "StepStatus": "Succeeded", "Metadata": {"RegisterModel": {"Arn": VERSION}}}
 SUCCEEDED = Execution(ARN, "churn-dev", "Succeeded", steps=(REGISTERED,))
 
@@ -143,6 +145,8 @@ def test_the_evaluation_lies_where_the_step_writes_for_this_execution():
         ["https://artifacts/churn/dev/churn-dev", EXECUTION_ID, "evaluate"],
         ["s3://artifacts/churn/dev/churn-dev", {"Get": "Parameters.Where"}, "evaluate"],
         ["s3:///churn/dev/churn-dev", EXECUTION_ID, "evaluate"],
+        ["s3://[artifacts/churn/dev/churn-dev", EXECUTION_ID, "evaluate"],
+        ["s3://artifacts) [report](x/churn/dev/churn-dev", EXECUTION_ID, "evaluate"],
         7,
     ],
 )
@@ -167,9 +171,26 @@ def test_the_main_metric_and_what_it_must_be_are_in_model_monitors_files():
     assert quality_of(ORIGIN, monitored()[0], "") == Quality("auc", 0.873123456)
 
 
-@pytest.mark.parametrize("files", [("", ""), monitored("NaN"), monitored(True), ("[]", "[]"), ('{"x": 1', "")])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("", ""),
+        monitored("NaN"),
+        monitored(float("nan")),
+        monitored(float("inf")),
+        monitored(10**400),
+        monitored(True),
+        ("[]", "[]"),
+        ('{"x": 1', ""),
+    ],
+)
 def test_without_a_number_there_is_no_quality(files):
     assert quality_of(ORIGIN, *files) is None
+
+
+@pytest.mark.parametrize("threshold", [10**400, "0.8", float("inf"), None])
+def test_without_a_threshold_the_number_stands_alone(threshold):
+    assert str(quality_of(ORIGIN, *monitored(threshold=threshold))) == "auc 0.873123"
 
 
 @pytest.mark.parametrize(
@@ -208,6 +229,12 @@ def test_a_failure_says_which_step_and_of_the_gate_its_numbers():
     assert words in told.markdown
 
 
+def test_what_cannot_be_printed_is_told_to_no_host():
+    said = status_of(replace(SUCCEEDED, status="Failed", steps=(), reason="a\x00b\u202ec\ud800d\x1b[1m")).markdown
+    assert "    the pipeline failed: a b c d [1m\n" in said
+    assert said.encode()
+
+
 def test_the_report_opens_in_the_console_of_its_region():
     folder = replace(FOLDER, prefix="churn/dev/a b/evaluate/evaluation/")
     assert report_link(ARN, folder) == (
@@ -215,6 +242,12 @@ def test_the_report_opens_in_the_console_of_its_region():
         "&prefix=churn/dev/a%20b/evaluate/evaluation/report.html"
     )
     assert "console.amazonaws.cn" in report_link(ARN.replace("arn:aws:", "arn:aws-cn:"), folder)
+
+
+@pytest.mark.parametrize(("status", "word"), [("Succeeded", "succeeded"), ("Failed", "failed"), ("Stopped", "stopped")])
+def test_a_comment_begins_with_how_the_pipeline_ended(status, word):
+    told = status_of(replace(SUCCEEDED, status=status), QUALITY, FOLDER)
+    assert told.markdown.startswith(f"**modelyard/churn-dev {word}**\n\n    {told.details}\n\n[Report](")
 
 
 def test_a_comment_shows_what_a_pipeline_says_as_it_is():
@@ -371,6 +404,8 @@ def test_a_secret_without_a_token_is_an_error_that_names_the_secret_alone(github
         "{base}.evil.example/acme/churn",
         "{base}/acme",
         "{base}/acme/churn/../other",
+        "{base}/../user",
+        "{base}/acme/..",
         "{base}/acme/churn?x=1",
         "",
     ],
@@ -439,6 +474,12 @@ def test_a_tag_that_names_no_repository_here_is_an_error_that_says_so(codecommit
 # --- the function
 
 
+def summary(arn: str = ARN, seconds: float = 0, name: str = f"push-{COMMIT[:12]}") -> dict[str, Any]:
+    """Of an execution that began so much later than ours."""
+    begun = BEGUN + timedelta(seconds=seconds)
+    return {"PipelineExecutionArn": arn, "StartTime": begun, "PipelineExecutionDisplayName": name}
+
+
 @dataclass
 class Host:
     """Stands for a Git host; raises what it is told to."""
@@ -460,6 +501,7 @@ class SageMaker:
     statuses: list[str]
     tags: dict[str, dict[str, str]]
     gone: bool = False
+    later: list[dict[str, Any]] = field(default_factory=list)
 
     def describe_pipeline_execution(self, PipelineExecutionArn: str) -> dict[str, Any]:
         if self.gone:
@@ -467,7 +509,7 @@ class SageMaker:
             raise ClientError({"Error": error}, "DescribePipelineExecution")
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         pipeline = PipelineExecutionArn.partition("/execution/")[0]
-        return {"PipelineArn": pipeline, "PipelineExecutionStatus": status}
+        return {"PipelineArn": pipeline, "PipelineExecutionStatus": status, "CreationTime": BEGUN}
 
     def describe_pipeline(self, PipelineName: str) -> dict[str, str]:
         return {"PipelineName": PipelineName.rpartition("/")[2]}
@@ -476,6 +518,8 @@ class SageMaker:
         return {"PipelineDefinition": definition()}
 
     def get_paginator(self, operation: str) -> Any:
+        if operation == "list_pipeline_executions":
+            return Paginator([{"PipelineExecutionSummaries": [summary(), *self.later]}])
         return self if operation == "list_tags" else Paginator([{"PipelineExecutionSteps": [REGISTERED]}])
 
     def paginate(self, ResourceArn: str) -> list[dict[str, Any]]:
@@ -577,6 +621,25 @@ def test_an_end_that_comes_while_the_beginning_is_told_is_told_last():
     given = scene("Executing", "Succeeded")
     tell(given.surroundings, ARN)
     assert [status.state for *_, status in given.github.told] == ["pending", "success"]
+
+
+@pytest.mark.parametrize(
+    ("status", "later", "told"),
+    [
+        ("Stopped", summary(f"{ARN}2", 1), []),
+        ("Executing", summary(f"{ARN}2", 1), []),
+        ("Stopped", summary(f"{ARN}2", 1, f"commit-{COMMIT[:12]}"), []),
+        ("Stopped", summary(f"{ARN}2", 1, "push-ffffffffffff"), ["error"]),
+        ("Stopped", summary(f"{ARN}2", 1, "retrain"), ["error"]),
+        ("Stopped", summary(f"{ARN}2", -1), ["error"]),
+        ("Succeeded", summary(f"{ARN}2", 1), ["success"]),
+    ],
+)
+def test_that_an_execution_was_stopped_for_a_later_one_of_its_commit_is_no_news(status, later, told):
+    given = scene(status)
+    given.sagemaker.later = [later]
+    assert respond(given.surroundings, [record()]) == {"batchItemFailures": []}
+    assert [found.state for *_, found in given.github.told] == told
 
 
 def test_a_message_that_fails_comes_again_alone_and_later_every_time():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from local_aws import LocalAWS
+from local_aws.builds.runner import Programs
 from local_aws.git.github_actions_expressions import ExpressionError, Scope, condition, evaluate, filled
+from local_aws.git.github_actions_job import JobCourse
 from local_aws.git.github_actions_log import WorkflowLog
 from local_aws.git.github_actions_workflows import WorkflowError, parse
 from tests.local_aws.git_clients import Git
@@ -454,6 +458,34 @@ def test_secrets_that_are_none_are_refused(stand: Stand, secrets: dict[str, Any]
 
     with pytest.raises(ValueError, match=says):
         stand.aws.configure("github", {"secrets": named})
+
+
+# The token
+
+
+def test_no_list_of_processes_shows_a_job_s_token_while_its_files_are_fetched(tmp_path: Path) -> None:
+    git, asked = tmp_path / "bin" / "git", tmp_path / "asked"
+    git.parent.mkdir()
+    git.write_text(f'#!/bin/sh\necho "$GIT_CONFIG_KEY_0" "$GIT_CONFIG_VALUE_0" >> {asked}.env\necho "$@" >> {asked}\n')
+    git.chmod(0o755)
+    programs = Programs("acme/churn", 60)
+    programs.begin()
+    given = SimpleNamespace(
+        contexts={"github": {"repository": "acme/churn", "sha": "a" * 40, "ref": "refs/heads/dev"}},
+        usual={"PATH": f"{git.parent}:/usr/bin:/bin"},
+        site="https://github.example.com",
+        token="t0ken",
+    )
+    workspace = SimpleNamespace(source=tmp_path, folder=tmp_path)
+    log, nothing = WorkflowLog(tmp_path / "log"), cast("Any", SimpleNamespace(steps=()))
+    course = JobCourse(nothing, nothing, cast("Any", workspace), programs, log, tmp_path / "md", cast("Any", given))
+    course._check_out({"persist-credentials": "false"})
+    log.close()
+    signed = base64.b64encode(b"x-access-token:t0ken").decode()
+    assert "fetch" in asked.read_text()
+    assert signed not in asked.read_text()
+    told = f"http.https://github.example.com/.extraHeader AUTHORIZATION: basic {signed}"
+    assert set((tmp_path / "asked.env").read_text().splitlines()) == {told}
 
 
 # The log

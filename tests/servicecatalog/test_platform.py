@@ -20,6 +20,7 @@ from local_aws.request_checks import service_model
 from servicecatalog import account, archive, install
 from tests import lint_resources
 from tests.servicecatalog import template
+from tests.servicecatalog.permitted import allowed
 
 CONTROLLER = ("deploy", "plan", "notify", "batch", "commit-status")  # the functions of lifecycle_lambdas
 FUNCTIONS = (*CONTROLLER, "seed")
@@ -436,6 +437,28 @@ def test_the_controller_approves_only_where_the_group_allows_it() -> None:
         never = condition.get("StringNotEquals", {}).get("sagemaker:ModelApprovalStatus") == "Approved"
         automatic = condition.get("StringEquals", {}).get("aws:ResourceTag/modelyard:approval") == "automatic"
         assert never or automatic
+
+
+@pytest.mark.parametrize(
+    ("group", "tagged", "status", "may"),
+    [
+        ("churn-champion", {"modelyard:project": "churn"}, "PendingManualApproval", True),
+        ("churn-challenger", {"modelyard:project": "churn"}, "PendingManualApproval", True),
+        ("churn-champion", {"modelyard:project": "churn"}, "Approved", False),
+        ("churn-prod", {"modelyard:project": "churn"}, "PendingManualApproval", False),
+        ("somebody-elses-champion", {}, "PendingManualApproval", False),
+    ],
+)
+def test_who_approves_for_all_projects_copies_in_groups_of_projects_alone(
+    group: str, tagged: dict[str, str], status: str, may: bool
+) -> None:
+    asked: dict[str, Any] = {"": {"sagemaker:ModelApprovalStatus": status}}
+    policies = [template.policies(RESOURCES)["ApproverPolicy"]]
+    answers = [
+        allowed(policies, "sagemaker:CreateModelPackage", f"model-package-group/{group}", tags=tagged, **asked),
+        allowed(policies, "sagemaker:CreateModelPackage", f"model-package/{group}/7", **asked),
+    ]
+    assert all(answers) is may
 
 
 def test_ci_and_pipelines_are_denied_setting_approved() -> None:

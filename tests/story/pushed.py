@@ -22,6 +22,8 @@ from tests.story.ways import Installed
 PATIENCE = 240.0  # seconds for a push's CI, or a training, on a busy machine
 LOOK = 0.25  # seconds between two looks
 NO_COMMIT = "0" * 40
+# GitHub's state for how a pipeline ended, in the words of a comment.
+STATES = {"succeeded": "success", "failed": "failure", "stopped": "error"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ class Pushed:
         self.clone("add", "--all")
         self.clone("commit", "--quiet", "--allow-empty", "--message", message)
         return self.clone("rev-parse", "HEAD")
+
+    def on_dev(self, message: str, files: Mapping[str, str] | None = None) -> str:
+        """Commit to dev, after what prod has: a squash and a rebase leave commits there that dev lacks."""
+        self.clone("fetch", "--quiet", "origin")
+        self.clone("checkout", "--quiet", "dev")
+        self.clone("merge", "--quiet", "--strategy", "ours", "--message", "prod is in dev", "origin/prod")
+        return self.on("dev", message, files=files)
 
     def push(self, branch: str, *options: str) -> str:
         """Push the branch; its commit."""
@@ -196,8 +205,9 @@ class Pushed:
         )
         comments = [one for data in answer["commentsForComparedCommitData"] for one in data["comments"]]
         comments.sort(key=lambda one: one["creationDate"], reverse=True)
-        # **modelyard/<pipeline>: <state>**
-        return [(one["content"].partition("\n")[0].rpartition(": ")[2].strip("*"), one["content"]) for one in comments]
+        # **modelyard/<pipeline> <how it ended>**
+        said = [(one["content"].partition("\n")[0].strip("*").rpartition(" ")[2], one["content"]) for one in comments]
+        return [(STATES[ended], text) for ended, text in said]
 
     def log_of_status(self) -> str:
         events = self.client("logs").filter_log_events(logGroupName="/aws/lambda/modelyard-commit-status")["events"]
@@ -253,6 +263,21 @@ class Pushed:
             return [run["head_branch"] for run in found][::-1]
         return [_branch(build) for build in self._builds("feature")]
 
+    def builds(self, branch: str) -> list[dict[str, Any]]:
+        """A feature branch's, the oldest first."""
+        return [build for build in self._builds("feature") if _branch(build) == branch]
+
+    def deliveries(self, branch: str, commit: str) -> list[dict[str, Any]]:
+        """CodePipeline's executions for a commit of dev or prod, the oldest first."""
+        pages = self.client("codepipeline").get_paginator("list_pipeline_executions")
+        found = pages.paginate(pipelineName=f"{self.id}-{branch}")
+        every = [one for page in found for one in page["pipelineExecutionSummaries"]]
+        return [
+            one
+            for one in reversed(every)
+            if any(revision.get("revisionId") == commit for revision in one.get("sourceRevisions", []))
+        ]
+
     # ---
 
     def _run(self, event: str, is_it: Callable[[dict[str, Any]], bool], nth: int = 0) -> Ci:
@@ -304,24 +329,16 @@ class Pushed:
         """An execution of CodePipeline's, when it is over; a person lets prod's pass."""
         codepipeline, name, allowed = self.client("codepipeline"), f"{self.id}-{branch}", False
 
-        def executions() -> list[dict[str, Any]]:
-            listed = codepipeline.list_pipeline_executions(pipelineName=name)["pipelineExecutionSummaries"]
-            return [
-                one
-                for one in reversed(listed)
-                if any(revision.get("revisionId") == commit for revision in one.get("sourceRevisions", []))
-            ]
-
         def over() -> dict[str, Any] | None:
             nonlocal allowed
-            found = executions()
+            found = self.deliveries(branch, commit)
             if len(found) <= nth:
                 return None
             if not allowed:
                 allowed = self._let_pass(name, found[nth]["pipelineExecutionId"])
             return found[nth] if found[nth]["status"] not in ("InProgress", "Stopping") else None
 
-        done = wait_for(over, otherwise=lambda: f"{executions()}", seconds=PATIENCE, pause=LOOK)
+        done = wait_for(over, otherwise=lambda: f"{self.deliveries(branch, commit)}", seconds=PATIENCE, pause=LOOK)
         actions = codepipeline.list_action_executions(
             pipelineName=name, filter={"pipelineExecutionId": done["pipelineExecutionId"]}
         )["actionExecutionDetails"]
@@ -360,13 +377,22 @@ def make_project(installed: Installed, name: str, folder: Path) -> Pushed:
     for path in (clone.folder / "tests").iterdir():
         path.unlink()
     (clone.folder / "tests" / "test_one.py").write_text(TEST)
+    # its style, like its tests, has its own place (tests/template)
+    (clone.folder / "ruff.toml").write_text('lint.select = ["F"]\n')
     for command in ("sample-data", "upload-data"):
         done = installed.run(installed.environment(name), clone.folder, "python", "-m", "pipeline", command)
         assert done.returncode == 0, done.stdout + done.stderr
     clone("checkout", "--quiet", "dev")
     clone("add", "--all")
     clone("commit", "--quiet", "--message", "One test")
-    return Pushed(installed, name, made.id, clone)
+    project = Pushed(installed, name, made.id, clone)
+    if project.on_github:  # the pushes that made prod and dev are CI's with all tests: tests/ci
+        for run in wait_for(
+            lambda: len(found := project.github("GET", "/actions/runs")["workflow_runs"]) > 1 and found
+        ):
+            if run["status"] != "completed":
+                project.github("POST", f"/actions/runs/{run['id']}/cancel")
+    return project
 
 
 def _readable(lines: Iterable[str]) -> str:

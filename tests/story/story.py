@@ -27,8 +27,8 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
+from tests.story.ci_follower import CiFailed, CiFollower, Progress
 from tests.story.leftovers import leftovers
-from tests.story.pushes import CiFailed, Progress, Pushes
 from tests.story.traffic import Traffic, auc, predictions
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -242,8 +242,10 @@ class Story:
 
         self.wait_for(f"a comment on the commit {of[:12]}", comes, seconds=120)
         self.console.print(f"At the commit {of[:12]} stands now:", markup=False)
-        for line in "\n".join(found).splitlines():
+        lines = "\n".join(found).splitlines()
+        for line in lines:
             self.console.print(f"  | {line}", markup=False)
+        self.note(f"at its commit: {next(line.strip() for line in lines if line.startswith('    '))}")
 
     def keep_report(self, name: str) -> None:
         """The evaluation's report of the branch's newest execution, among what the story leaves."""
@@ -491,10 +493,10 @@ class Story:
             raise ChapterFailed(f"`{_as_typed(command)}` ended with exit code {process.returncode}.")
 
     @contextmanager
-    def _ci(self) -> Iterator[Pushes]:
+    def _ci(self) -> Iterator[CiFollower]:
         project = self.client("sagemaker").describe_project(ProjectName=self.project)
         try:
-            yield Pushes(self.client, self.project, project["ProjectId"], self._show_progress)
+            yield CiFollower(self.client, self.project, project["ProjectId"], self._show_progress)
         except CiFailed as error:
             raise ChapterFailed(f"CI did not end well: {error}") from error
 

@@ -192,16 +192,14 @@ def test_a_step_that_is_killed_is_shown_with_its_reason_and_its_last_log_lines(r
 
 @pytest.mark.slow
 def test_a_step_that_runs_out_of_time_is_stopped_and_said_so(repository):
-    (repository.folder / "steps" / "train.py").write_text("import time\ntime.sleep(60)\n")
+    (repository.folder / "steps" / "train.py").write_text("import time\ntime.sleep(3600)\n")
     repository.settings(train__max_runtime_seconds=1)
     repository.commit("A slow step")
 
-    began = time.monotonic()
     result = repository.pipeline("start", "--watch")
 
     assert result.returncode == 1
     assert "MaxRuntime" in result.stdout
-    assert time.monotonic() - began < 45
 
 
 @pytest.mark.slow

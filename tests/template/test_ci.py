@@ -11,11 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import Request
 
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import ANY
 
+from tests.ci.projects import HOSTILE
 from tests.template.conftest import git
 from tests.template.stubbed_account import Account
 
@@ -23,7 +25,6 @@ COMMIT, OTHER = "a" * 40, "b" * 40
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PIPELINE = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-dev"
 EXECUTION = f"{PIPELINE}/execution/abcdefghijkl"
-HOSTILE = "feature-$(touch${IFS}x)`id`\"';&|<>#!{}()%0Aset-output,name=x-é"
 
 
 class Remote:
@@ -377,7 +378,7 @@ class Requests:
         self.comments = list(comments)
         self.sent: list[tuple[str, str, str]] = []
 
-    def call(self, request: Any) -> Any:
+    def call(self, request: Any, remedy: str) -> Any:
         assert request.get_header("Authorization") == "Bearer t0ken"
         if request.get_method() == "GET":
             page = int(request.full_url.rpartition("=")[2])
@@ -400,10 +401,11 @@ THEIRS = comment(1, "<!-- modelyard: plan -->\nquoted", "User")
         ([], [("POST", f"{API}/5/comments")]),
         ([THEIRS, comment(2, "another bot's")], [("POST", f"{API}/5/comments")]),
         ([THEIRS, comment(3, "<!-- modelyard: plan -->\nold")], [("PATCH", f"{API}/comments/3")]),
+        ([{**THEIRS, "user": None}, {**THEIRS, "body": None}], [("POST", f"{API}/5/comments")]),
         ([*[THEIRS] * 120, comment(4, "<!-- modelyard: plan -->\nold")], [("PATCH", f"{API}/comments/4")]),
         ([comment(5, "<!-- modelyard: plan -->\nnew")], []),
     ],
-    ids=["the first", "none of ours", "changed in place", "on the second page", "the same"],
+    ids=["the first", "none of ours", "changed in place", "nobody's", "on the second page", "the same"],
 )
 def test_a_pull_request_has_one_comment_with_its_plan(
     pipeline: SimpleNamespace,
@@ -413,7 +415,7 @@ def test_a_pull_request_has_one_comment_with_its_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     github = Requests(*there)
-    monkeypatch.setattr(pipeline.ci_systems, "_call", github.call)
+    monkeypatch.setattr(pipeline.ci_systems, "call", github.call)
     system = pipeline.ci_systems.GitHub(
         {
             "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
@@ -458,6 +460,50 @@ def test_git_signs_in_with_the_jobs_token_that_no_list_of_processes_shows(
     for url, known in (("https://github.example.com/acme/churn", True), ("https://evil.example.com/x", False)):
         done = subprocess.run([*asked, url], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.stdout.startswith("Authorization: Basic ") is known
+
+
+class Moved(BaseHTTPRequestHandler):
+    """Redirects /to/PORT to the port's /there, which answers with the token that it was sent."""
+
+    tokens: list[str | None]
+
+    def do_GET(self) -> None:
+        there = self.path == "/there"
+        self.tokens.append(self.headers["Authorization"])
+        body = json.dumps(self.headers["Authorization"] if there else "moved").encode()
+        self.send_response(200 if there else 301)
+        if not there:
+            self.send_header("Location", f"http://127.0.0.1:{self.path.rpartition('/')[2]}/there")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Not on the tests' output."""
+
+
+def test_a_token_follows_a_redirect_to_no_other_host(pipeline: SimpleNamespace) -> None:
+    handlers: list[Any] = [type("Handler", (Moved,), {"tokens": []}) for _ in range(2)]
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for handler in handlers]
+    threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}) for server in servers]
+    for thread in threads:
+        thread.start()
+    own, other = (server.server_address[1] for server in servers)
+
+    def asked(port: int) -> Any:
+        url = f"http://127.0.0.1:{own}/to/{port}"
+        return pipeline.ci_systems.call(Request(url, headers={"Authorization": "Bearer t0ken"}), "do something")
+
+    try:
+        assert asked(own) == "Bearer t0ken", "a repository that was renamed"
+        with pytest.raises(pipeline.errors.InputError, match=r": 301 .*do something"):
+            asked(other)
+    finally:
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
+    assert handlers[1].tokens == []
 
 
 class Sts(BaseHTTPRequestHandler):

@@ -400,6 +400,16 @@ def test_registering_needs_a_platform(copy: Project) -> None:
     assert missing.returncode == 2
     assert "Modelyard's platform is not installed in this account and Region" in missing.stderr
     assert "register-project --groups-only" in missing.stderr
+    (copy.repository / ".gitlab-ci.yml").touch()
+    gitlab = copy.pipeline("register-project")
+    assert (gitlab.returncode, "on GitLab the platform makes neither" in gitlab.stderr) == (2, True)
+
+
+def test_without_credentials_a_command_says_what_to_do(copy: Project, tmp_path: Path) -> None:
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    nobody |= {name: str(tmp_path / "none") for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")}
+    done = run(copy.repository, "-m", "pipeline", "versions", **{**copy.aws.environment, **nobody})
+    assert (done.returncode, "sign in as for the AWS CLI" in done.stderr) == (2, True)
 
 
 def test_a_server_that_is_not_there_is_said(copy: Project) -> None:

@@ -52,6 +52,7 @@ FILES = {
     "pipeline/plan.py",
     "pipeline/project.py",
     "pipeline/promotion.py",
+    "pipeline/pull_requests.py",
     "pipeline/quality.py",
     "pipeline/registration.py",
     "pipeline/registry.py",
@@ -145,12 +146,21 @@ def for_host(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.mark.parametrize("host", ["github", "gitlab"])
-def test_the_git_host_decides_on_the_ci_files_alone(for_host: Callable[[str], Path], host: str) -> None:
+def test_the_git_host_decides_on_ci_files_and_readme_alone(for_host: Callable[[str], Path], host: str) -> None:
     here, other = for_host("codecommit"), for_host(host)
     assert files_of(other) == FILES - CI_FILES["codecommit"] | CI_FILES[host] | {"deployment/prod.yaml"}
     assert (other / ".github").exists() is (host == "github"), "git keeps no empty folder, and none is left"
-    for name in files_of(here) & files_of(other) - {".cruft.json"}:
+    for name in files_of(here) & files_of(other) - {".cruft.json", "README.md"}:
         assert (here / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("host", CI_FILES)
+def test_a_readme_talks_of_its_own_git_host(for_host: Callable[[str], Path], host: str) -> None:
+    text = (for_host(host) / "README.md").read_text(encoding="utf-8")
+    names = {"codecommit": "CodePipeline", "github": "GitHub", "gitlab": "GitLab"}
+    assert {other for other, name in names.items() if name in text} == {host}
+    assert "\n\n\n" not in text
+    assert re.search(r"\n\n    python -m pipeline versions --stage prod\n", text)
 
 
 def ci_file(repository: Path, name: str) -> dict[str, Any]:
@@ -201,6 +211,18 @@ def test_github_gives_each_job_the_least_and_pins_its_actions(for_host: Callable
                 assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+
+
+def test_no_job_that_whoever_pushes_a_branch_can_change_reads_a_secret(for_host: Callable[[str], Path]) -> None:
+    """GitHub gives a repository's secrets to every workflow of every branch; an environment's it can keep to dev."""
+    read = {}
+    for name in CI_FILES["github"]:
+        for job in ci_file(for_host("github"), name)["jobs"].values():
+            if found := set(re.findall(r"secrets\.(\w+)", repr(job))) - {"GITHUB_TOKEN"}:
+                read[job.get("environment")] = found
+                # AWS gives a job with an environment no role, whatever its branch (servicecatalog/product.yaml)
+                assert "id-token" not in job["permissions"]
+    assert read == {"template": {"MODELYARD_TEMPLATE_TOKEN"}}
 
 
 def test_a_newer_push_ends_the_job_before_but_never_a_promotion(for_host: Callable[[str], Path]) -> None:
@@ -279,6 +301,49 @@ def test_its_own_tests_pass(generated: Generated, problem_type: str, scenario: s
     assert files_of(repository) == FILES | {f"deployment/{stage}.yaml" for stage in STAGES[scenario]}
 
 
+TUNE = {"max_jobs": 4, "parallel_jobs": 2, "strategy": "Bayesian", "ranges": {"eta": [0.02, 0.3], "max_depth": [3, 8]}}
+OWNERS_SETTINGS = {
+    "tuned, by time": {
+        "data": {"target": "churned", "ignore": ["customer_id"], "time": "joined"},
+        "train": {"tune": TUNE, "instance_count": 2, "spot": True, "max_wait_seconds": 7200},
+        "gate": {"metric": "logloss", "threshold": 0.3, "incomparable": "pass"},
+        "retrain": {"schedule": "rate(7 days)"},
+    },
+    "by key, with conditions": {
+        "data": {"target": "churned", "key": "customer_id", "columns": {"zip": {"kind": "category"}}},
+        "split": {"files": {"test": "test/*.csv"}},
+        "train": {"hyperparameters": {"num_round": 50, "early_stopping_rounds": 5, "seed": 1, "reg_lambda": 2}},
+        "evaluate": {"slices": ["country"], "costs": {"false_positive": 1, "false_negative": 20}},
+        "gate": {"conditions": [{"metric": "latency.one_row_ms", "at_most": 20}]},
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", OWNERS_SETTINGS.values(), ids=OWNERS_SETTINGS)
+def test_its_own_tests_pass_whatever_its_owner_sets(
+    generated: Generated, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    repository = tmp_path / "churn"
+    subprocess.run(["git", "clone", "--quiet", generated("binary_classification", "advanced"), repository], check=True)
+    path = repository / "settings.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, fields in changes.items():
+        # of the hyperparameters those that are left out are gone, of anything else they stay
+        settings[section] = {**(settings[section] or {}), **fields}
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    deployment = repository / "deployment"
+    deployment.joinpath("dev.yaml").write_text("kind: serverless\nmemory_mb: 2048\nmax_concurrency: 5\n")
+    deployment.joinpath("champion.yaml").write_text(
+        "kind: real_time\ninstance_type: ml.m9z.large\n"
+    )  # a warning, no fault
+    assert run(repository, "-m", "pipeline", "check").returncode == 0
+    # the steps' tests have settings of their own
+    files = ("tests/test_repository.py", "tests/test_definition.py", "tests/test_ci.py")
+    done = run(repository, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "own"), *files)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 def test_sample_data_fits_the_settings(generated: Generated, problem_type: str, tmp_path: Path) -> None:
     repository = tmp_path / "churn"
@@ -293,3 +358,24 @@ def test_sample_data_fits_the_settings(generated: Generated, problem_type: str, 
     assert header[-1] == target[1]
     assert f"/data/{path.name}\n" in settings
     assert git(repository, "status", "--porcelain") == "", "sample data must not come into git"
+
+
+@pytest.mark.parametrize(
+    "problem_type",
+    [one if one == PROBLEM_TYPES[0] else pytest.param(one, marks=pytest.mark.slow) for one in PROBLEM_TYPES],
+)
+def test_what_the_settings_show_as_examples_can_be_written_so(
+    generated: Generated, problem_type: str, tmp_path: Path
+) -> None:
+    repository = tmp_path / "churn"
+    subprocess.run(["git", "clone", "--quiet", generated(problem_type, "baseline"), repository], check=True)
+    path = repository / "settings.yaml"
+    # `tune: null # or {max_jobs: 20, ...}` becomes `tune: {max_jobs: 20, ...}`
+    shown = re.compile(r"^( *)(\w+): [^#\n]*# [^\[{\n]*([\[{](?!stage\})[^;\n]*[\]}]).*$", re.MULTILINE)
+    settings = path.read_text(encoding="utf-8")
+    names = {name for _, name, _ in shown.findall(settings)}
+    assert {"ignore", "columns", "files", "tune", "conditions", "retrain"} <= names
+    changed = shown.sub(r"\1\2: \3", settings).replace("slices: []", "slices: [country]")
+    path.write_text(changed, encoding="utf-8")
+    done = run(repository, "-m", "pipeline", "check")
+    assert done.returncode == 0, done.stderr + changed

@@ -744,6 +744,21 @@ def test_swapping_named_versions_again_does_nothing(pair: Pair, capsys: pytest.C
     assert "what serves is not what you named: it would be swap champion/2 challenger/2" in said
 
 
+def left_half_way(
+    repository: Project, calls: list[Call], do: Callable[[Pair], object]
+) -> Iterator[tuple[Pair, Call, str]]:
+    """For each of the calls, and each way in which it ends all: a pair of its own, as that leaves it."""
+    account = repository.account
+    for call, kind in itertools.product(calls, ENDING):
+        pair = Pair(repository.another())
+        account.calls.clear()
+        account.fault = Fault(call, kind)
+        with pytest.raises((Killed, ClientError)):
+            do(pair)
+        account.fault = None
+        yield pair, call, kind
+
+
 @CALLS
 def test_whichever_call_of_a_swap_fails_the_next_try_finishes_and_never_swaps_back(
     make: Callable[..., Project], which: str
@@ -755,13 +770,7 @@ def test_whichever_call_of_a_swap_fails_the_next_try_finishes_and_never_swaps_ba
     whole.swap()
     calls = list(account.calls)
     assert Counter(call.operation for call in calls)["UpdateModelPackage"] == 2
-    for call, kind in itertools.product(chosen(calls, which), ENDING):
-        pair = Pair(repository.another())
-        account.calls.clear()
-        account.fault = Fault(call, kind)
-        with pytest.raises((Killed, ClientError)):
-            pair.swap()
-        account.fault = None
+    for pair, call, kind in left_half_way(repository, chosen(calls, which), lambda pair: pair.swap()):
         # the platform is quicker than whoever tries again, but when all was done before the end
         if call != calls[-1] or kind != "killed after":
             pair.deploy()
@@ -877,13 +886,7 @@ def test_whichever_call_of_promoting_the_challenger_fails_the_next_try_finishes(
     whole.promote("better")
     calls = list(account.calls)
     assert whole.project.versions("champion")[-1]["ApprovalDescription"].endswith("; better")
-    for call, kind in itertools.product(chosen(calls, which), ENDING):
-        pair = Pair(repository.another())
-        account.calls.clear()
-        account.fault = Fault(call, kind)
-        with pytest.raises((Killed, ClientError)):
-            pair.promote()
-        account.fault = None
+    for pair, call, kind in left_half_way(repository, chosen(calls, which), lambda pair: pair.promote()):
         pair.deploy()
         pair.promote()
         pair.deploy()

@@ -62,7 +62,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.template, self.work, self.origin = (self.folder / name for name in ("template", "churn", "origin.git"))
-        self.pulls = Pulls(self.pipeline.template_update.Proposal)
+        self.pulls = Pulls(self.pipeline.pull_requests.Proposal)
         below = self.template / "{{cookiecutter.project}}"
         below.mkdir(parents=True)
         (self.template / "cookiecutter.json").write_text('{"project": "churn"}')
@@ -157,7 +157,13 @@ def test_what_changed_is_proposed_once_and_refreshed(world: World) -> None:
     # again: the same commit, the same text
     assert world.run() == 0
     assert (world.head(), world.pulls.calls) == (head, ["create"])
-    # dev goes on, then the template: the branch follows, and the pull request stays the same one
+
+
+@pytest.mark.slow
+def test_the_branch_follows_dev_and_the_template_and_its_pull_request_stays_the_same(world: World) -> None:
+    world.change_template(new__txt="for {{ cookiecutter.project }}\n")
+    world.run()
+    head = world.head()
     world.change("dev", "own.txt", "mine\n")
     assert world.run() == 0
     assert world.head() != head
@@ -170,8 +176,7 @@ def test_what_changed_is_proposed_once_and_refreshed(world: World) -> None:
 
 def test_where_both_changed_the_same_lines_the_own_ones_stay_and_the_templates_are_said(world: World) -> None:
     world.change("dev", "steps.txt", line(10, "my own"))
-    text = line(10, "the template's").replace("line 25", "clean")
-    newest = world.change_template(steps__txt=text)
+    world.change_template(steps__txt=line(10, "the template's").replace("line 25", "clean"))
     assert world.run() == 0
     assert world.file("steps.txt") == line(10, "my own").replace("line 25", "clean").rstrip()
     assert git(world.origin, "ls-tree", "-r", "--name-only", "template-update").split() == [
@@ -183,7 +188,14 @@ def test_where_both_changed_the_same_lines_the_own_ones_stay_and_the_templates_a
     assert "### To be decided by hand\n\nIn `steps.txt` this repository and the template" in pull.text
     assert "-my own\n+the template's\n" in pull.text
     assert "clean" not in pull.text.partition("```diff")[2]
-    # somebody decides, in the branch: that stays until the template goes on
+
+
+@pytest.mark.slow
+def test_what_somebody_decides_in_the_branch_stays_and_is_gone_on_from_when_it_is_merged(world: World) -> None:
+    world.change("dev", "steps.txt", line(10, "my own"))
+    text = line(10, "the template's")
+    newest = world.change_template(steps__txt=text)
+    world.run()
     head = world.change("template-update", "steps.txt", text.replace("the template's", "decided"))
     assert (world.run(), world.head(), world.faults) == (0, head, [])
     world.change_template(steps__txt=text.replace("line 26", "newer"))

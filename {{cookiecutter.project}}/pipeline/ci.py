@@ -40,7 +40,6 @@ OUTPUT = ROOT / "build" / "ci"
 # Compiling needs the ARN of a role, and sends it nowhere: this is no account.
 STAND_IN = "arn:aws:iam::000000000000:role/"
 STOPPING_TAKES = 900.0  # seconds that are given to executions to stop: their jobs get two minutes to end by themselves
-TOLD_LATER = "SageMaker Studio shows it below Pipelines; the commit's status says how it ended"
 PLAN_SAYS = (
     "What approving the newest version of the stage would do, with the stage file as it is here. "
     "Nothing is done before somebody approves a version."
@@ -77,6 +76,9 @@ class Job:
 
 def run_steps(steps: Iterable[str], job: Job) -> int:
     """Runs the steps in this order; returns the exit code of the first that fails, else 0."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # into a log, which is no terminal, errors would come before the lines that led to them
+        sys.stdout.reconfigure(line_buffering=True)
     for step in steps:
         if code := STEPS[step](job):
             return code
@@ -243,7 +245,8 @@ def _train(job: Job) -> int:
         # the branch's pipeline may have been deleted before this job made it anew
         return _delete_pipeline(job, found) if head is None and found.stage == "feature" else 0
     print(f"started {arn}")
-    print(f"  {results_link(arn, job.settings, found)}\n  {TOLD_LATER}")
+    print(f"  {results_link(arn, job.settings, found)}")
+    print(f"  SageMaker Studio shows it below Pipelines; {job.system.tells_the_end}")
     if branch == "dev" and (said := retraining.bring_about(job.session, job.settings, arn)):
         print(said)
     return job.watch(job.settings, job.session, arn) if job.settings.ci.watch else 0

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import boto3
 import botocore.session
@@ -42,7 +42,8 @@ HEADS = "refs/heads/"
 MARK = "<!-- modelyard: plan -->"
 # https://docs.github.com/en/rest/issues/comments: GitHub takes no longer one
 LONGEST_COMMENT = 65_536
-TIMEOUT = 30  # seconds for an answer of the CI system
+PERMISSIONS = "let the job do this (`permissions` in .github/workflows)"
+TIMEOUT = 30  # seconds for an answer of the CI system or the Git host
 
 # What may sign in somewhere: the repository's own tests and linters are not given it.
 # (CI_REPOSITORY_URL, GitLab's, holds a password.)
@@ -81,6 +82,7 @@ class System:
     """
 
     name = "by hand"
+    tells_the_end = "python -m pipeline watch follows it to its end"  # of an execution that the job has started
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -128,6 +130,7 @@ class CodeBuild(System):
     """
 
     name = "CodeBuild"
+    tells_the_end = "a comment on the commit will say how it ended"
 
     def run(self) -> Run:
         branch = self.need("MODELYARD_BRANCH", "the rule or pipeline that starts the build gives it")
@@ -177,6 +180,7 @@ class GitHub(_WithIdentityToken):
     """GitHub Actions: https://docs.github.com/en/actions/reference/workflows-and-actions/variables."""
 
     name = "GitHub Actions"
+    tells_the_end = "a status of the commit says how it ends"
 
     def run(self) -> Run:
         name, event = self.need("GITHUB_EVENT_NAME"), self._event()
@@ -230,7 +234,7 @@ class GitHub(_WithIdentityToken):
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode({'audience': AUDIENCE})}"
 
         def ask() -> str:
-            answer = _call(urllib.request.Request(asked, headers={"Authorization": f"bearer {secret}"}))
+            answer = call(urllib.request.Request(asked, headers={"Authorization": f"bearer {secret}"}), PERMISSIONS)
             return str(answer["value"])
 
         return ask
@@ -299,7 +303,7 @@ class GitHub(_WithIdentityToken):
                 "X-GitHub-Api-Version": "2022-11-28",
             },
         )
-        return _call(request)
+        return call(request, PERMISSIONS)
 
 
 class GitLab(_WithIdentityToken):
@@ -415,24 +419,40 @@ class _Role(CredentialProvider):
         return self._credentials
 
 
-def _call(request: urllib.request.Request) -> Any:
-    """The answer's JSON. Raises InputError, which never holds the request's headers."""
-    address = request.full_url.partition("?")[0]
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect, as of a repository that was renamed, on the same host alone: the token goes along."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            return None  # the answer is then an error with this code
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_opener = urllib.request.build_opener(_SameHost)
+
+
+def call(request: urllib.request.Request, remedy: str) -> Any:
+    """The answer's JSON. Raises InputError, which never holds the request's query or headers.
+
+    Args:
+        remedy: what to do when it is refused.
+    """
+    asked = f"{request.get_method()} {request.full_url.partition('?')[0]}"
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with _opener.open(request, timeout=TIMEOUT) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         said = error.read(1000).decode(errors="replace")
-        raise InputError(
-            f"{request.method} {address}: {error.code} {said}: let the job do this (`permissions` in .github/workflows)"
-        ) from None
+        raise InputError(f"{asked}: {error.code} {said}: {remedy}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{request.method} {address} failed ({error}): run the job again") from None
+        raise InputError(f"{asked} failed ({error}): run the job again") from None
 
 
 def _is_ours(comment: dict[str, Any]) -> bool:
-    """Whether a job wrote it: a person may have quoted it."""
-    return comment["user"]["type"] == "Bot" and comment["body"].startswith(MARK)
+    """Whether a job wrote it: a person may have quoted it. Of an account that was deleted there is no user."""
+    return (comment["user"] or {}).get("type") == "Bot" and (comment["body"] or "").startswith(MARK)
 
 
 def _shortened(body: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import boto3
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from rich.console import Console
 
 from pipeline import (
@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ClientError as error:
         print(f"error: AWS refused {error.operation_name}: {error.response['Error']['Message']}", file=sys.stderr)
         _advise(options, error)
+    except NoCredentialsError:
+        print("error: there are no AWS credentials here: sign in as for the AWS CLI (README.md)", file=sys.stderr)
     except (BotoCoreError, Boto3Error) as error:
         print(f"error: calling AWS failed: {error}", file=sys.stderr)
         _advise(options, error)

@@ -93,8 +93,8 @@ def head(branch: str, environment: Mapping[str, str] = os.environ, root: Path = 
         there = url(root)
         if there is None:
             raise InputError(
-                f"there is no remote {REMOTE} here, and its branch {branch} says whether this commit is the newest: add "
-                f"it (git remote add {REMOTE} ADDRESS, or python -m pipeline register-project), and push"
+                f"there is no remote {REMOTE} here, and its branch {branch} says whether this commit is the newest: "
+                f"add it (git remote add {REMOTE} ADDRESS, or python -m pipeline register-project), and push"
             )
         words = "".join(f"\n  | {line}" for line in without_credentials(said).splitlines())
         raise InputError(

@@ -96,6 +96,19 @@ def test_codebuild_is_told_by_whatever_starts_it(steps: str, event: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("GITHUB_ACTIONS", "a status of the commit"),
+        ("CODEBUILD_BUILD_ID", "a comment on the commit"),
+        ("GITLAB_CI", "python -m pipeline watch"),  # the platform tells GitLab nothing
+        ("HOME", "python -m pipeline watch"),
+    ],
+)
+def test_a_job_says_where_its_executions_end_will_be_told(variable: str, said: str) -> None:
+    assert ci_systems.find_system({variable: "1"}).tells_the_end.startswith(said)
+
+
+@pytest.mark.parametrize(
     ("event", "branch", "variable"),
     [
         ("push", "dev", "MODELYARD_CI_ROLE_DEV"),

@@ -115,8 +115,9 @@ def test_the_settings_say_once_how_rows_are_split(
         Settings.model_validate(content)
 
 
-def test_parameters_are_checked_like_the_settings() -> None:
-    settings = load_settings()
+def test_parameters_are_checked_like_the_settings(tmp_path: Path) -> None:
+    fixed = {"train.tune": None, ETA: 0.1, "train.hyperparameters.max_depth": 4}
+    settings = load_settings(changed_settings(tmp_path, fixed))
     assert parameters.parse(settings, ["eta=3e-1", "max_depth=7"]) == {"eta": "0.3", "max_depth": "7"}
     for text, message in [
         ("eta=5", "--parameter eta: '5' is not allowed: it must be less than or equal to 1"),

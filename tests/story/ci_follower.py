@@ -35,7 +35,7 @@ class Progress:
     seconds: float | None
 
 
-class Pushes:
+class CiFollower:
     """CI of one project.
 
     Args:
