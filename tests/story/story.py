@@ -150,17 +150,13 @@ class Story:
         self.pipeline("report")
 
     def change_feature(self) -> None:
-        """A branch whose model does without two columns."""
+        """A branch whose model does without two columns, and is to be rolled out by a canary on two instances."""
         self.run("git", "checkout", "-b", FEATURE)
         self._edit("settings.yaml", r"^  ignore: \[\]", f"  ignore: [{', '.join(IGNORED)}]")
-        self.commit("Do without two columns that say little")
-
-    def change_rollout(self) -> None:
-        """Two instances in production, a canary, and an alarm that it is rolled back at. Trains nothing anew."""
         self._edit("deployment/prod.yaml", r"^instance_count: \d+.*\n", "", missing=True)
         file = self.repository / "deployment" / "prod.yaml"
         file.write_text(file.read_text(encoding="utf-8") + STAGE_FILE.format(minutes=self.bake_minutes))
-        self.commit("Two instances and a canary in production")
+        self.commit("Do without two columns that say little; a canary in production")
 
     def change_for_the_worse(self) -> None:
         """A check in the serving code that is right for all that the model is tested on."""
@@ -294,18 +290,6 @@ class Story:
             raise ChapterFailed(f"the copy has another model than the original: {places}")
         self.note(f"prod/{version} is dev/{source.rpartition('/')[2]}, copied: the same model, nothing was trained")
 
-    def approve_under_load(self, version: int, reason: str) -> None:
-        """Production is asked without pause while a good version takes over."""
-        with self._traffic() as traffic:
-            first = self._answer()
-            self.approve(version, "prod", reason)
-            since = time.monotonic()
-            self.wait_for("more requests", lambda: len(traffic.answers_since(since)) > 50)
-        if traffic.failed:
-            raise ChapterFailed(f"a request failed: {traffic.failed[0].error}")
-        asked = len(traffic.answered)
-        self.note(f"{asked:,} requests while prod/{version} took over by a canary, none failed ({first})")
-
     def approve_bad_under_load(self, version: int, reason: str) -> None:
         """A bad version meets what production asks, which no test row was like: its canary's alarm brings it back."""
         with self._traffic() as traffic:
@@ -324,10 +308,6 @@ class Story:
 
     def _traffic(self) -> Traffic:
         return Traffic(self.client("sagemaker-runtime"), self.endpoint("prod"), self._unseen())
-
-    def _answer(self) -> str:
-        (answer,) = predictions(self.client("sagemaker-runtime"), self.endpoint("prod"), self._unseen())
-        return f"{answer['predicted_label']}, {answer['probability']:.3f}"
 
     def _unseen(self) -> str:
         """A row as production sends it, and as no test row was."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,9 +106,16 @@ def pipeline(generated: Callable[..., Path]) -> Iterator[Modules]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(generated("regression")))
         patch.setattr(sys, "dont_write_bytecode", True)
+        # Other tests of this process may have imported the template's own, whose settings.yaml is not filled in.
+        others = _taken_out()
         yield Modules()
-        for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
-            del sys.modules[name]
+        _taken_out()
+        sys.modules.update(others)
+
+
+def _taken_out() -> dict[str, ModuleType]:
+    """The modules of `pipeline`, which are imported anew when they are asked for again."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "pipeline"}
 
 
 @pytest.fixture
