@@ -22,6 +22,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import command_line, looking, planning, stage_schema
+from lifecycle_lambdas.commands import common
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
 from lifecycle_lambdas.handlers import plan as plan_handler
@@ -61,7 +62,7 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Runs a command as an operator; answers its exit code, what it printed, and its errors (without log lines)."""
-    monkeypatch.setattr(command_line, "Clients", lambda: clients)
+    monkeypatch.setattr(common, "Clients", lambda: clients)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = command_line.main(arguments)
@@ -168,7 +169,7 @@ def test_a_missing_permission_names_the_policies_that_give_it(run, clients, monk
     def from_parameters(ssm: object) -> None:
         raise refused
 
-    monkeypatch.setattr(command_line.Settings, "from_parameters", from_parameters)
+    monkeypatch.setattr(common.Settings, "from_parameters", from_parameters)
     code, _, error = run("show", "churn-dev")
     assert (code, error.splitlines()[0]) == (2, "error: AWS refused GetParametersByPath: no")
     assert "ask an administrator for modelyard-operator" in error.splitlines()[1]
