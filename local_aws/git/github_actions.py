@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 
 from local_aws.api_calls import Answer
@@ -355,24 +356,37 @@ class Actions:
     # Jobs
 
     def _run_job(self, live: LiveJob) -> None:
-        """In a thread of the runner's."""
-        run, programs = live.run, live.programs
+        """In a thread of the runner's. However it ends, others wait for its end: the run, and its concurrency group."""
+        programs = live.programs
         assert programs is not None
-        began = round(time.time(), 3)
+        try:
+            result = self._course(live, programs)
+        except Exception:
+            logger.exception("github: a job of %s failed here", live.run.repository.full_name)
+            result = Result(FAILURE)
+        if programs.ended_by == SERVER:
+            return
+        with self._lock:
+            self._end_job(live, result)
+            self.advance(live.run)
+
+    def _course(self, live: LiveJob, programs: Programs) -> Result:
+        run, began = live.run, round(time.time(), 3)
         self.runs.change_job(run.id, live.number, status=IN_PROGRESS, started_at=now(), began=began)
-        result = Result(FAILURE)
         permissions = dict(run.workflow.permissions if live.job.permissions is None else live.job.permissions)
         token, request = f"ghs_{secrets.token_urlsafe(27)}", secrets.token_urlsafe(32)
         name = secrets.token_urlsafe(12)
         contexts = _job_contexts(live, token)
         hidden = [*contexts["secrets"].values(), request]
-        log = WorkflowLog(self.runs.log(live.number), None, hidden)
         variables = {}
         if permissions.get("id-token") == "write":
             url = f"{self._machine.endpoint}{IDENTITY}{name}?api-version=2.0"
             variables = {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": request}
-        workspace = self._machine.workspace()
-        try:
+        with ExitStack() as stack:
+            log = stack.enter_context(closing(WorkflowLog(self.runs.log(live.number), None, hidden)))
+            workspace = self._machine.workspace()
+            stack.callback(workspace.remove)
+            stack.callback(self._forget, name, token)
             with self._lock:
                 self._state.put_token(token, _job_token(run.repository, permissions, token))
                 self._identities[name] = (live, request)
@@ -385,22 +399,17 @@ class Actions:
                 self.runs.artifacts(run.id),
                 lambda steps: self.runs.change_job(run.id, live.number, steps=steps),
             )
-            summary = self.runs.summary(live.number)
-            result = JobCourse(live.job, run.workflow, workspace, programs, log, summary, given).run()
-        except Exception as error:
-            logger.exception("github: a job of %s failed here", run.repository.full_name)
-            log.line(f"##[error]local_aws failed: {error!r}. Its log has the reason.")
-        finally:
-            with self._lock:
-                self._identities.pop(name, None)
-                self._state.revoke_token(token)
-            log.close()
-            workspace.remove()
-        if programs.ended_by == SERVER:
-            return
+            try:
+                summary = self.runs.summary(live.number)
+                return JobCourse(live.job, run.workflow, workspace, programs, log, summary, given).run()
+            except Exception as error:
+                log.line(f"##[error]local_aws failed: {error!r}. Its log has the reason.")
+                raise
+
+    def _forget(self, name: str, token: str) -> None:
         with self._lock:
-            self._end_job(live, result)
-            self.advance(run)
+            self._identities.pop(name, None)
+            self._state.revoke_token(token)
 
     # What jobs ask
 

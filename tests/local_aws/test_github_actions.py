@@ -412,6 +412,26 @@ def test_a_run_under_way_when_the_server_is_killed_has_failed_afterwards(tmp_pat
         )
 
 
+def test_a_job_that_cannot_even_begin_fails_and_lets_the_next_one_run(stand: Stand) -> None:
+    """As on a full disk."""
+    one = workflow({"run": "pwd"}, concurrency={"group": "one"})
+    stand.push(workflow=one)
+    (folder,) = {
+        line.split()[-1] for line in stand.log(stand.jobs(stand.ended())["one"]).splitlines() if "/builds/" in line
+    }
+    builds = next(parent for parent in Path(folder).parents if parent.name == "builds")
+    builds.rename(builds.with_name("away"))
+    builds.touch()
+    try:
+        stand.push(workflow=one)
+        assert stand.ended(2)["conclusion"] == "failure"
+    finally:
+        builds.unlink()
+        builds.with_name("away").rename(builds)
+    stand.push(workflow=one)
+    assert stand.ended(3)["conclusion"] == "success"
+
+
 def test_without_builds_nothing_runs(aws: LocalAWS, tmp_path: Path) -> None:
     configure(aws)
     stand = Stand(aws, tmp_path)

@@ -61,7 +61,10 @@ def versions(aws: LocalAWS, group: str) -> list[dict[str, Any]]:
     sagemaker = aws.client("sagemaker")
     pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
     summaries = [summary for page in pages for summary in page["ModelPackageSummaryList"]]
-    return [sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"]) for summary in summaries]
+    found = [sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"]) for summary in summaries]
+    for package in found:
+        del package["ResponseMetadata"]  # it is the answer's, another one at every call
+    return found
 
 
 def steps(aws: LocalAWS, execution: str) -> dict[str, dict[str, Any]]:

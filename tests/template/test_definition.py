@@ -41,6 +41,14 @@ def compile_in(repository: Path, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def test_the_same_commit_gives_the_same_text_in_every_process(generated: Generated) -> None:
+    # sets and dictionaries of another seed come in another order
+    repository = generated("binary_classification")
+    texts = {run(repository, "-m", "pipeline", "definition", PYTHONHASHSEED=seed).stdout for seed in ("1", "2")}
+    assert len(texts) == 1
+    assert json.loads(texts.pop())["Steps"]
+
+
 @pytest.fixture(scope="session")
 def compiled(generated: Generated) -> Callable[[str], dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,7 @@ import pytest
 import evaluate
 import findings
 import preprocess
+import scoring
 import train
 from pipeline.settings import load_settings
 
@@ -119,20 +123,48 @@ def new_run(folder: Path, settings: dict[str, Any], table: pd.DataFrame) -> Run:
     return Run(folder, settings)
 
 
+class KeptModel(scoring.Model):
+    """A model whose process lives on for the next test that asks the same archive: starting one takes seconds."""
+
+    idle: ClassVar[dict[bytes, list[KeptModel]]] = {}
+
+    @classmethod
+    def of(cls, folder: Path) -> KeptModel:
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        key = hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
+        free = cls.idle.setdefault(key, [])
+        return free.pop() if free else cls(folder, free)
+
+    def __init__(self, folder: Path, free: list[KeptModel]) -> None:
+        super().__init__(folder)
+        self._free = free
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._free.append(self)
+        else:
+            super().__exit__(kind, error, trace)
+
+    @cached_property
+    def _loaded(self) -> bool:
+        super().wait_until_loaded()
+        return True
+
+    def wait_until_loaded(self) -> None:
+        assert self._loaded
+
+    @classmethod
+    def end(cls) -> None:
+        for model in (model for models in cls.idle.values() for model in models):
+            scoring.Model.__exit__(model, None, None, None)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def models_are_asked_once() -> Iterator[None]:
-    """A model's process takes seconds to start, and answers the same rows in the same way whatever the gate asks."""
-    ask, kept = evaluate._ask_models, {}
-
-    def once(settings: Any, transform: Any, folder: Path, archive: Path, files: list[Path], rival: Any) -> Any:
-        key = (archive.read_bytes(), tuple(file.read_bytes() for file in files), rival)
-        if key not in kept:
-            kept[key] = ask(settings, transform, folder, archive, files, rival)
-        return kept[key]
-
+def models_start_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "_ask_models", once)
+        patch.setattr(evaluate, "Model", KeptModel.of)
         yield
+    KeptModel.end()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import socket
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,14 +77,18 @@ def cache_keys(step: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_compiling_needs_no_network_and_gives_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+@cache
+def definition_without_network(branch: str, commit: str) -> str:
+    """Compiled with other stage files."""
+
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError(f"a connection was tried: {arguments}")
 
-    before = definition("dev")
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert compile_definition(SETTINGS, a_commit("dev"), ROLE) == before
+    changed = StageFiles({"dev": b"kind: real_time\n"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", refuse)
+        patch.setattr(socket.socket, "connect", refuse)
+        return compile_definition(SETTINGS, a_commit(branch, commit, changed), ROLE)
 
 
 def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
@@ -100,10 +103,13 @@ def test_the_steps_in_their_order(compiled: dict[str, Any]) -> None:
     }
 
 
+def test_compiling_needs_no_network() -> None:
+    assert json.loads(definition_without_network("feature-y", "b" * 40))
+
+
 def test_commit_branch_and_stage_files_leave_the_cache_keys_as_they_are() -> None:
-    changed = replace(load_stage_files(), contents={"dev": b"kind: real_time\n"})
     one = json.loads(definition("feature-x"))
-    other = json.loads(compile_definition(SETTINGS, a_commit("feature-y", "b" * 40, changed), ROLE))
+    other = json.loads(definition_without_network("feature-y", "b" * 40))
     assert other != one
     for name in ("Preprocess", TRAINING[0]):
         before, after = steps_of(one)[name], steps_of(other)[name]
