@@ -35,7 +35,7 @@ def generate(folder: Path, host: str) -> Path:
             str(CHECKOUT), no_input=True, extra_context=answers, output_dir=str(folder), config_file=str(config)
         )
     )
-    for path in (made / "tests").iterdir():
+    for path in (made / "tests").glob("*.py"):
         path.unlink()
     (made / "tests" / "test_one.py").write_text(TEST)
     git = Git(made)

@@ -36,7 +36,15 @@ from tests.steps.conftest import STEPS
 
 pytestmark = pytest.mark.slow  # make test has fifteen minutes
 
-FILES = {"evaluation.json", "constraints.json", "gate.json", "report.html", "model_card.json", "explanations.json"}
+FILES = {
+    "evaluation.json",
+    "constraints.json",
+    "gate.json",
+    "report.html",
+    "model_card.json",
+    "explanations.json",
+    "endpoint-rows.json",
+}
 SERVING = Serving(
     "prod", "arn:aws:sagemaker:eu-central-1:1:model-package/demo-prod/3", "endpoint demo-prod", "s3://b/m"
 )

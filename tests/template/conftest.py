@@ -90,14 +90,17 @@ def generated(template: Template, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 class Modules(SimpleNamespace):
-    """The modules of the package `pipeline`, each imported when it is first asked for: some take seconds."""
+    """The modules of the package `pipeline`, each imported when it is first asked for: some take seconds.
+
+    And what is in the package itself.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # Python and pytest ask for such
             raise AttributeError(name)
-        module = importlib.import_module(f"pipeline.{name}")
-        setattr(self, name, module)
-        return module
+        found = getattr(importlib.import_module("pipeline"), name, None) or importlib.import_module(f"pipeline.{name}")
+        setattr(self, name, found)
+        return found
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_the_fingerprint_covers_every_page_and_nothing_else(pipeline: SimpleName
 
 def test_only_empty_objects_are_no_data(pipeline: SimpleNamespace, account: Account) -> None:
     account.stub("s3").add_response("list_objects_v2", {"Contents": [{"Key": "data/", "Size": 0, "ETag": "x"}]})
-    with pytest.raises(pipeline.errors.InputError, match="only empty objects there"):
+    with pytest.raises(pipeline.InputError, match="only empty objects there"):
         pipeline.aws.data_fingerprint(account, "s3://b/data/")
 
 
@@ -102,7 +102,7 @@ def test_an_object_that_only_begins_like_the_data_is_not_taken_for_data(
     for uri, other in (("s3://b/data.csv", "data.csv.bak"), ("s3://b/data", "data-2025/old.csv")):
         contents = [{"Key": key, "Size": 5, "ETag": "x"} for key in (uri.removeprefix("s3://b/"), other)]
         s3.add_response("list_objects_v2", {"Contents": contents})
-        with pytest.raises(pipeline.errors.InputError, match=f"{re.escape(other)} begins in the same way"):
+        with pytest.raises(pipeline.InputError, match=f"{re.escape(other)} begins in the same way"):
             pipeline.aws.data_fingerprint(account, uri)
 
 
@@ -121,7 +121,7 @@ def test_a_folder_is_sent_without_what_preprocess_would_skip(
 
 def test_a_file_with_another_ending_is_not_sent(pipeline: SimpleNamespace, account: Account, tmp_path: Path) -> None:
     (tmp_path / "own.parquet").write_bytes(b"x")
-    with pytest.raises(pipeline.errors.InputError, match=r"own.parquet would be stored as s3://b/data.csv"):
+    with pytest.raises(pipeline.InputError, match=r"own.parquet would be stored as s3://b/data.csv"):
         pipeline.aws.upload_data(account, tmp_path / "own.parquet", "s3://b/data.csv")
 
 
@@ -134,7 +134,7 @@ def test_a_bucket_that_cannot_be_used_is_said(
 ) -> None:
     account.stub("sts").add_response("get_caller_identity", {"Account": "123456789012"})
     account.stub("s3").add_client_error("head_bucket", str(status), http_status_code=status)
-    with pytest.raises(pipeline.errors.InputError, match=message):
+    with pytest.raises(pipeline.InputError, match=message):
         pipeline.aws.check_bucket(account, "b")
 
 
@@ -147,7 +147,7 @@ def test_the_buckets_owner_is_asked_for(pipeline: SimpleNamespace, account: Acco
 def test_a_bucket_of_another_region_is_refused(pipeline: SimpleNamespace, account: Account) -> None:
     account.stub("sts").add_response("get_caller_identity", {"Account": "123456789012"})
     account.stub("s3").add_response("head_bucket", {"BucketRegion": "eu-west-1"})
-    with pytest.raises(pipeline.errors.InputError, match="in eu-west-1, not in us-east-1"):
+    with pytest.raises(pipeline.InputError, match="in eu-west-1, not in us-east-1"):
         pipeline.aws.check_bucket(account, "b")
 
 
@@ -239,9 +239,7 @@ def test_the_tag_for_automatic_approval_is_given_to_a_group_that_is_made_alone(
         group_is_there(account)
         sagemaker.add_response("list_tags", {"Tags": tags}, {"ResourceArn": GROUP})
         if refused:
-            with pytest.raises(
-                pipeline.errors.InputError, match="--automatic-approval dev: the group churn-dev is there"
-            ):
+            with pytest.raises(pipeline.InputError, match="--automatic-approval dev: the group churn-dev is there"):
                 pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"], ["dev"])
         else:
             expected = [{"Key": key, "Value": value} for key, value in pipeline_tags().items()]
@@ -284,7 +282,7 @@ def test_a_version_is_asked_for_without_listing_all_of_them(pipeline: SimpleName
     account.stub("sagemaker").add_client_error(
         "describe_model_package", "ValidationException", f"ModelPackage {PACKAGE} does not exist."
     )
-    with pytest.raises(pipeline.errors.InputError, match="churn-dev has no version 3"):
+    with pytest.raises(pipeline.InputError, match="churn-dev has no version 3"):
         pipeline.registry.describe_version(account, "churn-dev", 3)
 
 
@@ -296,7 +294,7 @@ def test_an_approval_says_why_and_is_not_given_twice(pipeline: SimpleNamespace, 
         {"ModelPackageArn": PACKAGE, "ModelApprovalStatus": "Approved", "ApprovalDescription": "good"},
     )
     assert pipeline.registry.set_approval(account, package, "Approved", "good") == PACKAGE
-    with pytest.raises(pipeline.errors.InputError, match=r"is Approved already: .*reject what was approved after it"):
+    with pytest.raises(pipeline.InputError, match=r"is Approved already: .*reject what was approved after it"):
         pipeline.registry.set_approval(account, {**package, "ModelApprovalStatus": "Approved"}, "Approved", None)
 
 
@@ -539,7 +537,7 @@ def test_the_platforms_plan_is_asked_for_and_printed(
 
 def test_a_plan_function_that_fails_is_said(pipeline: SimpleNamespace, account: Account) -> None:
     plan_answers(account, {"errorMessage": "out of memory", "errorType": "X"}, FunctionError="Unhandled")
-    with pytest.raises(pipeline.errors.InputError, match=r"plan function failed: out of memory \(X\).*/aws/lambda/"):
+    with pytest.raises(pipeline.InputError, match=r"plan function failed: out of memory \(X\).*/aws/lambda/"):
         pipeline.plan.ask(account, "churn", "dev", PACKAGE, None)
 
 

@@ -175,7 +175,7 @@ def test_the_push_that_makes_dev_or_prod_does_nothing(
 def test_a_pull_request_starts_nothing(job: Callable[..., Any], pipeline: SimpleNamespace) -> None:
     made = job("dev", COMMIT)
     made.run = pipeline.ci_systems.Run("pull_request", "feature-x", target="dev")
-    with pytest.raises(pipeline.errors.InputError, match="runs for a pull request, which starts nothing: remove push"):
+    with pytest.raises(pipeline.InputError, match="runs for a pull request, which starts nothing: remove push"):
         pipeline.ci.push(made)
 
 
@@ -245,7 +245,7 @@ def test_an_execution_that_never_stops_leaves_the_pipeline_for_the_next_try(
     monkeypatch.setattr(pipeline.ci.time, "sleep", lambda _: None)
     stuck = SimpleNamespace(arn=EXECUTION, name="", stopping=True)
     monkeypatch.setattr(pipeline.execution, "running", lambda *_: [stuck])
-    with pytest.raises(pipeline.errors.InputError, match=r"has not stopped within 15 minutes: .* run this job again"):
+    with pytest.raises(pipeline.InputError, match=r"has not stopped within 15 minutes: .* run this job again"):
         pipeline.ci.deleted(made)
 
 
@@ -271,7 +271,7 @@ def test_a_branch_without_a_pipeline_is_nothing_to_delete(
 
 @pytest.mark.parametrize("branch", ["dev", "prod"])
 def test_dev_and_prod_are_never_deleted(job: Callable[..., Any], pipeline: SimpleNamespace, branch: str) -> None:
-    with pytest.raises(pipeline.errors.InputError, match=f"{branch} is a branch of every project"):
+    with pytest.raises(pipeline.InputError, match=f"{branch} is a branch of every project"):
         pipeline.ci.deleted(job(branch, None))
 
 
@@ -279,7 +279,7 @@ def test_a_pipeline_of_another_making_is_not_deleted(
     job: Callable[..., Any], pipeline: SimpleNamespace, account: Account
 ) -> None:
     described(account, pipeline, "feature-x", stage="dev")
-    with pytest.raises(pipeline.errors.InputError, match="does not carry the tags of churn, stage feature"):
+    with pytest.raises(pipeline.InputError, match="does not carry the tags of churn, stage feature"):
         pipeline.ci.deleted(job("feature-x", None))
 
 
@@ -331,9 +331,7 @@ def test_retraining_without_the_platform_says_so(pipeline: SimpleNamespace, acco
     scheduler = account.stub("scheduler")
     scheduler.add_client_error("get_schedule", "ResourceNotFoundException", "no such schedule")
     scheduler.add_client_error("create_schedule", "ResourceNotFoundException", "no such group")
-    with pytest.raises(
-        pipeline.errors.InputError, match=r"settings\.yaml: retrain: there is no schedule group modelyard"
-    ):
+    with pytest.raises(pipeline.InputError, match=r"settings\.yaml: retrain: there is no schedule group modelyard"):
         pipeline.retraining.bring_about(account, settings, EXECUTION)
 
 
@@ -360,12 +358,10 @@ def test_the_branchs_head_is_read_at_the_remote(
 
 def test_a_remote_that_cannot_be_asked_is_said_without_its_password(pipeline: SimpleNamespace, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
-    with pytest.raises(pipeline.errors.InputError, match=r"no remote origin here, .*git remote add origin ADDRESS"):
+    with pytest.raises(pipeline.InputError, match=r"no remote origin here, .*git remote add origin ADDRESS"):
         pipeline.remote.head("dev", root=tmp_path)
     git(tmp_path, "remote", "add", "origin", "http://me:s3@cr3t@127.0.0.1:9/churn.git")
-    with pytest.raises(
-        pipeline.errors.InputError, match=r"git can read it, then run this again. git says:\n  \| "
-    ) as caught:
+    with pytest.raises(pipeline.InputError, match=r"git can read it, then run this again. git says:\n  \| ") as caught:
         pipeline.remote.head("dev", root=tmp_path)
     assert "me:" not in str(caught.value)
     assert "cr3t" not in str(caught.value)
@@ -496,7 +492,7 @@ def test_a_token_follows_a_redirect_to_no_other_host(pipeline: SimpleNamespace) 
 
     try:
         assert asked(own) == "Bearer t0ken", "a repository that was renamed"
-        with pytest.raises(pipeline.errors.InputError, match=r": 301 .*do something"):
+        with pytest.raises(pipeline.InputError, match=r": 301 .*do something"):
             asked(other)
     finally:
         for server, thread in zip(servers, threads, strict=True):
@@ -556,7 +552,7 @@ def test_a_roles_credentials_are_renewed_each_time_with_a_new_token(pipeline: Si
         "arn:aws:iam::123456789012:role/churn-ci-dev",
         lambda: next(tokens),
         "github-7",
-        lambda error: pipeline.errors.InputError(f"refused: {error}"),
+        lambda error: pipeline.InputError(f"refused: {error}"),
     )
     credentials = session.get_credentials()
     assert sts.tokens == [], "nothing is asked for before it is needed"
@@ -564,7 +560,7 @@ def test_a_roles_credentials_are_renewed_each_time_with_a_new_token(pipeline: Si
     assert credentials.get_frozen_credentials().access_key == "AKIA2", "the first would have expired in minutes"
     assert sts.tokens == ["WebIdentityToken=first", "WebIdentityToken=second"]
     tokens, sts.refuses = iter(["third"]), True
-    with pytest.raises(pipeline.errors.InputError, match=r"refused: .*Not authorized"):
+    with pytest.raises(pipeline.InputError, match=r"refused: .*Not authorized"):
         session.client("sts").get_caller_identity()
 
 
@@ -574,7 +570,7 @@ def test_a_role_that_aws_does_not_give_is_said_with_its_variable(
     sts.refuses = True
     variables = {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "dev", "CI_JOB_ID": "9"}
     variables |= {"MODELYARD_ID_TOKEN": "s3cr3t.t0ken", "MODELYARD_CI_ROLE_DEV": "arn:aws:iam::123456789012:role/mine"}
-    with pytest.raises(pipeline.errors.InputError) as caught:
+    with pytest.raises(pipeline.InputError) as caught:
         pipeline.ci_systems.GitLab(variables).session("us-east-1")
     said = str(caught.value)
     assert "role/mine" in said

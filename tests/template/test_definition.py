@@ -120,7 +120,7 @@ def test_container_arguments_stay_within_their_limits(compiled: Callable[[str], 
         assert all(len(argument) <= 256 for argument in arguments if isinstance(argument, str))
 
 
-def test_a_push_that_changes_only_deployment_or_docs_trains_nothing_anew(
+def test_a_push_that_changes_only_deployment_endpoint_tests_or_docs_trains_nothing_anew(
     generated: Generated, compiled: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     repository = tmp_path / "churn"
@@ -130,11 +130,18 @@ def test_a_push_that_changes_only_deployment_or_docs_trains_nothing_anew(
     (repository / "README.md").write_text("shorter")
     stage_file = repository / "deployment" / "dev.yaml"
     stage_file.write_text(stage_file.read_text().replace("instance_count: 1", "instance_count: 3"))
-    git(repository, "commit", "--quiet", "--all", "--message", "Deployment and docs")
+    cases = repository / "tests" / "endpoint" / "cases.yaml"
+    cases.write_text(cases.read_text().replace("seconds: 5", "seconds: 6"))
+    git(repository, "commit", "--quiet", "--all", "--message", "Deployment, endpoint tests and docs")
     after = compile_in(repository)
 
-    register = {step["Name"]: step["Arguments"] for step in steps_of(after)}["Register"]
-    assert register["CustomerMetadataProperties"]["git.commit"] == git(repository, "rev-parse", "HEAD")
+    then, now = (
+        next(step["Arguments"]["CustomerMetadataProperties"] for step in steps_of(one) if step["Name"] == "Register")
+        for one in (before, after)
+    )
+    assert now["git.commit"] == git(repository, "rev-parse", "HEAD")
+    for name in ("deployment.prefix", "deployment.sha256.dev", "tests.sha256"):
+        assert then[name] != now[name], name
     for old, new in zip(steps_of(before), steps_of(after), strict=True):
         if old["Name"] in ("Preprocess", "Train"):
             for key in CACHE_KEYS:
@@ -230,14 +237,17 @@ def test_a_version_carries_every_hyperparameter_but_not_any_number_of_them(
     register = next(step for step in steps_of(definition) if step["Name"] == "Register")
     properties = checked(register)["CustomerMetadataProperties"]
     assert "git.repository" not in properties
-    assert len(properties) < 45, "the repository's address comes to them, and the platform's five"
+    assert len(properties) == 43, "the platform adds its seven"
+    # what is left out is never used, or said elsewhere
+    assert {"deployment.sha256.feature", "pipeline.execution"}.isdisjoint(properties)
+    assert {"deployment.sha256.dev", "deployment.sha256.champion", "tests.sha256"} <= properties.keys()
 
     settings, first = folder / "pipeline" / "settings.py", "    num_round:"
-    further = "".join(f"    own_{number}: int = 1\n" for number in range(46 - len(properties)))
+    further = "".join(f"    own_{number}: int = 1\n" for number in range(3))
     settings.write_text(settings.read_text(encoding="utf-8").replace(first, further + first, 1), encoding="utf-8")
     refused = run(folder, "-m", "pipeline", "definition")
     assert refused.returncode == 2
-    assert "can be registered with 45 properties, and this one would carry 46: set 1 fewer" in refused.stderr
+    assert "can be registered with 43 properties, and this one would carry 45: set 2 fewer" in refused.stderr
 
 
 def test_conditions_of_the_settings_are_conditions_of_the_pipeline(generated: Generated, tmp_path: Path) -> None:

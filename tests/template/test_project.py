@@ -58,7 +58,7 @@ def test_the_platform_is_found_by_its_parameters(pipeline: SimpleNamespace, acco
 def test_without_a_platform_it_says_who_installs_one(pipeline: SimpleNamespace, account: Account) -> None:
     missing = {"Parameters": [], "InvalidParameters": ["/modelyard/launch-role"]}
     account.stub("ssm").add_response("get_parameters", missing)
-    with pytest.raises(pipeline.errors.InputError, match="have an administrator run `make install-platform`"):
+    with pytest.raises(pipeline.InputError, match="have an administrator run `make install-platform`"):
         pipeline.project.find_platform(account)
 
 
@@ -87,7 +87,7 @@ def test_what_the_product_cannot_make_is_said_before_it_is_asked(
     pipeline: SimpleNamespace, settings: Any, changes: dict[str, str], role: str, message: str
 ) -> None:
     wrong = settings.model_copy(update={**changes, "aws": settings.aws.model_copy(update={"role": role})})
-    with pytest.raises(pipeline.errors.InputError, match=message):
+    with pytest.raises(pipeline.InputError, match=message):
         pipeline.project.product_parameters(wrong, ["prod"], "codecommit", None)
 
 
@@ -98,7 +98,7 @@ def test_a_bucket_that_is_not_there_is_said_with_the_platforms(
     s3 = account.stub("s3")
     s3.add_client_error("head_bucket", "404", http_status_code=404)
     s3.add_client_error("head_bucket", "403", http_status_code=403)
-    with pytest.raises(pipeline.errors.InputError, match=f"no bucket 'churn-artifacts'. The platform's is {BUCKET}"):
+    with pytest.raises(pipeline.InputError, match=f"no bucket 'churn-artifacts'. The platform's is {BUCKET}"):
         pipeline.project.check_bucket(account, settings, platform)
     pipeline.project.check_bucket(account, settings, platform)  # not for this person's eyes: there it is
     s3.add_client_error("head_bucket", "503", http_status_code=503)
@@ -122,7 +122,7 @@ def test_a_project_that_could_not_be_deleted_is_said(
     platform = pipeline.project.Platform(URL, ROLE, BUCKET)
     account.stub("sagemaker").add_response("describe_project", described("DeleteFailed"))
     account.stub("cloudformation").add_response("describe_stack_events", {"StackEvents": []})
-    with pytest.raises(pipeline.errors.InputError, match="project churn is DeleteFailed:\n  so"):
+    with pytest.raises(pipeline.InputError, match="project churn is DeleteFailed:\n  so"):
         pipeline.cli._made_project(account, settings, platform, {})
 
 
@@ -201,7 +201,7 @@ def test_why_it_failed_is_told_in_the_words_of_what_failed_first(pipeline: Simpl
 
 def test_a_project_of_studios_own_is_not_taken_over(pipeline: SimpleNamespace, account: Account) -> None:
     found = pipeline.project.Project("churn", "p-1", "CreateCompleted", None, "")
-    with pytest.raises(pipeline.errors.InputError, match="Where this is a clone of its"):
+    with pytest.raises(pipeline.InputError, match="Where this is a clone of its"):
         pipeline.project.stack_of(account, found)
 
 
@@ -220,10 +220,10 @@ def test_the_ci_file_says_where_the_repository_is_to_be(
     assert pipeline.project.git_host(repository) == "codecommit"
     assert pipeline.project.git_host(other) == "github"
     (repository / "buildspec.yml").unlink()
-    with pytest.raises(pipeline.errors.InputError, match="name it with --git-host"):
+    with pytest.raises(pipeline.InputError, match="name it with --git-host"):
         pipeline.project.git_host(repository)
     (repository / ".gitlab-ci.yml").touch()
-    with pytest.raises(pipeline.errors.InputError, match="on GitLab the platform makes neither repository nor roles"):
+    with pytest.raises(pipeline.InputError, match="on GitLab the platform makes neither repository nor roles"):
         pipeline.project.git_host(repository)
 
 
@@ -251,7 +251,7 @@ def test_codecommits_credentials_are_for_this_address_alone(pipeline: SimpleName
 
 def test_a_remote_of_another_making_is_left_alone(pipeline: SimpleNamespace, repository: Path) -> None:
     git(repository, "remote", "add", "origin", "https://example.com/mine.git")
-    with pytest.raises(pipeline.errors.InputError, match="git remote rename origin old"):
+    with pytest.raises(pipeline.InputError, match="git remote rename origin old"):
         pipeline.remote.connect(CLONE_URL, "codecommit", repository)
     assert pipeline.remote.url(repository) == "https://example.com/mine.git"
 
@@ -259,7 +259,7 @@ def test_a_remote_of_another_making_is_left_alone(pipeline: SimpleNamespace, rep
 def test_a_remote_is_renamed_before_a_project_is_made(pipeline: SimpleNamespace, repository: Path) -> None:
     pipeline.remote.check_unused(repository)
     git(repository, "remote", "add", "origin", "https://example.com/mine.git")
-    with pytest.raises(pipeline.errors.InputError, match="git remote rename origin old"):
+    with pytest.raises(pipeline.InputError, match="git remote rename origin old"):
         pipeline.remote.check_unused(repository)
 
 
@@ -268,7 +268,7 @@ def test_codecommit_needs_the_aws_cli(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     pipeline.remote.check_sign_in("github")
-    with pytest.raises(pipeline.errors.InputError, match="the AWS CLI is not on the PATH"):
+    with pytest.raises(pipeline.InputError, match="the AWS CLI is not on the PATH"):
         pipeline.remote.check_sign_in("codecommit")
     (tmp_path / "aws").touch(mode=0o755)
     pipeline.remote.check_sign_in("codecommit")
@@ -276,11 +276,11 @@ def test_codecommit_needs_the_aws_cli(
 
 def test_a_push_that_fails_says_how_to_go_on(pipeline: SimpleNamespace, repository: Path, tmp_path: Path) -> None:
     pipeline.remote.connect((tmp_path / "nowhere.git").as_uri(), "github", repository)
-    with pytest.raises(pipeline.errors.InputError, match="then run register-project again: it goes on here"):
+    with pytest.raises(pipeline.InputError, match="then run register-project again: it goes on here"):
         pipeline.remote.push(repository)
 
 
 def test_a_missing_branch_is_said(pipeline: SimpleNamespace, repository: Path) -> None:
     git(repository, "branch", "--quiet", "-D", "prod")
-    with pytest.raises(pipeline.errors.InputError, match="there is no branch prod here: make it with git branch prod"):
+    with pytest.raises(pipeline.InputError, match="there is no branch prod here: make it with git branch prod"):
         pipeline.remote.check(repository)

@@ -56,6 +56,8 @@ STAMPED = {
     "deployment.number": "4",
     "deployment.status": "succeeded",
     "deployment.ended": "2026-11-20T09:05:00Z",
+    "tests.status": "passed",
+    "tests.at": "2026-11-20T09:05:20Z",
 }
 # Everything that CreateModelPackage takes of a version, and that SageMaker lets a copy have.
 SOURCE = {"ContentType": "application/json", "S3Uri": "s3://churn-artifacts/churn/dev/x/statistics.json"}
@@ -223,6 +225,11 @@ class Project:
     def tree(self, commit: str = "HEAD") -> str:
         return self.git("rev-parse", f"{commit}^{{tree}}")
 
+    def tested(self) -> dict[str, str]:
+        """Of a version of dev whose endpoint answered as the repository's cases say."""
+        digest = self.modules.endpoint_test.digest(self.settings, self.repository / "tests" / "endpoint")
+        return {"tests.sha256": digest, "tests.status": "passed"}
+
     def register(self, tree: str, approval: str | None = "Approved", stage: str = "dev", **more: Any) -> str:
         """A version that was trained from a tree; its ARN. metadata: further ones."""
         hashes = {f"deployment.sha256.{stage}": "0" * 64 for stage in ("feature", "dev", *self.stages)}
@@ -232,6 +239,7 @@ class Project:
             "deployment.prefix": f"s3://churn-artifacts/{self.name}/dev/deployment/{'0' * 64}/",
             "pipeline.execution": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x",
             **hashes,
+            **self.tested(),
             **more.pop("metadata", {}),
         }
         made = self.sagemaker.create_model_package(
@@ -257,7 +265,7 @@ class Project:
     def refusal(self) -> str:
         """Why nothing is promoted; nothing was made."""
         before = [len(self.versions(stage)) for stage in self.stages]
-        with pytest.raises(self.modules.errors.InputError) as caught:
+        with pytest.raises(self.modules.InputError) as caught:
             self.promote()
         assert [len(self.versions(stage)) for stage in self.stages] == before
         return str(caught.value)
@@ -386,6 +394,16 @@ def test_dirty_trees_are_never_promoted(project: Project) -> None:
     assert "changed and not committed, and what is promoted is a commit" in project.refusal()
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [("failed", "failed its endpoint tests on dev"), ("broken", "could not be run"), ("", "yet")]
+)
+def test_what_did_not_pass_its_endpoint_tests_on_dev_is_not_promoted(project: Project, status: str, said: str) -> None:
+    arn = project.register(project.tree(), metadata={"tests.status": status} if status else {})
+    if not status:
+        project.sagemaker.update_model_package(ModelPackageArn=arn, CustomerMetadataPropertiesToRemove=["tests.status"])
+    assert said in project.refusal()
+
+
 def test_of_several_the_one_that_was_approved_last_is_promoted(project: Project) -> None:
     tree = project.tree()
     at = [f"2026-11-20T0{hour}:00:00Z" for hour in (3, 9, 6)]
@@ -453,9 +471,7 @@ def test_hashes_of_the_data_are_left_to_sagemaker_and_compared_afterwards(pipeli
     assert "ETag" not in json.dumps(asked)
     assert asked["InferenceSpecification"]["Containers"][1]["ModelDataSource"]["S3DataSource"]["S3Uri"] == "s3://b/k/"
     pipeline.promotion.check_data(source, package(2, "one"))
-    with pytest.raises(
-        pipeline.errors.InputError, match=r"the data of churn-dev/1 was changed after it was registered"
-    ):
+    with pytest.raises(pipeline.InputError, match=r"the data of churn-dev/1 was changed after it was registered"):
         pipeline.promotion.check_data(source, package(2, "another"))
 
 
@@ -470,14 +486,17 @@ def test_where_there_is_no_room_a_copy_leaves_out_what_is_said_elsewhere(project
     room = 50 - len(STAMPED)
     tree, limits = project.tree(), project.modules.promotion
     has = len(project.package(project.register(tree))["CustomerMetadataProperties"])
-    arn = project.register(tree, metadata=dict(list(own.items())[: room - has]))
-    full = project.package(arn)
+    # one more than there is room for: the stamp of its tests is not its own
+    full = project.package(project.register(tree, metadata=dict(list(own.items())[: room - has + 1])))
+    full["CustomerMetadataProperties"].pop("tests.status")
     added = dict.fromkeys(("promoted.from", "promoted.commit", "promoted.by"), "x")
     metadata = limits.copied(full, added)["CustomerMetadataProperties"]
     assert len(full["CustomerMetadataProperties"]) == len(metadata) == room == limits.MOST_PROPERTIES
-    assert full["CustomerMetadataProperties"].keys() - metadata.keys() == set(limits.SPARED)
+    spared = {name for name in limits.SPARED if name in full["CustomerMetadataProperties"]}
+    assert full["CustomerMetadataProperties"].keys() - metadata.keys() == spared
+    assert len(spared) == len(added)
     full["CustomerMetadataProperties"]["own"] = "1"
-    with pytest.raises(project.modules.errors.InputError, match=rf"{project.name}-dev/2 carries {room + 1} metadata"):
+    with pytest.raises(project.modules.InputError, match=rf"{project.name}-dev/2 carries {room + 1} metadata"):
         limits.copied(full, added)
 
 
@@ -699,7 +718,7 @@ class Pair:
     def refusal(self, do: Callable[[], int]) -> str:
         """Why nothing is exchanged; nothing was made or approved."""
         before = [self.project.versions(stage) for stage in self.project.stages]
-        with pytest.raises(self.project.modules.errors.InputError) as caught:
+        with pytest.raises(self.project.modules.InputError) as caught:
             do()
         assert [self.project.versions(stage) for stage in self.project.stages] == before
         return str(caught.value)
@@ -903,7 +922,7 @@ def test_batch_stages_are_exchanged_too(pair: Pair) -> None:
 
 def test_nobody_agreeing_makes_nothing(pair: Pair) -> None:
     def no() -> None:
-        raise pair.project.modules.errors.InputError("nothing was done")
+        raise pair.project.modules.InputError("nothing was done")
 
     assert pair.refusal(lambda: pair.swap(sure=no)) == "nothing was done"
     assert "--reason: 79 characters too many" in pair.refusal(lambda: pair.swap(why="x" * 1024))
@@ -930,7 +949,7 @@ def test_what_cannot_be_meant_is_refused_before_aws_is_asked(
 
 def test_without_a_terminal_nobody_is_asked(pipeline: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
-    with pytest.raises(pipeline.errors.InputError, match="say --yes if this is meant; nothing was done"):
+    with pytest.raises(pipeline.InputError, match="say --yes if this is meant; nothing was done"):
         pipeline.cli._asking(SimpleNamespace(yes=False))()
     pipeline.cli._asking(SimpleNamespace(yes=True))()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
@@ -939,7 +958,7 @@ def test_without_a_terminal_nobody_is_asked(pipeline: SimpleNamespace, monkeypat
         if agreed:
             pipeline.cli._asking(SimpleNamespace(yes=False))()
         else:
-            with pytest.raises(pipeline.errors.InputError, match="nothing was done"):
+            with pytest.raises(pipeline.InputError, match="nothing was done"):
                 pipeline.cli._asking(SimpleNamespace(yes=False))()
 
 
@@ -948,7 +967,7 @@ def test_a_project_without_challenger_is_refused(pipeline: SimpleNamespace, acco
         lambda: pipeline.pair.swap("churn", account, ["dev", "prod"], None, None, lambda: None),
         lambda: pipeline.pair.promote_challenger("churn", account, ["dev", "prod"], None, lambda: None),
     ):
-        with pytest.raises(pipeline.errors.InputError, match="merge into prod, and promote"):
+        with pytest.raises(pipeline.InputError, match="merge into prod, and promote"):
             command()
     assert account.calls == []
 

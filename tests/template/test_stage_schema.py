@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_lambdas import stage_schema
-from lifecycle_lambdas.stage_schema import Batch, RealTime, Serverless, StageFileError, parse
+from lifecycle_lambdas.stage_schema import Batch, RealTime, Serverless, StageFileError, dump, parse
 from tests.template.conftest import CHECKOUT
 
 DEPLOYMENT = CHECKOUT / "{{cookiecutter.project}}" / "deployment"
@@ -423,8 +423,23 @@ def test_the_stage_files_of_the_template_name_the_schema_and_keep_to_it() -> Non
         assert text.startswith("# yaml-language-server: $schema=stage.schema.json\n")
         content = yaml.safe_load(text)
         EDITOR.validate(content)
-        stages = re.findall(r'stage "(\w+)"', text)
-        assert stage_schema.warnings(parse(content, stages[0]), stages[0]) == []
+        (stage,) = re.findall(r'stage "(\w+)"', text)
+        assert stage_schema.warnings(parse(content, stage), stage) == []
+
+
+def test_the_stage_files_of_the_template_watch_what_serves_and_park_what_is_forgotten() -> None:
+    found = {}
+    for path in DEPLOYMENT.glob("*.yaml*"):
+        text = path.read_text(encoding="utf-8")
+        (stage,) = re.findall(r'stage "(\w+)"', text)
+        found[stage] = dump(parse(yaml.safe_load(text), stage))
+
+    for stage in ("prod", "champion", "challenger"):
+        alarms = found[stage]["alarms"]
+        assert None not in (alarms["error_share"], alarms["p99_latency_ms"]), stage
+        assert alarms["go_back"] is None, "as the stage has it: in prod and champion"
+    assert (found["feature"]["park"]["idle_hours"], found["dev"]["park"]) == (24, None)
+    assert found["feature"]["clean"] == {"versions_after_days": 90, "pipelines_after_days": 30}
 
 
 def test_the_schema_refuses_what_editors_can_see() -> None:
@@ -438,6 +453,27 @@ def test_the_schema_refuses_what_editors_can_see() -> None:
     ):
         with pytest.raises(jsonschema.ValidationError):
             EDITOR.validate(content)
+
+
+@pytest.mark.parametrize("content", [REAL_TIME, {"kind": "serverless"}])
+def test_endpoint_tests_are_run_every_five_minutes_to_once_a_day(content: dict[str, Any]) -> None:
+    for minutes in (5, 1440):
+        stage_file = parse({**content, "tests": {"every_minutes": minutes}}, "prod")
+        assert stage_schema.dump(stage_file)["tests"] == {"every_minutes": minutes}
+    assert stage_schema.dump(parse({**content, "tests": False}, "prod"))["tests"] is None
+    for minutes in (4, 1441):
+        with pytest.raises(StageFileError, match=r"tests\.every_minutes.*5 to 1440"):
+            parse({**content, "tests": {"every_minutes": minutes}}, "prod")
+
+
+def test_a_batch_stage_has_nothing_to_be_tested_between_its_runs() -> None:
+    with pytest.raises(StageFileError, match=r"tests.*when it is deployed"):
+        parse({**BATCH, "tests": {"every_minutes": 5}}, "dev")
+
+
+def test_what_is_tested_all_the_time_is_never_idle() -> None:
+    with pytest.raises(StageFileError, match=r"never idle.*set tests to off, or park to nightly or weekly"):
+        parse({**REAL_TIME, "tests": {"every_minutes": 5}, "park": {"idle_hours": 3}}, "dev")
 
 
 def test_the_reference_names_every_field() -> None:

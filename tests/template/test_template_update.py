@@ -254,14 +254,14 @@ def test_what_fails_is_said_without_secrets(world: World) -> None:
     state = json.loads((world.work / ".cruft.json").read_text())
     address = "https://robot:hunter2@127.0.0.1:9/template.git"
     world.change("dev", ".cruft.json", json.dumps({**state, "template": address}))
-    with pytest.raises(world.pipeline.errors.InputError, match="cruft update failed") as caught:
+    with pytest.raises(world.pipeline.InputError, match="cruft update failed") as caught:
         world.run()
     assert "hunter2" not in str(caught.value)
     assert world.head() is None
     git(world.work, "rm", "--quiet", ".cruft.json")
     world.commit(world.work)
     git(world.work, "push", "--quiet", "origin", "dev")
-    with pytest.raises(world.pipeline.errors.InputError, match=r"dev has no \.cruft\.json"):
+    with pytest.raises(world.pipeline.InputError, match=r"dev has no \.cruft\.json"):
         world.run()
 
 
@@ -401,7 +401,7 @@ def test_gitlab_is_asked_with_the_token_that_may(pipeline: SimpleNamespace, host
 def test_without_the_token_it_is_said_what_to_make(
     pipeline: SimpleNamespace, system: str, variables: dict[str, str]
 ) -> None:
-    with pytest.raises(pipeline.errors.InputError, match=r"MODELYARD_TEMPLATE_TOKEN is not set: make a .* token"):
+    with pytest.raises(pipeline.InputError, match=r"MODELYARD_TEMPLATE_TOKEN is not set: make a .* token"):
         connected(pipeline, system, **variables, GITHUB_API_URL="http://x", CI_API_V4_URL="http://x")
 
 
@@ -410,7 +410,7 @@ def test_a_refusal_says_what_the_host_said_and_not_the_token(pipeline: SimpleNam
         pipeline, "GitHub", **GITHUB, GITHUB_API_URL=host.url, MODELYARD_TEMPLATE_TOKEN="ours-and-secret"
     )
     host.answers.append((403, {"message": "Resource not accessible by personal access token"}))
-    with pytest.raises(pipeline.errors.InputError) as caught:
+    with pytest.raises(pipeline.InputError) as caught:
         pulls.create("Title", "Text", "c" * 40)
     said = str(caught.value)
     assert re.match(r"POST http://127.0.0.1:\d+/api/repos/acme/churn/pulls: 403 .*not accessible by personal", said)

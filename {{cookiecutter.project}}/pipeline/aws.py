@@ -13,9 +13,12 @@ import boto3
 import botocore.session
 from botocore.exceptions import ClientError
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.settings import Settings
 from pipeline.stage_schema import StageFile
+
+# What S3 calls an object that is not there, by HEAD and by GET.
+NO_OBJECT = ("404", "NoSuchKey", "NoSuchBucket")
 
 
 def session(settings: Settings) -> boto3.Session:
@@ -168,9 +171,20 @@ def download(aws: boto3.Session, uri: str, path: Path) -> None:
     try:
         aws.client("s3").download_file(bucket, key, str(path))
     except ClientError as error:
-        if error_code(error) not in ("404", "NoSuchKey", "NoSuchBucket"):
+        if error_code(error) not in NO_OBJECT:
             raise
-        raise InputError(f"{uri}: there is no such object: was it deleted, or did Evaluate not end well?") from None
+        raise InputError(_no_object(uri)) from None
+
+
+def read_object(aws: boto3.Session, uri: str) -> bytes:
+    """One object's content. Raises InputError when it is not there."""
+    bucket, key = split_uri(uri)
+    try:
+        return bytes(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    except ClientError as error:
+        if error_code(error) not in NO_OBJECT:
+            raise
+        raise InputError(_no_object(uri)) from None
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -179,6 +193,10 @@ def split_uri(uri: str) -> tuple[str, str]:
     if parts.scheme != "s3" or not parts.netloc:
         raise InputError(f"{uri!r} is no S3 URI: write s3://bucket/key")
     return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").lstrip("/")
+
+
+def _no_object(uri: str) -> str:
+    return f"{uri}: there is no such object: was it deleted, or did Evaluate not end well?"
 
 
 def _objects(aws: boto3.Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:

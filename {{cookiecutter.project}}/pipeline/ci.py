@@ -26,10 +26,20 @@ import boto3
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from pipeline import execution, names, plan, promotion, remote, retraining, starting, terminal
+from pipeline import (
+    InputError,
+    endpoint_test,
+    execution,
+    names,
+    plan,
+    promotion,
+    remote,
+    retraining,
+    starting,
+    terminal,
+)
 from pipeline.aws import is_missing
 from pipeline.ci_systems import NoCredentials, Run, System, fenced, without_secrets
-from pipeline.errors import InputError
 from pipeline.lineage import read_lineage
 from pipeline.permissions import is_denied
 from pipeline.settings import ROOT, Settings, load_settings
@@ -86,7 +96,7 @@ def run_steps(steps: Iterable[str], job: Job) -> int:
 
 
 def check(job: Job) -> int:
-    """Lint, tests, settings, stage files, definition, plan. All of them run; what failed is said last."""
+    """Lint, tests, settings, stage files, endpoint tests, definition, plan. All run; what failed is said last."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     # It takes seconds, and so does what runs meanwhile, in processes of its own.
     threading.Thread(target=_import_sdk, daemon=True).start()
@@ -94,6 +104,7 @@ def check(job: Job) -> int:
     try:
         failed += [f"{tool}: {fault}" for tool in TOOLS if (fault := _tool_fault(job, tool))]
         files = _faults(job, (("settings.yaml", _check_settings), ("deployment/", _check_stage_files)))
+        files += [] if files else _faults(job, (("tests/endpoint/", _check_endpoint_tests),))
         failed += files
         if not files:
             failed += _faults(job, (("definition", _write_definition), ("plan", _write_plan)))
@@ -145,12 +156,20 @@ def _check_stage_files(job: Job) -> None:
         print(f"warning: {text}")
 
 
+def _check_endpoint_tests(job: Job) -> None:
+    suite = endpoint_test.load_suite(job.settings)
+    if suite is not None:
+        print(f"tests/endpoint/ is right ({len(suite.cases)} cases)")
+    for text in endpoint_test.warnings(job.settings, suite):
+        print(f"warning: {text}")
+
+
 def _write_definition(job: Job) -> None:
     branch = compiled_for(job.run)
     found = names.names_of(job.settings.project, branch)
     role = job.settings.aws.role_of(found.stage)
     role_arn = role if role.startswith("arn:") else f"{STAND_IN}{role}"
-    compiled, _ = starting.compile_branch(job.settings, found, load_stage_files(), role_arn)
+    compiled, _ = starting.compile_branch(job.settings, found, endpoint_test.stage_files(job.settings), role_arn)
     path = OUTPUT / "definition.json"
     path.write_text(json.dumps(json.loads(compiled), indent=2) + "\n", encoding="utf-8")
     print(f"the pipeline of {branch} compiles: {path.relative_to(ROOT)}")

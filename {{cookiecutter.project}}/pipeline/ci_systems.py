@@ -29,7 +29,7 @@ from botocore.credentials import (
 )
 from botocore.exceptions import ClientError
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.lineage import current_branch
 
 Event = Literal["push", "pull_request", "deleted", "schedule", "manual"]

@@ -19,10 +19,13 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from rich.console import Console
 
 from pipeline import (
+    InputError,
     aws,
     ci,
     ci_systems,
     endpoint,
+    endpoint_suite,
+    endpoint_test,
     execution,
     pair,
     parameters,
@@ -37,7 +40,6 @@ from pipeline import (
     starting,
     terminal,
 )
-from pipeline.errors import InputError
 from pipeline.lineage import current_branch
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
 from pipeline.settings import ROOT, Settings, load_settings
@@ -46,7 +48,7 @@ from pipeline.stage_file import load_stage_files
 OK, EXECUTION_FAILED, BAD_INPUT, EXECUTION_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
   0    done; with --watch or watch: the execution succeeded
-  1    the execution, the deployment, or something that ci check checks, failed
+  1    the execution, the deployment, an endpoint test, or something that ci check checks, failed
   2    bad input, or a call to AWS failed; an execution whose ARN was printed before goes on
   3    the execution was stopped
   130  interrupted (Ctrl-C); an execution that was started goes on
@@ -87,13 +89,17 @@ def check(options: argparse.Namespace) -> int:
     stages = ", ".join(sorted(stage_files.contents))
     print(f"settings.yaml is right ({settings.problem_type}, project {settings.project})")
     print(f"deployment/ is right (stages {stages})")
-    for text in stage_files.warnings:
+    suite = endpoint_test.load_suite(settings)
+    if suite is not None:
+        print(f"tests/endpoint/ is right ({len(suite.cases)} cases)")
+    for text in (*stage_files.warnings, *endpoint_test.warnings(settings, suite)):
         print(f"warning: {text}", file=sys.stderr)
     return OK
 
 
 def schema(options: argparse.Namespace) -> int:
-    print(json.dumps(stage_schema.json_schema(), indent=2))
+    of_file = {"stage": stage_schema.json_schema, "cases": endpoint_suite.json_schema}[options.of]
+    print(json.dumps(of_file(), indent=2))
     return OK
 
 
@@ -101,7 +107,7 @@ def definition(options: argparse.Namespace) -> int:
     settings = load_settings()
     names = _names(settings, options.branch)
     role_arn = aws.resolve_role(aws.session(settings), settings.aws.role_of(names.stage))
-    compiled, _ = starting.compile_branch(settings, names, load_stage_files(), role_arn)
+    compiled, _ = starting.compile_branch(settings, names, endpoint_test.stage_files(settings), role_arn)
     print(json.dumps(json.loads(compiled), indent=2))
     return OK
 
@@ -367,6 +373,31 @@ def status(options: argparse.Namespace) -> int:
     return OK
 
 
+def test_endpoint(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    suite = endpoint_test.load_suite(settings)
+    if suite is None:
+        raise InputError("tests/endpoint/ holds no case: write one there (README.md), or restore cases.yaml")
+    connection = aws.session(settings)
+    # only where it is needed: an endpoint that is named may be asked from any branch
+    stage = None if options.endpoint and options.version is None else _stage(options)
+    package = None
+    if options.version is not None:
+        package = registry.describe_version(connection, group_name(settings.project, str(stage)), options.version)
+    name = options.endpoint or endpoint.endpoint_name(settings.project, str(stage))
+    target = endpoint_test.find_target(connection, name, package)
+    if options.no_load:
+        suite = suite.model_copy(update={"load": None})
+    if target.evaluated is None and suite.needs_evaluated_rows:
+        print(f"warning: there are no evaluated rows of {target.version}: {target.why}", file=sys.stderr)
+    results = endpoint_test.run(connection, suite, target)
+    if options.json:
+        print(json.dumps({"endpoint": name, "version": target.version, **results.as_json()}, indent=2))
+    else:
+        terminal.print_endpoint_tests(terminal.console(), name, target.version, results)
+    return OK if results.passed else EXECUTION_FAILED
+
+
 def write_sample_data(options: argparse.Namespace) -> int:
     print(sample_data.write_sample(load_settings().problem_type))
     return OK
@@ -494,7 +525,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--branch", help="act for this branch (default: the one checked out, or the CI's)")
         return command
 
-    add("check", check, "check settings.yaml and deployment/; calls nobody")
+    add("check", check, "check settings.yaml, deployment/ and tests/endpoint/; calls nobody")
     add("sample-data", write_sample_data, "write the sample data set of the problem type to data/")
     upload = add("upload-data", upload_data, "send a file or folder to data.uri (default: the sample data)")
     upload.add_argument("path", nargs="?", type=Path, help="a file, or a folder whose files are sent")
@@ -527,10 +558,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=tuple(ci.STEPS),
         metavar="STEP",
-        help="check: lint, tests, settings, stage files, definition and plan; push: train the branch, of prod promote; "
-        "deleted: delete the pipeline of a branch that is gone; template: propose the template's changes",
+        help="check: lint, tests, settings, stage files, endpoint tests, definition and plan; push: train the branch, "
+        "of prod promote; deleted: delete the pipeline of a branch that is gone; template: propose the template's "
+        "changes",
     )
-    add("schema", schema, "print the JSON Schema of the stage files (deployment/stage.schema.json)")
+    printing = add("schema", schema, "print the JSON Schema of a kind of file, for editors")
+    printing.add_argument(
+        "of",
+        nargs="?",
+        choices=("stage", "cases"),
+        default="stage",
+        help="stage: deployment/stage.schema.json (the default); cases: tests/endpoint/cases.schema.json",
+    )
     add("definition", definition, "print the pipeline's definition; calls nobody when aws.role is an ARN", branch=True)
     add("upsert", upsert, "send the code, and create or update the branch's pipeline", branch=True)
     starting = add("start", start, "upsert, then start an execution", branch=True)
@@ -582,6 +621,16 @@ def _parser() -> argparse.ArgumentParser:
     for deciding in (swapping, promoting):
         deciding.add_argument("--yes", action="store_true", help="do not ask")
         deciding.add_argument("--reason", type=_reason, help="why; the registry and the ledger keep it")
+    testing = add("test-endpoint", test_endpoint, "ask an endpoint the cases of tests/endpoint/ as they are here", True)
+    testing.add_argument("--stage", help="of this stage (default: the branch's)")
+    testing.add_argument("--endpoint", metavar="NAME", help="another endpoint than the stage's")
+    testing.add_argument(
+        "--version",
+        type=_at_least_one,
+        help="send the rows of this version's evaluation, and expect its answers (default: the version that serves)",
+    )
+    testing.add_argument("--no-load", action="store_true", help="ask the cases, and leave out the load")
+    testing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     showing = add("status", status, "show what the stage serves with", branch=True)
     showing.add_argument("--stage", help="of this stage (default: the branch's)")
     showing.add_argument("--json", action="store_true", help="print JSON instead of text")

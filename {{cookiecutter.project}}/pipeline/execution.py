@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from pipeline import InputError
 from pipeline.aws import error_code
-from pipeline.errors import InputError
 from pipeline.names import stage_folder, stage_of_pipeline
 
 # Where SageMaker jobs write their logs, by what a pipeline step's metadata call the job.

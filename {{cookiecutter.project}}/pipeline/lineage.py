@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.settings import ROOT
 
 # What the CI systems call the branch that they build; they check out a commit, not a branch. CodeBuild has no variable

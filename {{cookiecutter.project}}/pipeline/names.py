@@ -13,7 +13,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from pipeline.errors import InputError
+from pipeline import InputError
 
 SLUG_LENGTH = 40
 

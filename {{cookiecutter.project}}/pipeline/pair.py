@@ -16,9 +16,8 @@ from typing import Any
 
 import boto3
 
-from pipeline import promotion, registry
+from pipeline import InputError, promotion, registry
 from pipeline.endpoint import NONE, SCHEDULED, endpoint_name, read
-from pipeline.errors import InputError
 from pipeline.names import group_name
 from pipeline.promotion import BY, FROM, Package, approved_at, metadata_of, short
 

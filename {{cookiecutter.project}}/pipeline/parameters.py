@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.settings import Settings
 from pipeline.yaml_file import fault_text
 

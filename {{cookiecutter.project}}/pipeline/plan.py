@@ -8,8 +8,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from pipeline import InputError
 from pipeline.aws import error_code
-from pipeline.errors import InputError
 
 FUNCTION_PARAMETER = "/modelyard/functions/plan"
 

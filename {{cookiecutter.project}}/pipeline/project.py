@@ -16,8 +16,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from pipeline import InputError
 from pipeline.aws import is_missing
-from pipeline.errors import InputError
 from pipeline.settings import ROOT, Settings
 
 TEMPLATE_NAME = "modelyard"

@@ -19,9 +19,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from pipeline import registry
+from pipeline import InputError, endpoint_test, registry
 from pipeline.aws import error_code
-from pipeline.errors import InputError
 from pipeline.lineage import Lineage, read_lineage
 from pipeline.names import group_name
 from pipeline.settings import ROOT, Settings
@@ -34,13 +33,22 @@ Package = dict[str, Any]
 # exchange (pair.py).
 FROM, COMMIT, BY = "promoted.from", "promoted.commit", "promoted.by"
 # What the platform writes onto a version tells what became of that one, not of its copy.
-STAMPS = ("approval.by", "approval.at", "deployment.number", "deployment.status", "deployment.ended")
+TESTS, TESTED = "tests.sha256", "tests.status"
+STAMPS = (
+    *("approval.by", "approval.at", "deployment.number", "deployment.status", "deployment.ended"),
+    *(TESTED, "tests.at"),
+)
 # SageMaker API reference, CreateModelPackage: CustomerMetadataProperties, 50 of them. So many a version can be
 # registered with: the platform adds its own, and a copy's three take the places of what it can do without.
 MOST_PROPERTIES = 50 - len(STAMPS)
-# What a copy leaves out where there is no room: hashes of stages that a copy never serves (deployment.prefix ends
-# with the hash of all of them), and what MetadataProperties say too.
-SPARED = ("deployment.sha256.feature", "deployment.sha256.dev", "pipeline.execution")
+# What a version does without where there is no room: MetadataProperties say it too (GeneratedBy), and data.sha256 does.
+SAID_ELSEWHERE = ("pipeline.execution", "data.fingerprint")
+# And a copy: hashes of stages that it never serves (deployment.prefix ends with the hash of all of them), what the gate
+# was asked then, and what MetadataProperties say too (Repository).
+SPARED = (
+    *("deployment.sha256.feature", *SAID_ELSEWHERE),
+    *("deployment.sha256.dev", "metric.tolerance", "git.repository"),
+)
 # What CreateModelPackage takes of DescribeModelPackage's answer, and a copy has in common with its source. Not:
 # SourceUri, which cannot be given together with InferenceSpecification; ModelLifeCycle, whose stage is the source's;
 # ValidationSpecification, whose jobs would run again; ManagedStorageType, which is for data that SageMaker keeps.
@@ -87,6 +95,7 @@ def promote_branch(settings: Settings, connection: boto3.Session, root: Path = R
     source = _approved_version(connection, group_name(settings.project, "dev"), lineage, root)
     for stage in stages:
         check_serves(source, stage)
+    check_tested(source, endpoint_test.digest(settings, root / "tests" / "endpoint"))
     print(f"promoting {short(source)} (commit {metadata_of(source).get('git.commit', '')[:12]}, tree {lineage.tree})")
     for stage in stages:
         group = group_name(settings.project, stage)
@@ -169,6 +178,44 @@ def check_serves(source: Package, stage: str) -> None:
             f"{short(source)} was registered without deployment/{stage}.yaml, and nobody knows how it would be served "
             "there: add the file on dev, train and approve there"
         )
+
+
+def check_tested(source: Package, expected: str | None) -> None:
+    """Raises InputError unless the endpoint of dev answered with this version as tests/endpoint/ says.
+
+    A version whose files have no such cases passes. So does one whose failures are only reported (on_failure).
+
+    Args:
+        expected: SHA-256 of the cases in the files that are promoted: a version that was registered without them, or
+            with others, was never asked what was reviewed.
+    """
+    metadata = metadata_of(source)
+    status = metadata.get(TESTED)
+    if metadata.get(TESTS) != expected:
+        raise InputError(
+            f"{short(source)} was not registered with the cases of tests/endpoint/ in these files ({TESTS} is "
+            f"{metadata.get(TESTS, 'missing')}, and theirs is {expected or 'none'}), and is not promoted: have this "
+            "commit trained by dev's pipeline and approved there, then promote again"
+        )
+    if TESTS not in metadata or status in ("passed", "reported"):
+        return
+    if status == "failed":
+        raise InputError(
+            f"{short(source)} failed its endpoint tests on dev ({metadata.get('tests.at', 'time unknown')}), and is "
+            "not promoted: the platform's message says which cases, and python -m pipeline test-endpoint --stage dev "
+            "asks them again. Correct the model or tests/endpoint/ on dev, have it trained and approved there, then "
+            "promote again"
+        )
+    if status == "broken":
+        raise InputError(
+            f"{short(source)} is not promoted: its endpoint tests on dev could not be run, and the platform's message "
+            "says why. Have them run once more when that is put right, then promote again"
+        )
+    raise InputError(
+        f"{short(source)} is not promoted before its endpoint tests on dev have passed, and nothing is known of them "
+        "yet. They are run when dev's deployment of it has ended (python -m pipeline status --stage dev), and take "
+        "seconds. Then promote again: python -m pipeline promote, or this CI job once more"
+    )
 
 
 def check_data(source: Package, made: Package) -> None:

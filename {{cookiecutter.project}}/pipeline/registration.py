@@ -6,7 +6,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-from pipeline import sdk  # noqa: F401  before any sagemaker module
+from pipeline import endpoint_suite, sdk  # noqa: F401  sdk before any sagemaker module
 
 # isort: split
 from sagemaker.core.drift_check_baselines import DriftCheckBaselines
@@ -18,10 +18,10 @@ from sagemaker.mlops.workflow.model_step import ModelStep
 from sagemaker.mlops.workflow.steps import ProcessingStep
 from sagemaker.serve.model_builder import ModelBuilder
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.frame import Frame, output_of, service_retry
 from pipeline.metrics import METRICS
-from pipeline.promotion import MOST_PROPERTIES
+from pipeline.promotion import MOST_PROPERTIES, SAID_ELSEWHERE
 from pipeline.quality import Evaluation
 from pipeline.training import Training
 
@@ -89,6 +89,8 @@ def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Ev
         "deployment.prefix": frame.s3(stage_files.prefix(names.folder)),
         **{f"deployment.sha256.{stage}": digest for stage, digest in stage_files.sha256.items()},
     }
+    if stage_files.endpoint_tests is not None:
+        literal["tests.sha256"] = endpoint_suite.sha256(stage_files.endpoint_tests)
     if lineage.repository:
         literal["git.repository"] = lineage.repository
     found = {
@@ -105,6 +107,11 @@ def _metadata(frame: Frame, data_sha256: JsonGet, trained: Training, quality: Ev
         **{f"hyperparameter.{name}": value for name, value in trained.hyperparameters.items()},
         **{f"metric.{metric}": quality.metric(metric).to_string() for metric in METRICS[frame.settings.problem_type]},
     }
+    # a version of dev is never served as feature, and one of feature nowhere else
+    elsewhere = [stage for stage in stage_files.contents if (stage == "feature") != (names.stage == "feature")]
+    for name in (*(f"deployment.sha256.{stage}" for stage in elsewhere), *SAID_ELSEWHERE):
+        if len(found) > MOST_PROPERTIES:
+            found.pop(name, None)
     if len(found) > MOST_PROPERTIES:
         raise InputError(
             f"settings.yaml: a model version can be registered with {MOST_PROPERTIES} properties, and this one would "

@@ -11,8 +11,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from pipeline import InputError
 from pipeline.aws import is_missing
-from pipeline.errors import InputError
 from pipeline.names import group_name, tags
 
 # Who may deploy without a person is decided when the group is made (deployment/README.md, approval).
@@ -156,7 +156,7 @@ def versions(aws: boto3.Session, group: str, limit: int) -> list[dict[str, Any]]
     Each as version, arn, created (ISO 8601, UTC), approval, commit, tree (ends with -dirty when the
     commit is not all), branch, metrics (by name), data_sha256, execution, promoted_from (the version that it
     is a copy of); and what became of it: approved_by, approval_description, deployment (number, status, ended, as the
-    platform wrote them).
+    platform wrote them), tests (of its endpoint: status, at).
     """
     return [_version(package) for package in packages(aws, group, limit)]
 
@@ -189,6 +189,7 @@ def _version(package: dict[str, Any]) -> dict[str, Any]:
         "approved_by": metadata.get("approval.by"),
         "approval_description": package.get("ApprovalDescription"),
         "deployment": deployment_of(package),
+        "tests": {name: metadata.get(f"tests.{name}") for name in ("status", "at")},
     }
 
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.lineage import without_credentials
 from pipeline.settings import ROOT
 

@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from pipeline import InputError
 from pipeline.aws import error_code
-from pipeline.errors import InputError
 from pipeline.names import pipeline_name
 from pipeline.parameters import FINGERPRINT
 from pipeline.settings import Retrain, Settings

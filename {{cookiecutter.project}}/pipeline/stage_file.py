@@ -6,9 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import stage_schema
+from pipeline import InputError, endpoint_suite, stage_schema
 from pipeline.aws import unknown_instance_type
-from pipeline.errors import InputError
 from pipeline.settings import ROOT
 from pipeline.yaml_file import parse_yaml, read_bytes
 
@@ -18,11 +17,19 @@ STAGES = ("feature", "dev", "prod", "champion", "challenger")
 SERVED_FIRST = ("prod", "champion", "dev")
 
 
+# What lies beside the stage files in S3: the cases of tests/endpoint/, as endpoint_suite.canonical writes them.
+ENDPOINT_TESTS = "endpoint-tests.json"
+
+
 @dataclass(frozen=True)
 class StageFiles:
-    """The stage files of this commit, by stage; whoever deploys a registered model reads exactly these."""
+    """The stage files of this commit, by stage; whoever deploys a registered model reads exactly these.
+
+    endpoint_tests: what its endpoints are asked (endpoint_test.py); None: they are not tested.
+    """
 
     contents: dict[str, bytes]
+    endpoint_tests: bytes | None = None
 
     @property
     def sha256(self) -> dict[str, str]:
@@ -48,8 +55,18 @@ class StageFiles:
 
         home: the S3 key below which it lies, without a slash at the end.
         """
-        together = "".join(f"{stage} {digest}\n" for stage, digest in sorted(self.sha256.items()))
+        digests = self.sha256
+        if self.endpoint_tests is not None:
+            digests[ENDPOINT_TESTS] = endpoint_suite.sha256(self.endpoint_tests)
+        together = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
         return f"{home}/deployment/{hashlib.sha256(together.encode()).hexdigest()}/"
+
+    def objects(self, home: str) -> dict[str, bytes]:
+        """What lies in S3, by key; home as for prefix."""
+        found = {f"{stage}.yaml": content for stage, content in self.contents.items()}
+        if self.endpoint_tests is not None:
+            found[ENDPOINT_TESTS] = self.endpoint_tests
+        return {f"{self.prefix(home)}{name}": content for name, content in found.items()}
 
 
 def load_stage_files(folder: Path = DEPLOYMENT) -> StageFiles:

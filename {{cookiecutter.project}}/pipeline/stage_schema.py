@@ -459,6 +459,22 @@ class Alarms(Section):
     periods: Annotated[
         int, Field(ge=1, le=24, description="How many periods in a row must be bad before the alarm is raised.")
     ] = 1
+    go_back: Annotated[
+        bool | None,
+        Field(
+            description="Whether an alarm that is raised when a version serves already rejects it and brings back the "
+            "one that served before; null: for prod and champion."
+        ),
+    ] = None
+    hold_minutes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10080,
+            description="For how many minutes after going back by itself, at an alarm or at failed endpoint tests, the "
+            "endpoint does not do so again: people are told instead.",
+        ),
+    ] = 60
 
     @model_validator(mode="after")
     def _says_something(self) -> Alarms:
@@ -553,6 +569,122 @@ class DataCapture(Section):
         return [{"CaptureMode": name.capitalize()} for name in self.capture]
 
 
+class EndpointTests(Section):
+    """The version's tests/endpoint/*.yaml, again and again while it serves."""
+
+    every_minutes: Annotated[
+        int,
+        Field(
+            ge=5,
+            le=1440,
+            description="How often, in minutes, 5 to 1440: every run asks the endpoint what callers ask it, and a load "
+            "in tests/endpoint/ is sent every time.",
+        ),
+    ]
+
+
+# --- parking and cleaning up ----------------------------------------------------------------------------------------
+
+# Where nobody is served: an endpoint there may go, and old versions and pipelines of the first.
+PARKED_STAGES, CLEANED_STAGE = ("feature", "dev"), "feature"
+PARK_HOUR, PARK_DAY = 20, "FRI"
+
+
+def _park_by_name(value: Any) -> Any:
+    """`nightly` alone, and the defaults of what is said by the clock: with idle_hours they would do nothing."""
+    value = {"at": value} if isinstance(value, str) else value
+    if not isinstance(value, dict) or value.get("at") is None:
+        return value
+    given = {name: each for name, each in value.items() if each is not None}
+    day = {"day": PARK_DAY} if given["at"] == "weekly" else {}
+    return {"hour": PARK_HOUR, "timezone": "UTC", **day, **given}
+
+
+class Park(Section):
+    """When an endpoint is deleted until something is approved again: at a time of the clock, or when nobody asks it."""
+
+    at: Annotated[
+        Literal["nightly", "weekly"] | None, Field(description="nightly: every day at `hour`; weekly: on `day`.")
+    ] = None
+    hour: Annotated[
+        int | None, Field(ge=0, le=23, description=f"With `at`: the hour, 0 to 23, {PARK_HOUR} if nothing is said.")
+    ] = None
+    timezone: Annotated[
+        str | None,
+        Field(max_length=50, description="Of that hour, as in Europe/Berlin, UTC if nothing is said."),
+    ] = None
+    day: Annotated[
+        Literal["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"] | None,
+        Field(description=f"With `at: weekly`: the day, {PARK_DAY} if nothing is said."),
+    ] = None
+    idle_hours: Annotated[
+        int | None,
+        Field(ge=1, le=336, description="Instead of `at`: after so many hours, 1 to 336, in which nobody asked it."),
+    ] = None
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, name: str | None) -> str | None:
+        return name if name is None else check_timezone(name)
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Park:
+        if (self.at is None) == (self.idle_hours is None):
+            raise ValueError("say either at (nightly, weekly) or idle_hours: write park: nightly, or {idle_hours: 3}")
+        if self.idle_hours is not None and (self.hour, self.day, self.timezone) != (None, None, None):
+            raise ValueError("hour, day and timezone belong to at, and do nothing with idle_hours: remove them")
+        if self.at == "nightly" and self.day is not None:
+            raise ValueError("day belongs to weekly, and does nothing with nightly: remove it, or write at: weekly")
+        return self
+
+
+class Clean(Section):
+    """What is removed of the stage feature when it is old; see docs/lifecycle.md of Modelyard, "Cleaning up"."""
+
+    versions_after_days: Annotated[
+        int | None,
+        Field(
+            ge=30,
+            le=3650,
+            description="Versions that nothing needs go when they are older, with their data: 30 to 3650 days, since a "
+            "pipeline may take over what it computed up to 30 days ago; null: never.",
+        ),
+    ] = 30
+    pipelines_after_days: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=3650,
+            description="Pipelines whose branch is gone go when they were not run or changed for longer: 1 to 3650 "
+            "days; null: never.",
+        ),
+    ] = 14
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> Clean:
+        if self.versions_after_days is None and self.pipelines_after_days is None:
+            raise ValueError("nothing would ever be removed: set one of them, or write clean: off")
+        return self
+
+
+ParkField = Annotated[
+    Annotated[Park, BeforeValidator(_park_by_name)] | None,
+    BeforeValidator(_off_is_none, json_schema_input_type=Literal["nightly", "weekly", "off", False] | Park | None),
+    Field(
+        description="feature and dev only: when the endpoint is deleted until something is approved again: nightly, "
+        "weekly, {at: nightly, hour: 20, timezone: Europe/Berlin} or {idle_hours: 3}; off: never."
+    ),
+]
+CleanField = Annotated[
+    Clean | None,
+    BeforeValidator(_off_is_none, json_schema_input_type=Clean | Literal["off", False] | None),
+    Field(
+        description="feature only: what goes by age, {versions_after_days: 30, pipelines_after_days: 14}; the newest "
+        "registered version's counts for the project; off: nothing."
+    ),
+]
+
+
 # --- the kinds ------------------------------------------------------------------------------------------------------
 
 
@@ -564,11 +696,21 @@ class _Endpoint(Section):
         Alarms | None,
         BeforeValidator(_off_is_none, json_schema_input_type=Alarms | Literal["off", False] | None),
         Field(
-            description="What goes wrong: an update is rolled back at it (real_time), and people are told of it at any "
-            "time; off: nothing is watched."
+            description="What goes wrong: an update is rolled back at it (real_time), people are told of it at any "
+            "time, and what serves goes back (go_back); off: nothing is watched."
         ),
     ] = None
     dashboard: Dashboard = True
+    tests: Annotated[
+        EndpointTests | None,
+        BeforeValidator(_off_is_none, json_schema_input_type=EndpointTests | Literal["off", False] | None),
+        Field(
+            description="How often tests/endpoint/ is run while the version serves; off: only after each deployment. "
+            "What a failure means is said there (on_failure)."
+        ),
+    ] = None
+    park: ParkField = None
+    clean: CleanField = None
     replace: Replace = False
     approval: Approval = "manual"
 
@@ -576,6 +718,15 @@ class _Endpoint(Section):
     @classmethod
     def _the_program_is_the_versions(cls, environment: dict[str, str]) -> dict[str, str]:
         return _without_reserved(environment)
+
+    @model_validator(mode="after")
+    def _tests_are_requests(self) -> _Endpoint:
+        if self.tests is not None and self.park is not None and self.park.idle_hours is not None:
+            raise ValueError(
+                f"tests.every_minutes {self.tests.every_minutes} asks the endpoint all the time, so that it is never "
+                "idle for park.idle_hours: set tests to off, or park to nightly or weekly"
+            )
+        return self
 
 
 class RealTime(_Endpoint):
@@ -770,6 +921,7 @@ class Batch(Section):
     vpc: Annotated[Vpc | None, Field(description="The VPC that the containers are in; null: SageMaker's own.")] = None
     kms_key: KmsKey = None
     network_isolation: NetworkIsolation = False
+    clean: CleanField = None
     replace: Replace = False
     approval: Approval = "manual"
 
@@ -802,13 +954,7 @@ class Batch(Section):
     @field_validator("timezone")
     @classmethod
     def _timezone_is_known(cls, name: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            # a system without the time zones' files knows none but cannot say that this one is wrong
-            if zoneinfo.available_timezones() or not re.fullmatch(r"[A-Za-z0-9_+/-]+", name):
-                raise ValueError(f"there is no time zone {name!r}: write one as in Europe/Berlin, or UTC") from None
-        return name
+        return check_timezone(name)
 
     @model_validator(mode="after")
     def _lines_are_records(self) -> Batch:
@@ -860,7 +1006,10 @@ NOT_HERE = {
         ("memory_mb", "max_concurrency", "provisioned_concurrency"), "that is for kind: serverless"
     ),
     "batch": {
-        **dict.fromkeys(("rollout", "scaling", "alarms", "data_capture", "dashboard"), "a batch stage has no endpoint"),
+        **dict.fromkeys(
+            ("rollout", "scaling", "alarms", "data_capture", "dashboard", "park"), "a batch stage has no endpoint"
+        ),
+        "tests": "a batch stage is tested when it is deployed; nothing answers between its runs",
     },
 }
 NO_ROLE = (
@@ -883,9 +1032,20 @@ def parse(content: Any, stage: str) -> StageFile:
     if model is RealTime and "instance_count" not in content:
         content = {**content, "instance_count": _default_count(content.get("scaling"), stage)}
     try:
-        return model.model_validate(content)
+        stage_file = model.model_validate(content)
     except ValidationError as error:
         raise StageFileError([_fault_line(model, kind, fault) for fault in error.errors()]) from None
+    if faults := list(_faults_of_the_stage(stage_file, stage)):
+        raise StageFileError(faults)
+    return stage_file
+
+
+def _faults_of_the_stage(stage_file: StageFile, stage: str) -> Iterator[str]:
+    """What only some stages may say."""
+    if not isinstance(stage_file, Batch) and stage_file.park is not None and stage not in PARKED_STAGES:
+        yield f"park: {stage} serves users, and its endpoint is not parked by a clock: remove it (only feature and dev)"
+    if stage_file.clean is not None and stage != CLEANED_STAGE:
+        yield f"clean: only versions and pipelines of feature go by age: move it to {CLEANED_STAGE}.yaml"
 
 
 def dump(stage_file: StageFile) -> dict[str, Any]:
@@ -972,6 +1132,17 @@ def _plain(schema: Any) -> Any:
         for name, value in schema.items()
         if name != "discriminator" and not (name == "title" and isinstance(value, str))
     }
+
+
+def check_timezone(name: str) -> str:
+    """The name. Raises ValueError for one that no time zone has."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        # a system without the time zones' files knows none but cannot say that this one is wrong
+        if zoneinfo.available_timezones() or not re.fullmatch(r"[A-Za-z0-9_+/-]+", name):
+            raise ValueError(f"there is no time zone {name!r}: write one as in Europe/Berlin, or UTC") from None
+    return name
 
 
 def check_schedule(text: str) -> None:

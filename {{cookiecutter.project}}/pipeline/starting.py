@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from pipeline import aws, execution, parameters, registry
+from pipeline import aws, endpoint_test, execution, parameters, registry
 from pipeline.lineage import read_lineage
 from pipeline.names import Names
 from pipeline.settings import Settings
 from pipeline.source import build_archives
-from pipeline.stage_file import StageFiles, load_stage_files
+from pipeline.stage_file import StageFiles
 
 if TYPE_CHECKING:
     from pipeline.frame import Commit
@@ -29,14 +29,14 @@ def compile_branch(settings: Settings, names: Names, stage_files: StageFiles, ro
 
 
 def upsert(connection: boto3.Session, settings: Settings, names: Names) -> tuple[int | None, Commit]:
-    """Checks what can be checked, then uploads code and stage files, then creates or updates the pipeline.
+    """Checks what can be checked, uploads code, stage files and endpoint tests, then creates or updates the pipeline.
 
     Returns the version of the pipeline that has exactly this definition, and what was sent.
 
     Raises:
         InputError: bucket, role or model package group are not there, or a file of the repository is wrong.
     """
-    stage_files = load_stage_files()
+    stage_files = endpoint_test.stage_files(settings)
     aws.check_bucket(connection, settings.aws.bucket)
     group = registry.group_arn(connection, names.group)  # raises where there is none
     names = replace(names, project_id=registry.project_id(connection, group) or names.project_id)
@@ -44,8 +44,7 @@ def upsert(connection: boto3.Session, settings: Settings, names: Names) -> tuple
     compiled, commit = compile_branch(settings, names, stage_files, role_arn)
 
     objects = {archive.key: archive.content for archive in commit.archives}
-    prefix = stage_files.prefix(names.folder)
-    objects |= {f"{prefix}{stage}.yaml": content for stage, content in stage_files.contents.items()}
+    objects |= stage_files.objects(names.folder)
     for key, content in objects.items():
         aws.put_if_absent(connection, settings.aws.bucket, key, content)
     version = execution.upsert(connection, names.pipeline, settings.description, compiled, role_arn, tags=names.tags)

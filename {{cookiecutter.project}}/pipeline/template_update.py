@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import remote
+from pipeline import InputError, remote
 from pipeline.ci_systems import GitHub, GitLab, System
-from pipeline.errors import InputError
 from pipeline.lineage import without_credentials
 from pipeline.pull_requests import (
     BASE,

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from pipeline.endpoint_checks import Results
 from pipeline.execution import Step
 
 STYLES = {"Succeeded": "green", "InService": "green", "Failed": "red", "Stopped": "yellow", "Executing": "cyan"}
@@ -52,7 +53,8 @@ def print_versions(out: Console, found: list[dict[str, Any]]) -> None:
         deployment = version["deployment"]
         if deployment["status"] is not None:
             why = f": {version['approval_description']}" if deployment["status"] == "failed" else ""
-            out.print(f"      deployment {deployment['number']} {deployment['status']}{why}", markup=False)
+            tested = f", endpoint tests {version['tests']['status']}" if version["tests"]["status"] else ""
+            out.print(f"      deployment {deployment['number']} {deployment['status']}{why}{tested}", markup=False)
 
 
 def _shown(value: Any) -> str:
@@ -106,6 +108,33 @@ def print_endpoint(out: Console, found: dict[str, Any]) -> None:
         out.print(f"  on its way: {found['next_config']}", markup=False)
     if found["reason"]:
         out.print(f"  {found['reason']}", style="red", markup=False)
+
+
+def print_endpoint_tests(out: Console, name: str, version: str, results: Results) -> None:
+    """A line for each case, below it what was wrong; then the load."""
+    out.print(f"{name} serves {version}", style="bold", markup=False)
+    for case in results.cases:
+        word, style = ("skipped", "yellow") if case.skipped else _verdict(case.passed)
+        out.print(f"  {word:<8} {case.seconds:6.2f} s  {case.name}", style=style, markup=False)
+        for line in (case.skipped or case.fault).splitlines():
+            out.print(f"             {line}", markup=False)
+    load = results.load
+    if load is not None:
+        word, style = _verdict(load.passed)
+        measured = f"p50 {load.p50_ms:.3g} ms, p99 {load.p99_ms:.3g} ms, errors {100 * load.error_share:.3g} %"
+        asked = f"{load.requests} requests, {load.requests_per_second:.3g} a second answered"
+        line = f"  {word:<8} {load.seconds:6.2f} s  load: {asked}, {measured}"
+        out.print(line, style=style, markup=False)
+        for line in load.fault.splitlines():
+            out.print(f"             {line}", markup=False)
+    failed = len(results.failed)
+    said = f"{failed} failed" if failed else "all passed"
+    out.print(f"{len(results.cases)} cases in {results.seconds:.1f} s: {said}", style="bold", markup=False)
+
+
+def _verdict(passed: bool) -> tuple[str, str]:
+    """The word and its style."""
+    return ("passed", "green") if passed else ("FAILED", "red")
 
 
 def _capacity(variant: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.errors import InputError
+from pipeline import InputError
 from pipeline.yaml_text import YamlError, fields
 
 

@@ -7,6 +7,7 @@ Outputs in one folder:
   report.html        for people; report.py renders it from `findings`, the plain dict that this module makes
   model_card.json    {"content": text}: SageMaker's model card (model_card.py)
   explanations.json  SHAP values in SageMaker Clarify's shape
+  endpoint-rows.json some test rows with this model's answers, for the tests of its endpoint (endpoint_rows.py)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import boto3
 
 import report
 from comparison import ComparisonError, NotThere, Serving, download, find_serving
+from endpoint_rows import endpoint_rows
 from findings import Run, Scores, assemble
 from gate import GateError
 from job import read_settings, run_step
@@ -87,6 +89,7 @@ def evaluate(
     _write_json(output / "gate.json", gate_file)
     _write_json(output / "model_card.json", {"content": model_card(findings)})
     _write_json(output / "explanations.json", clarify_shape(findings["explanations"]))
+    _write_json(output / "endpoint-rows.json", scores.endpoint_rows)
     (output / "report.html").write_text(report.render(findings), encoding="utf-8")
     print(gate_file["decision"], flush=True)
     return {name: math.nan if value is None else value for name, value in findings["values"].items()}
@@ -151,6 +154,7 @@ def _ask_models(
             rival=second.scored() if second else None,
             rival_split=second.model.described.split if second else None,
             not_comparable=reason,
+            endpoint_rows=endpoint_rows(model, transform, asked),
         )
 
 

@@ -27,7 +27,7 @@ settings, lineage   for the record
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -60,7 +60,7 @@ class Scores:
     """What the models answered.
 
     values: numbers that are no metrics: size, latency, format. rival, rival_split: of the version that serves, when it
-    is comparable; otherwise not_comparable says why not.
+    is comparable; otherwise not_comparable says why not. endpoint_rows: the file's content (endpoint_rows.py).
     """
 
     candidate: Scored
@@ -72,6 +72,7 @@ class Scores:
     rival: Scored | None = None
     rival_split: dict[str, Any] | None = None
     not_comparable: str | None = None
+    endpoint_rows: dict[str, Any] = field(default_factory=dict)
 
 
 def assemble(

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import ci, ci_systems, retraining
+from pipeline import InputError, ci, ci_systems, retraining
 from pipeline.ci_systems import Run
-from pipeline.errors import InputError
 from pipeline.execution import Running
 from pipeline.settings import Retrain, load_settings
 from pipeline.stage_file import load_stage_files

@@ -20,6 +20,7 @@ from comparison import Serving
 from pipeline.metrics import METRICS
 
 FILES = {"evaluation.json", "constraints.json", "gate.json", "report.html", "model_card.json", "explanations.json"}
+FILES |= {"endpoint-rows.json"}
 SERVING = Serving("prod", "arn:aws:sagemaker:eu-central-1:123456789012:model-package/demo-prod/1", "endpoint demo-prod")
 
 

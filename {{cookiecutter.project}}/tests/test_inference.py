@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,11 @@ def test_an_older_xgboost_than_the_models_is_refused(finished_run: Run, tmp_path
         inference.ModelError, match=f"XGBoost {xgboost.__version__} is older .* sagemaker-xgboost 99.1 or newer"
     ):
         inference.model_fn(str(tmp_path / "model"))
+
+
+def test_the_archive_has_the_booster_alone_in_its_root(finished_run: Run) -> None:
+    # the image takes every file in the root for a model
+    with tarfile.open(finished_run.folder / "model.tar.gz") as archive:
+        files = {member.name for member in archive if member.isfile()}
+    assert {name for name in files if "/" not in name} == {"xgboost-model"}
+    assert {"code/inference.py", "code/transform.py", "code/transform.json", "code/versions.json"} <= files

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import lineage, names, parameters, source, terminal
-from pipeline.errors import InputError
+from pipeline import InputError, endpoint_test, lineage, names, parameters, source, terminal
 from pipeline.settings import SETTINGS_FILE, Settings, load_settings
 from pipeline.stage_file import STAGES, StageFiles, load_stage_files
 
@@ -146,6 +145,13 @@ def test_a_broken_stage_file_is_refused_by_field(tmp_path: Path) -> None:
         load_stage_files(tmp_path)
 
 
+def test_a_broken_endpoint_test_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "cases.yaml").write_text("cases:\n  - {name: one, row: {age: 1}, expct: {score: 1}}\n")
+    with pytest.raises(InputError, match=r"cases.yaml: cases.0.expct \(one\): there is no such field, did you mean"):
+        endpoint_test.load_suite(load_settings(), tmp_path)
+    assert endpoint_test.load_suite(load_settings(), tmp_path / "none") is None
+
+
 def test_what_may_not_be_meant_in_a_stage_file_is_warned_of() -> None:
     two = b"kind: real_time\ninstance_type: ml.m5.large\ninstance_count: 2\n"
     assert StageFiles({"prod": two}).warnings == []
@@ -210,6 +216,7 @@ def test_without_a_repository_nothing_can_be_registered(tmp_path: Path) -> None:
 def test_a_version_of_files_that_were_not_committed_is_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
     common = {"version": 1, "approval": "Approved", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
     common |= {"promoted_from": None, "deployment": {"number": None, "status": None, "ended": None}}
+    common |= {"tests": {"status": None, "at": None}}
     clean = {**common, "commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
     terminal.print_versions(terminal.console(), [clean, {**clean, "tree": "b" * 40 + "-dirty"}])
     commits = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[::2]]
@@ -220,9 +227,18 @@ def test_a_version_whose_deployment_failed_is_listed_with_the_reason(capsys: pyt
     version = {"version": 1, "approval": "Rejected", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
     version |= {"commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
     version |= {"approval_description": "too slow", "promoted_from": None}
-    version |= {"deployment": {"number": "4", "status": "failed", "ended": "x"}}
+    version |= {"deployment": {"number": "4", "status": "failed", "ended": "x"}, "tests": {"status": None, "at": None}}
     terminal.print_versions(terminal.console(), [version])
     assert capsys.readouterr().out.splitlines()[2] == "      deployment 4 failed: too slow"
+
+
+def test_a_version_is_listed_with_what_became_of_its_endpoint_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    version = {"version": 1, "approval": "Approved", "created": "2026-11-21T08:00:00+00:00", "branch": "dev"}
+    version |= {"commit": "a" * 40, "tree": "b" * 40, "main_metric": "auc", "metrics": {"auc": 0.9}}
+    version |= {"promoted_from": None, "tests": {"status": "failed", "at": "x"}}
+    version |= {"deployment": {"number": "4", "status": "succeeded", "ended": "x"}}
+    terminal.print_versions(terminal.console(), [version])
+    assert capsys.readouterr().out.splitlines()[2] == "      deployment 4 succeeded, endpoint tests failed"
 
 
 def test_a_remotes_credentials_stay_out_of_the_registry() -> None:

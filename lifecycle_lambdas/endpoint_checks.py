@@ -1,0 +1,1 @@
+../{{cookiecutter.project}}/pipeline/endpoint_checks.py
