@@ -18,6 +18,11 @@ from lifecycle_lambdas.observe import ALARM_MEMBERS, Alarm
 if TYPE_CHECKING:
     from lifecycle_lambdas.stage_schema import Alarms, AlarmSpec
 
+GRAPH_WIDTH, GRAPH_HEIGHT, GRAPHS_A_ROW = 8, 6, 3  # a dashboard is 24 wide
+ERROR_SHARE, LATENCY = "Share of requests with a server error", "Latency (microseconds)"
+Graph = tuple[str, str, list[list[Any]]]
+"""Title, statistic, metrics."""
+
 
 def rollback_alarms(declared: Declared) -> list[AwsCall]:
     """The alarms that make SageMaker roll this deployment back; at most three, and SageMaker takes ten."""
@@ -101,39 +106,89 @@ def definition(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def dashboard(declared: Declared) -> AwsCall:
-    """The endpoint's dashboard: requests and errors, latency, instances."""
-    endpoint, region = declared.endpoint, declared.region
-    own = ["EndpointName", endpoint, "VariantName", names.VARIANT]
-    widgets = [
-        _widget(
-            "Requests and errors",
-            region,
-            "Sum",
-            [
-                ["AWS/SageMaker", "Invocations", *own],
-                ["AWS/SageMaker", "Invocation4XXErrors", *own],
-                ["AWS/SageMaker", "Invocation5XXErrors", *own],
-            ],
-        ),
-        _widget(
-            "Latency (microseconds)",
-            region,
-            "p99",
-            [
-                ["AWS/SageMaker", "ModelLatency", *own],
-                ["AWS/SageMaker", "ModelLatency", *own, {"stat": "p50"}],
-                ["AWS/SageMaker", "OverheadLatency", *own, {"stat": "Average"}],
-            ],
-        ),
+    """The endpoint's dashboard: traffic, errors, latency, instances, endpoint tests, alarms.
+
+    Shape: CloudWatch API reference, "Dashboard Body Structure and Syntax".
+    """
+    own = ["EndpointName", declared.endpoint, "VariantName", names.VARIANT]
+    graphs = [*_traffic(own), _capacity(declared, own), *_tests(declared.endpoint)]
+    thresholds = _thresholds(declared)
+    widgets: list[dict[str, Any]] = [
+        {
+            "type": "metric",
+            "x": GRAPH_WIDTH * (index % GRAPHS_A_ROW),
+            "y": GRAPH_HEIGHT * (index // GRAPHS_A_ROW),
+            "width": GRAPH_WIDTH,
+            "height": GRAPH_HEIGHT,
+            "properties": {
+                "title": title,
+                "region": declared.region,
+                "view": "timeSeries",
+                "stat": statistic,
+                "period": 60,
+                "metrics": metrics,
+                **({"annotations": {"horizontal": [thresholds[title]]}} if title in thresholds else {}),
+            },
+        }
+        for index, (title, statistic, metrics) in enumerate(graphs)
     ]
+    if standing := standing_alarms(declared):
+        _, partition, _, region, account, _ = declared.package_arn.split(":", 5)
+        beginning = f"arn:{partition}:cloudwatch:{region}:{account}:alarm:"
+        arns = [f"{beginning}{call.request['AlarmName']}" for call in standing]
+        place = {"x": 0, "y": GRAPH_HEIGHT * (len(graphs) // GRAPHS_A_ROW), "width": 24, "height": 2}
+        widgets.append({"type": "alarm", **place, "properties": {"title": "Alarms", "alarms": arns}})
+    body = json.dumps({"widgets": widgets})
+    return AwsCall("cloudwatch", "put_dashboard", {"DashboardName": declared.endpoint, "DashboardBody": body})
+
+
+def _traffic(own: list[str]) -> list[Graph]:
+    requests = ["Invocations", "Invocation4XXErrors", "Invocation5XXErrors"]
+    latency = [
+        ["AWS/SageMaker", "ModelLatency", *own, {"label": "p99"}],
+        ["AWS/SageMaker", "ModelLatency", *own, {"stat": "p50", "label": "p50"}],
+        ["AWS/SageMaker", "OverheadLatency", *own, {"stat": "Average", "label": "SageMaker's own, average"}],
+    ]
+    # 0 or 1 for each request, so that the average is the share
+    share = [["AWS/SageMaker", "Invocation5XXErrors", *own, {"label": "5xx"}]]
+    return [
+        ("Requests and errors", "Sum", [["AWS/SageMaker", name, *own] for name in requests]),
+        (ERROR_SHARE, "Average", share),
+        (LATENCY, "p99", latency),
+    ]
+
+
+def _capacity(declared: Declared, own: list[str]) -> Graph:
     if declared.kind == "serverless":
-        metrics: list[list[Any]] = [["AWS/SageMaker", "ModelSetupTime", *own]]
-        widgets.append(_widget("Cold starts (microseconds)", region, "Maximum", metrics))
-    else:
-        metrics = [["/aws/sagemaker/Endpoints", f"{what}Utilization", *own] for what in ("CPU", "Memory", "Disk")]
-        widgets.append(_widget("Instances (percent; CPU: of one core)", region, "Average", metrics))
-    body = {"widgets": [{**widget, "x": 8 * index, "y": 0} for index, widget in enumerate(widgets)]}
-    return AwsCall("cloudwatch", "put_dashboard", {"DashboardName": endpoint, "DashboardBody": json.dumps(body)})
+        return "Cold starts (microseconds)", "Maximum", [["AWS/SageMaker", "ModelSetupTime", *own]]
+    of_instances = "/aws/sagemaker/Endpoints"
+    metrics: list[list[Any]] = [[of_instances, f"{what}Utilization", *own] for what in ("CPU", "Memory", "Disk")]
+    # each instance sends one value a minute
+    number = {"stat": "SampleCount", "label": "instances", "yAxis": "right"}
+    return (
+        "Instances (percent; CPU: of one core)",
+        "Average",
+        [*metrics, [of_instances, "CPUUtilization", *own, number]],
+    )
+
+
+def _tests(endpoint: str) -> list[Graph]:
+    """As the function modelyard-endpoint-tests publishes them."""
+
+    def published(what: str, label: str, **more: str) -> list[Any]:
+        return ["Modelyard", f"EndpointTest{what}", "EndpointName", endpoint, {"label": label, **more}]
+
+    cases = [published("Cases", "cases"), published("Failures", "failed")]
+    load = [published("P99", "p99"), published("ErrorShare", "error share", yAxis="right")]
+    return [("Endpoint tests", "Maximum", cases), ("Endpoint tests under load (milliseconds)", "Maximum", load)]
+
+
+def _thresholds(declared: Declared) -> dict[str, dict[str, Any]]:
+    """By graph, the line above which its alarm is raised."""
+    alarms = getattr(declared.stage_file, "alarms", None)
+    titles = {"errors": ERROR_SHARE, "latency": LATENCY}
+    specs = [] if alarms is None else alarms.specs
+    return {titles[spec.kind]: {"label": "alarm", "value": spec.threshold} for spec in specs if spec.kind in titles}
 
 
 def same_dashboard(body: str | None, call: AwsCall) -> bool:
@@ -166,20 +221,4 @@ def _watched(alarms: Alarms, spec: AlarmSpec, more: dict[str, str], endpoint: st
         "Threshold": spec.threshold,
         "ComparisonOperator": spec.comparison,
         "TreatMissingData": "notBreaching",
-    }
-
-
-def _widget(title: str, region: str, statistic: str, metrics: list[list[Any]]) -> dict[str, Any]:
-    return {
-        "type": "metric",
-        "width": 8,
-        "height": 6,
-        "properties": {
-            "title": title,
-            "region": region,
-            "view": "timeSeries",
-            "stat": statistic,
-            "period": 60,
-            "metrics": metrics,
-        },
     }

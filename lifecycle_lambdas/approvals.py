@@ -29,6 +29,7 @@ Package = dict[str, Any]
 
 BY, AT = "approval.by", "approval.at"
 STATUS = "deployment.status"
+WENT_BACK = "went-back"  # of a version that the controller went back from; of others how its deployment ended
 DEPLOYMENT_STAMPS = ("deployment.number", STATUS, "deployment.ended")
 UNKNOWN = "unknown"
 
@@ -40,6 +41,9 @@ def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], 
     approved now. So rejecting a version goes back to what was before it, were it nothing. What was approved after a
     removal and is rejected now leaves nothing to serve, and is not removed once more.
 
+    The controller's own going back is about the version that it leaves. What somebody had decided just before, and of
+    which the controller had not heard when it went back, stands: another version, or a park.
+
     Args:
         entries: the newest first; no more of them are read than needed.
         approval_of: a version's ModelApprovalStatus now, None when there is no such version. Asked once for each.
@@ -48,15 +52,18 @@ def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], 
     rejected: dict[str, datetime] = {}
     approvals: dict[str, str | None] = {}
     approved_since = False
+    back: Entry | None = None  # the controller's, unless what was decided before it is not about what it leaves
     for entry in entries:
         if entry.kind == "remove":
-            return None if approved_since else entry
+            return back or (None if approved_since else entry)
         if entry.kind == "park":
             if entry.until is None or now < entry.until:
                 return None
             continue
         arn = _arn(entry)
         approved_since |= entry.kind != "reject"
+        if back is not None and entry.kind != "reject" and arn == back.leaves:
+            return back
         if entry.kind == "reject":
             rejected.setdefault(arn, entry.at)
         # Approved again after a rejection would be an entry of its own: no need to ask the registry. Within the same
@@ -64,9 +71,12 @@ def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], 
         elif entry.at >= rejected.get(arn, entry.at):
             if arn not in approvals:
                 approvals[arn] = approval_of(arn)
-            if approvals[arn] == "Approved":
+            if approvals[arn] != "Approved":
+                continue
+            if back is not None or entry.leaves is None:
                 return entry
-    return None
+            back = entry
+    return back
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ def entry_of_change(
         package_arn=change.package_arn,
         by=last_modified_by(package) if unchanged_since else _stamped_by(package, change.at),
         why=why,
-        source="controller" if kind == "reject" and was_failed_by_controller(package) else "event",
+        source="controller" if kind == "reject" and was_rejected_by_controller(package) else "event",
     )
 
 
@@ -182,21 +192,21 @@ def missed_rejection(endpoint: str, arn: str, package: Package | None, now: date
     if package is None:
         return Entry(endpoint, "reject", whole_seconds(now), arn, UNKNOWN, "the version was deleted", "found")
     why = package.get("ApprovalDescription", "")
-    source = "controller" if was_failed_by_controller(package) else "found"
+    source = "controller" if was_rejected_by_controller(package) else "found"
     return Entry(endpoint, "reject", _last_modified(package), arn, last_modified_by(package), why, source)
 
 
 def stamps(entry: Entry, package: Package) -> dict[str, Any] | None:
     """The UpdateModelPackage request that writes who approved the version and when; None when there is nothing to say.
 
-    What a failed deployment left on it goes: it is approved anew.
+    What a failed deployment, or going back, left on it goes: it is approved anew.
     """
     metadata = package.get("CustomerMetadataProperties", {})
     written = approval_stamps(entry, package)
     if package.get("ModelApprovalStatus") != "Approved" or not written:
         return None
     request: dict[str, Any] = {"ModelPackageArn": package["ModelPackageArn"], "CustomerMetadataProperties": written}
-    if metadata.get(STATUS) == "failed":
+    if metadata.get(STATUS) in ("failed", WENT_BACK):
         request["CustomerMetadataPropertiesToRemove"] = [name for name in DEPLOYMENT_STAMPS if name in metadata]
     return request
 
@@ -213,18 +223,28 @@ def failure(endpoint: str, number: int, reason: str) -> str:
     return f"Deployment {number} to {endpoint} failed: {reason}"
 
 
+def gone_back_from(endpoint: str, reason: str) -> str:
+    """What the controller writes on a version that it went back from, as its ApprovalDescription."""
+    return f"{endpoint} went back: {reason}"
+
+
+def description(text: str) -> str:
+    """As ApprovalDescription takes it (SageMaker API reference, UpdateModelPackage): one line, 1024 characters."""
+    return " ".join(text.split())[:1024]
+
+
 def _reason(endpoint: str, kind: EntryKind, package: Package) -> str:
-    """Why it was decided. SageMaker keeps ApprovalDescription until somebody writes another: why a deployment failed
-    is no reason to approve."""
-    why = str(package.get("ApprovalDescription", ""))
-    failed = re.match(rf"Deployment \d+ to {re.escape(endpoint)} failed: ", why)
-    return "" if failed and kind == "approve" else why
+    """Why it was decided. SageMaker keeps ApprovalDescription until somebody writes another: why a deployment failed,
+    or went back, is no reason to approve."""
+    why, name = str(package.get("ApprovalDescription", "")), re.escape(endpoint)
+    ours = re.match(rf"Deployment \d+ to {name} failed: |{name} went back: ", why)
+    return "" if ours and kind == "approve" else why
 
 
-def was_failed_by_controller(package: Package) -> bool:
-    """Rejected by the controller itself, after a deployment of it had failed."""
+def was_rejected_by_controller(package: Package) -> bool:
+    """Rejected by the controller itself, after a deployment of it had failed or had been gone back from."""
     status = package.get("CustomerMetadataProperties", {}).get(STATUS)
-    return package.get("ModelApprovalStatus") == "Rejected" and status == "failed"
+    return package.get("ModelApprovalStatus") == "Rejected" and status in ("failed", WENT_BACK)
 
 
 def last_modified_by(package: Package) -> str:

@@ -13,6 +13,10 @@ _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"
 # A plan says that a price is unknown; it does not wait for it.
 _PRICING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 
+# A model has 60 seconds for an answer, and one that fails is not asked again: what comes is what callers see.
+_ASKING = Config(connect_timeout=5, read_timeout=65, max_pool_connections=64, retries={"total_max_attempts": 1})
+_CONFIGS = {"pricing": _PRICING, "sagemaker-runtime": _ASKING}
+
 
 class Clients:
     """Clients of one account and Region.
@@ -31,7 +35,7 @@ class Clients:
         if key not in self._made:
             if self._session is None:
                 self._session = boto3.Session()
-            config = _PRICING if service == "pricing" else _CONFIG
+            config = _CONFIGS.get(service, _CONFIG)
             self._made[key] = self._session.client(service, region_name=region, config=config)
         return self._made[key]
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import re
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lifecycle_lambdas.approvals import is_removed
-from lifecycle_lambdas.calls import AwsCall
+from lifecycle_lambdas.commands import clean, go_back, ready, rebuild, replay, test
 from lifecycle_lambdas.commands.common import (
     BAD_INPUT,
     HINT,
@@ -32,8 +31,9 @@ from lifecycle_lambdas.commands.common import (
     confirm,
     context_of_operator,
     first,
-    indented,
+    look_after,
     moment,
+    plan_text,
     positive,
     read_text,
     reason,
@@ -52,6 +52,7 @@ from lifecycle_lambdas.settings import SettingsError
 EXIT_CODES = """exit codes:
   0    done
   1    look: something is still under way, or waits for somebody; plan: nothing would be deployed
+       ready: something is missing or unknown; rebuild, replay: something could not be done
   2    bad input, or a call to AWS failed
   130  interrupted (Ctrl-C)
 """
@@ -59,7 +60,6 @@ POLICIES = (
     "This is for operators: ask an administrator for modelyard-operator, -looking, -serving, -watching and -ledger "
     '(Modelyard\'s docs/install.md, "Who gets which policy")'
 )
-LONGEST_PAUSE = 15.0  # seconds between two looks at what is under way
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -92,20 +92,7 @@ def look(options: argparse.Namespace) -> int:
         looks = looking.endpoints(context, LookAtMany("everything"))
     else:
         looks = [LookAt(state_of(context, endpoint).endpoint, missed=True) for endpoint in options.endpoints]
-    while True:
-        again, pause = [], LONGEST_PAUSE
-        for at in looks:
-            outcome = looking.look(context_of_operator(context), at, [])
-            if outcome is None:
-                raise InputError(f"the ledger has no endpoint {at.endpoint}")
-            print(f"{at.endpoint}: {outcome.summary}")
-            if not outcome.settled:
-                again.append(LookAt(at.endpoint))
-                pause = min(pause, LONGEST_PAUSE if outcome.look_again_in is None else outcome.look_again_in)
-        if not again or not options.wait:
-            return NOT_SETTLED if again else OK
-        looks = again
-        time.sleep(pause)
+    return look_after(context, looks, options.wait)
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -145,19 +132,6 @@ def reject(options: argparse.Namespace) -> int:
     return _decide(options, "Rejected", "reject")
 
 
-def go_back(options: argparse.Namespace) -> int:
-    context = context_of_operator()
-    state = state_of(context, options.endpoint)
-    package = version_of(context, state, options.version)
-    if package["ModelApprovalStatus"] != "Approved":
-        raise InputError(
-            f"version {options.version} of {state.group} is {package['ModelApprovalStatus']}, and only approved ones "
-            f"serve: approve it instead (approve {state.endpoint} {options.version} --why ...)"
-        )
-    confirm(options, f"{state.endpoint} goes back to version {options.version}; newer versions stay approved.")
-    return append(context, state, options, "go-back", package)
-
-
 def park(options: argparse.Namespace) -> int:
     context = context_of_operator()
     state = state_of(context, options.endpoint)
@@ -181,33 +155,6 @@ def remove(options: argparse.Namespace) -> int:
         "approved again. The model package group and its versions stay.",
     )
     return append(context, state, options, "remove", None)
-
-
-def plan_text(found: dict[str, Any]) -> str:
-    """A plan as people read it."""
-    version = "" if found["version"] is None else f", version {found['version']}"
-    lines = [f"{found['endpoint']}{version}"]
-    if found["refused"] is not None:
-        return "\n".join([*lines, "nothing would be deployed:", *indented(found["refused"].splitlines())])
-    lines += [f"warning: {warning}" for warning in found["warnings"]]
-    if found["changes"]:
-        lines += ["what changes:", *indented(found["changes"])]
-    steps = [
-        f"wait: {call['wait']}"
-        if "wait" in call
-        else f"{call['service']} {call['operation']}: {call['summary']} ({_resource(call)})"
-        for call in found["calls"]
-    ]
-    lines += ["calls to come:", *indented(steps)] if steps else ["calls to come: none, it serves as it should"]
-    if found["hours"] is not None:
-        lines.append(f"instance-hours a month: at most {found['hours']:.0f}")
-    usd, why = found["monthly"]["usd"], found["monthly"]["why"]
-    cost = f"unknown: {why}" if usd is None else f"at most {usd:.2f} USD ({why})"
-    return "\n".join([*lines, f"cost a month: {cost}"])
-
-
-def _resource(call: dict[str, Any]) -> str:
-    return AwsCall(call["service"], call["operation"], call["request"]).resource
 
 
 def show_text(state: State, entries: list[Entry], deployments: list[Deployment]) -> str:
@@ -324,8 +271,13 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--json", action="store_true", help="print JSON instead of tables, with every attempt")
     decision("approve", approve, "approve a version in the registry, which deploys it")
     decision("reject", reject, "reject a version in the registry: what served before it comes back")
-    decision("go-back", go_back, "serve an older version that is still approved, and leave the newer one approved")
+    go_back.add(commands)
     parked = decision("park", park, "let nothing serve for a time", version=False)
     parked.add_argument("--until", type=until, help="90m, 12h, 3d or a time (default: until something is approved)")
     decision("remove", remove, "delete everything of an endpoint for good, as deleting its project does", version=False)
+    clean.add(commands)
+    ready.add(commands)
+    rebuild.add(commands)
+    replay.add(commands)
+    test.add(commands)
     return parser

@@ -25,10 +25,10 @@ from lifecycle_lambdas.commit_status import FINAL, Status
 TIMEOUT = 10.0  # seconds that GitHub has to answer
 TOKEN_LIFETIME = 300.0  # seconds after which the secret is read again, so that another token is soon used
 A_MINUTE = 60.0  # what GitHub asks for where it does not say until when a limit holds
-LONGEST_ANSWER = 64 * 1024  # bytes that are read of one; a status has about two thousand
+LONGEST_ANSWER = 1024**2  # bytes that are read of one; a status has about two thousand, a hundred branches 40,000
 LONGEST_COMMENT = 10240  # characters: https://docs.aws.amazon.com/codecommit/latest/userguide/limits.html
 _VERSION = "2022-11-28"  # of GitHub's API, which each request names
-_CODECOMMIT = re.compile(r"arn:[a-z-]+:codecommit:(?P<region>[a-z0-9-]+):\d{12}:(?P<name>[\w.-]{1,100})", re.ASCII)
+CODECOMMIT = re.compile(r"arn:[a-z-]+:codecommit:(?P<region>[a-z0-9-]+):\d{12}:(?P<name>[\w.-]{1,100})", re.ASCII)
 _PATH = re.compile(r"/(?P<owner>(?!\.)[\w.-]+)/(?P<name>(?!\.\.?$)[\w.-]+)", re.ASCII)
 # Of a repository or a commit that is not there (any more): nothing could be told, now or later.
 _GONE = ("RepositoryDoesNotExistException", "CommitDoesNotExistException", "CommitIdDoesNotExistException")
@@ -66,7 +66,7 @@ class CodeCommit:
         Args:
             repository: ARN.
         """
-        found = _CODECOMMIT.fullmatch(repository)
+        found = CODECOMMIT.fullmatch(repository)
         if found is None or found["region"] != self._client.meta.region_name:
             raise NotTold(
                 f"the repository {repository!r} is none of CodeCommit's in this Region: correct the group's tag"
@@ -98,6 +98,7 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     words: str
+    content: Any = None
 
 
 class GitHub:
@@ -123,16 +124,9 @@ class GitHub:
             Later: a rate limit holds.
             NotTold: GitHub did not answer, or refused.
         """
-        path = _PATH.fullmatch(repository.removeprefix(self._base_url)) if self._base_url else None
-        # The token goes to the platform's own host, and to no other that a tag names.
-        if path is None or not repository.startswith(f"{self._base_url}/"):
-            raise NotTold(
-                f"the repository {repository!r} is not on the platform's Git host {self._base_url or '(none)'}"
-            )
         body = {"state": status.state, "context": status.context, "description": status.description}
         body |= {"target_url": status.url} if status.url else {}
-        url = f"{api_url(self._base_url)}/repos/{path['owner']}/{path['name']}/statuses/{commit}"
-        answer = self._post(url, body)
+        answer = self._ask(f"{self._repository_url(repository)}/statuses/{commit}", body)
         if answer.status == 201:
             return "set"
         if answer.status == 422 and "no commit found" in answer.words.lower():
@@ -141,7 +135,33 @@ class GitHub:
             raise Later(f"GitHub's rate limit is reached ({answer.words}); it takes calls again in {wait:.0f} s", wait)
         raise self._refusal(repository, answer)
 
-    def _post(self, url: str, body: dict[str, str]) -> _Answer:
+    def get(self, repository: str, path: str) -> Any:
+        """What GitHub says of a repository, from JSON.
+
+        Args:
+            repository: the address of its page.
+            path: below the repository's address in the API, with a slash at its beginning.
+
+        Raises:
+            NotTold: GitHub did not answer, or refused.
+        """
+        answer = self._ask(f"{self._repository_url(repository)}{path}")
+        if answer.status != 200:
+            raise NotTold(f"GitHub answered {answer.status} for {path} of {repository}: {answer.words}")
+        return answer.content
+
+    def _repository_url(self, repository: str) -> str:
+        """Its address in the API. Raises NotTold for one of another host."""
+        path = _PATH.fullmatch(repository.removeprefix(self._base_url)) if self._base_url else None
+        # The token goes to the platform's own host, and to no other that a tag names.
+        if path is None or not repository.startswith(f"{self._base_url}/"):
+            raise NotTold(
+                f"the repository {repository!r} is not on the platform's Git host {self._base_url or '(none)'}"
+            )
+        return f"{api_url(self._base_url)}/repos/{path['owner']}/{path['name']}"
+
+    def _ask(self, url: str, body: dict[str, str] | None = None) -> _Answer:
+        """With a body it is a POST."""
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self._known_token()}",
@@ -149,7 +169,8 @@ class GitHub:
             "User-Agent": "modelyard",
             "X-GitHub-Api-Version": _VERSION,
         }
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310  api_url lets only HTTPS pass
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, headers)  # noqa: S310  api_url lets only HTTPS pass
         try:
             with _opener.open(request, timeout=TIMEOUT) as answer:
                 return _answered(answer.status, answer.headers, answer.read(LONGEST_ANSWER))
@@ -235,10 +256,10 @@ _opener = urllib.request.build_opener(_NoRedirects)
 def _answered(status: int, headers: Any, body: bytes) -> _Answer:
     try:
         found = json.loads(body)
-        words = str(found["message"])
-    except (ValueError, KeyError, TypeError):
-        words = "no message"
-    return _Answer(status, {name.lower(): value for name, value in headers.items()}, words[:300])
+    except (ValueError, RecursionError):
+        found = None
+    words = str(found["message"]) if isinstance(found, dict) and "message" in found else "no message"
+    return _Answer(status, {name.lower(): value for name, value in headers.items()}, words[:300], found)
 
 
 def _token_of(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lifecycle_lambdas import metrics
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.log import log
@@ -64,4 +65,5 @@ class Context:
             },
         )
         self.ledger.record_told(message.endpoint, message.id)
-        log("told", endpoint=message.endpoint, kind=message.kind, id=message.id)
+        counted = metrics.embedded(metrics.MESSAGES, 1, "Count", self.now(), **{metrics.KIND: message.kind})
+        log("told", endpoint=message.endpoint, kind=message.kind, id=message.id, **counted)

@@ -9,28 +9,42 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import alarms, approvals, declared, execute, forecast, messages, names, observe, sweep
+from lifecycle_lambdas import (
+    alarms,
+    approvals,
+    choosing,
+    declared,
+    endpoint_tests,
+    execute,
+    forecast,
+    going_back,
+    incidents,
+    messages,
+    metrics,
+    observe,
+    sweep,
+    watching,
+)
+from lifecycle_lambdas.aws_errors import not_allowed
 from lifecycle_lambdas.calls import REQUESTS, AwsCall
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.declared import AdministratorsFault, Declared, StageFileError
 from lifecycle_lambdas.execute import Refused
+from lifecycle_lambdas.going_back import GoBack
 from lifecycle_lambdas.ledger import Lease, LeaseLost
 from lifecycle_lambdas.log import log
 from lifecycle_lambdas.messages import Message
 from lifecycle_lambdas.names import project_tags
-from lifecycle_lambdas.observe import Observed, not_allowed
+from lifecycle_lambdas.observe import Observed
 from lifecycle_lambdas.plan import LOOK_AGAIN, Do, Done, GiveUp, Step, Wait, plan
 from lifecycle_lambdas.recording import describe, group_arn, group_tags
 from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, Status, package_version
-
-if TYPE_CHECKING:
-    from lifecycle_lambdas.stage_schema import StageFile
 
 # After so long what a function held that was killed is free; every write of one that lives renews it in time.
 LEASE_SECONDS = 30.0
@@ -47,8 +61,6 @@ MOST_ATTEMPTS = 200
 ENOUGH = 3.0
 # Seconds that a look with nothing to do may take; those under way are looked at again every minute.
 ENOUGH_FOR_A_LOOK = 10.0
-# States of an endpoint in which it is, or comes back to, what its config says.
-ON_ITS_WAY = ("InService", "Updating", "SystemUpdating", "RollingBack", "Creating")
 _REMOVED = "removed: nothing of it is left"
 
 
@@ -61,6 +73,7 @@ class Outcome:
         settled: what should be is; else it goes on when an event comes, or the schedule of every minute.
         summary: in words.
         look_again_in: seconds that a person who waits for it should let pass; None: not known.
+        began: when what is under way began: a deployment, or with the decision to remove; None: nothing is.
     """
 
     endpoint: str
@@ -68,6 +81,7 @@ class Outcome:
     settled: bool = False
     summary: str = ""
     look_again_in: float | None = None
+    began: datetime | None = field(default=None, compare=False)
 
 
 def look(endpoint: str, context: Context, asking: bool = True) -> Outcome:
@@ -97,7 +111,8 @@ def look(endpoint: str, context: Context, asking: bool = True) -> Outcome:
                 state = ledger.state(endpoint)
                 if state is None:
                     return Outcome(endpoint, settled=True, summary="the ledger does not know it")
-                outcome = _Look(state, context, lease).run()
+                one = _Look(state, context, lease)
+                outcome = replace(one.run(), began=one.began)
             after = ledger.state(endpoint)
             if after is None or after.asked == state.asked or context.remaining() < ENOUGH_FOR_A_LOOK:
                 return outcome
@@ -106,78 +121,6 @@ def look(endpoint: str, context: Context, asking: bool = True) -> Outcome:
                 return busy
     except LeaseLost as lost:
         return Outcome(endpoint, busy=True, summary=str(lost))
-
-
-def chosen(
-    entry: Entry, history: list[Deployment], serving: Deployment | None, observed: Observed
-) -> Deployment | None:
-    """The deployment that goes on for this entry; None: a new one begins. Pure.
-
-    What serves already is not deployed again: neither after a newer version failed, nor when it is approved once more.
-    """
-    endpoint = observed.endpoint
-    stays = endpoint is None or endpoint.status in ON_ITS_WAY
-    serves_it = serving is not None and stays and serving.package_arn == entry.package_arn
-    if serves_it and serving is not None and serving.status in ("succeeded", "superseded"):
-        return serving
-    mine = [deployment for deployment in history if deployment.entry_key == entry.key]
-    if mine and mine[0].status in ("under-way", "failed"):
-        return mine[0]
-    return going_on(entry, history)
-
-
-def going_on(entry: Entry, history: list[Deployment]) -> Deployment | None:
-    """The deployment under way that the entry asks for: its own, or that of the same decision made before. Pure.
-
-    Who approves twice, or whose approval AWS was asked for twice, does not begin anew.
-    """
-    return next(
-        (
-            one
-            for one in history
-            if one.status == "under-way"
-            and one.package_arn == entry.package_arn
-            and one.entry_key.rpartition("#")[2] == entry.kind
-        ),
-        None,
-    )
-
-
-def goes_back(entry: Entry, serving: Deployment | None) -> bool:
-    """Whether the entry's version is older than the one that serves."""
-    if serving is None or entry.package_arn is None:
-        return False
-    older = package_version(entry.package_arn) < package_version(serving.package_arn)
-    return older or (entry.kind == "go-back" and serving.package_arn != entry.package_arn)
-
-
-def applied(
-    stage_file: StageFile, entry: Entry, serving: Deployment | None, observed: Observed, stage: str
-) -> StageFile:
-    """The version's stage file as it applies: who goes back changes the model, not the capacity. Pure."""
-    from lifecycle_lambdas import stage_schema
-
-    if serving is None or not serving.stage_file or not goes_back(entry, serving):
-        return stage_file
-    variants = () if observed.endpoint is None else observed.endpoint.variants
-    count = variants[0].count if len(variants) == 1 else None
-    return declared.effective(stage_file, stage_schema.parse(serving.stage_file, stage), count)
-
-
-def requested(deployment: Deployment, observed: Observed) -> datetime | None:
-    """When SageMaker was asked for the deployment, were its answer never recorded: then what is there tells. Pure.
-
-    An endpoint that was changed since may have been changed by auto scaling. So what was rolled back is known by the
-    alarms that it was watched by; of an update without any nobody knows, and SageMaker is asked once more.
-    """
-    if deployment.requested is not None or not deployment.attempts:
-        return deployment.requested
-    last, endpoint = deployment.attempts[-1], observed.endpoint
-    if last.outcome or last.operation not in REQUESTS or endpoint is None:
-        return None
-    leads_here = deployment.name in (endpoint.config, endpoint.pending)
-    watched = {names.alarm_number(deployment.endpoint, alarm) for alarm in endpoint.watched_by}
-    return last.at if leads_here or deployment.number in watched else None
 
 
 class _Look:
@@ -192,6 +135,8 @@ class _Look:
         self.renewed = time.monotonic()
         self.packages: dict[str, dict[str, Any] | None] = {}
         self.news: list[Message] = []
+        self.incidents: dict[int, Deployment] = {}
+        self.began: datetime | None = None
         self.removing = False
         self.foreign: Observed | None = None
 
@@ -220,17 +165,22 @@ class _Look:
             return self.take_away(history)
         if entry.kind == "remove":
             return self.remove(entry, history)
-        under_way = going_on(entry, history)
+        under_way = choosing.going_on(entry, history)
         observed = self.observe(None if under_way is None else under_way.number)
         serving = self.deployment(observed.serving, history)
-        deployment = chosen(entry, history, serving, observed)
+        deployment = choosing.chosen(entry, history, serving, observed)
         if deployment is not None and deployment.status == "failed":
             if not self.approved_anew(deployment):
                 self.reject(deployment, entry)
                 return None
             deployment = None
+        if deployment is not None and deployment.status == "succeeded" and self.goes_back(deployment, observed):
+            return None
+        if going_back.is_automatic(entry) and self.state.status != "settled":
+            self.tell_going_back(entry)
         history = self.supersede(history, deployment, f"{_words(entry)} instead")
         if deployment is None:
+            self.began = entry.at  # until it has one: its stage file may not be readable
             try:
                 deployment = self.start(entry, serving, observed)
             except StageFileError as error:
@@ -277,11 +227,13 @@ class _Look:
 
         package = self.known_package(_arn(entry))
         stage_file = declared.read_stage_file(self.context, package, self.state.stage)
-        stage_file = applied(stage_file, entry, serving, observed, self.state.stage)
+        stage_file = choosing.applied(stage_file, entry, serving, observed, self.state.stage)
         _, _, sha256 = declared.stage_file_place(package, self.state.stage)
-        return self.begin(
+        deployment = self.begin(
             replace(self.of(entry, serving), stage_file=stage_schema.dump(stage_file), stage_file_sha256=sha256)
         )
+        self.note_incident(deployment)
+        return deployment
 
     def start_nothing(self, entry: Entry, serving: Deployment | None, reason: str) -> Deployment:
         """A deployment that has failed already: its stage file cannot be used."""
@@ -305,8 +257,47 @@ class _Look:
     def begin(self, deployment: Deployment) -> Deployment:
         deployment = self.ledger.start_deployment(self.lease, deployment)
         self.state = replace(self.state, status="under-way", last_number=deployment.number)
-        log("a deployment begins", endpoint=self.endpoint, number=deployment.number, package=deployment.package_arn)
+        counted = metrics.embedded(
+            metrics.DEPLOYMENTS, 1, "Count", deployment.started, **{metrics.KIND: deployment.kind}
+        )
+        counted |= {"number": deployment.number, "package": deployment.package_arn}
+        log("a deployment begins", endpoint=self.endpoint, **counted)
         return deployment
+
+    # --- is what serves at fault
+
+    def goes_back(self, serving: Deployment, observed: Observed) -> bool:
+        """Whether what serves is at fault and is gone back from: then something else should serve from now on."""
+        decision = watching.judged(self.context, self.state, serving, observed, self.package)
+        if isinstance(decision, GoBack):
+            self.keep_lease()
+            self.ledger.append(decision.entry, self.lease)
+            log("goes back", level="WARNING", endpoint=self.endpoint, why=decision.reason, cause=decision.cause.key)
+            return True
+        if decision is not None:
+            self.news.append(watching.stays(self.endpoint, decision))
+        return False
+
+    def tell_going_back(self, entry: Entry) -> None:
+        if not self.ledger.was_told(self.endpoint, messages.id_of_going_back(entry)):
+            self.news.append(watching.went_back(self.context, self.state, entry, self.package))
+
+    def reject_what_was_left(self, deployment: Deployment) -> None:
+        """Of a version that the controller went back from, when another one serves: write on it why.
+
+        Not before: were what it goes back to not to start, what is at fault is still better than nothing.
+        """
+        left = watching.left_behind(self.context, self.endpoint)
+        if left is None or left.leaves is None or left.leaves == deployment.package_arn:
+            return
+        if self.approval_of(left.leaves) == "Approved":
+            why = approvals.gone_back_from(self.endpoint, left.why)
+            self.update_package(left.leaves, {approvals.STATUS: approvals.WENT_BACK}, **_rejected(why))
+
+    def note_incident(self, deployment: Deployment) -> None:
+        """Its page is written when the look is over: what serves does not wait for it."""
+        if incidents.is_one(deployment):
+            self.incidents[deployment.number] = deployment
 
     def supersede(self, history: list[Deployment], but: Deployment | None, reason: str) -> list[Deployment]:
         """Whatever else is under way is wanted no more; the history as it is then."""
@@ -347,10 +338,11 @@ class _Look:
         self, deployment: Deployment, entry: Entry, observed: Observed, history: list[Deployment]
     ) -> Outcome | None:
         """Steps towards the deployment until there is nothing to do now; None when it failed."""
+        self.began = deployment.started if deployment.status == "under-way" else None
         package = self.known_package(deployment.package_arn)
         tags = group_tags(self.context, group_arn(deployment.package_arn))
         # what a look that was killed had asked for, it could not write down
-        found = _closed(replace(deployment, requested=requested(deployment, observed)))
+        found = _closed(replace(deployment, requested=choosing.requested(deployment, observed)))
         if found != deployment:
             deployment = self.record(found)
         try:
@@ -378,6 +370,7 @@ class _Look:
         if self.state.status == "settled" and plan(None, observed, self.context.now()) == Done():
             return Outcome(self.endpoint, settled=True, summary="nothing should serve, and nothing does")
         self.under_way()
+        self.began = next((decided.at for decided in self.ledger.entries(self.endpoint)), None)
         deployment, step, observed = self.steps(None, _closed(deployment), observed)
         if isinstance(step, GiveUp):
             return self.stuck(step.reason)
@@ -403,6 +396,7 @@ class _Look:
         if self.state.status == "removed" and plan(None, observed, self.context.now()) == Done():
             return Outcome(self.endpoint, settled=True, summary=_REMOVED)
         self.under_way()
+        self.began = entry.at
         if history:
             deployment, step, observed = self.steps(None, _closed(history[0]), observed)
         else:
@@ -512,17 +506,26 @@ class _Look:
         wanted: Declared,
         observed: Observed,
         history: list[Deployment],
-    ) -> Outcome:
-        """What should be is: written down and on the version, what is not needed goes, people are told."""
-        if deployment.status != "succeeded":
-            ended = replace(deployment, status="succeeded", ended=self.context.now(), reason="")
-            deployment = self.record(ended)
+    ) -> Outcome | None:
+        """What should be is: written down and on the version, what is not needed goes, people are told.
+
+        None when it is at fault already: the event of its end may have come later than that of an alarm.
+        """
+        ends_now = deployment.status != "succeeded"
+        if ends_now:
+            ended = choosing.ended_at(deployment, observed, self.context.now())
+            deployment = self.record(replace(deployment, status="succeeded", ended=ended, reason=""))
+        # before all else: what answers wrongly is found by them
+        endpoint_tests.due(self.context, deployment, self.known_package(deployment.package_arn))
         version = f"version {package_version(deployment.package_arn)} serves (deployment {deployment.number})"
         if self.state.status == "settled":
             return Outcome(self.endpoint, settled=True, summary=version)
         self.stamp(deployment, entry)
+        self.reject_what_was_left(deployment)
         self.tell_ended(deployment, entry)
         self.sweep(observed, deployment, wanted)
+        if ends_now and self.goes_back(deployment, observed):
+            return None
         return self.settled(version, history)
 
     def settled(self, summary: str, history: list[Deployment], status: Status = "settled") -> Outcome:
@@ -576,10 +579,7 @@ class _Look:
     def reject(self, deployment: Deployment, entry: Entry) -> None:
         """Write on the version of a failed deployment what happened, and tell."""
         what = approvals.failure(self.endpoint, deployment.number, deployment.reason)
-        # the description takes no line breaks (UpdateModelPackage, ApprovalDescription: ".*", 1024 at most)
-        self.update_version(
-            deployment, entry, ModelApprovalStatus="Rejected", ApprovalDescription=" ".join(what.split())[:1024]
-        )
+        self.update_version(deployment, entry, **_rejected(what))
         self.tell_ended(deployment, entry)
 
     def stamp(self, deployment: Deployment, entry: Entry) -> None:
@@ -593,8 +593,10 @@ class _Look:
         package = self.package(deployment.package_arn)
         # who was to write on it who approved it may have been killed before
         stamps = _stamps(deployment) | ({} if package is None else approvals.approval_stamps(entry, package))
+        self.update_package(deployment.package_arn, stamps, **changes)
+
+    def update_package(self, arn: str, stamps: dict[str, str], **changes: str) -> None:
         client = self.context.client("sagemaker")
-        arn = deployment.package_arn
         self.packages.pop(arn, None)
         self.keep_lease()  # who comes late would undo what was decided about the version since
         try:
@@ -612,9 +614,15 @@ class _Look:
         news, self.news = self.news, []
         for message in news:
             self.context.tell(message)
+        happened, self.incidents = self.incidents, {}
+        for deployment in happened.values():
+            fault = incidents.write(self.context, self.state, deployment, self.package)
+            if fault is not None:
+                self.context.tell(fault)
 
     def tell_ended(self, deployment: Deployment, entry: Entry | None = None) -> None:
         """Tell how a deployment ended, once: when the look is over."""
+        self.note_incident(deployment)
         kind, remedy = _KINDS[deployment.status]
         if self.ledger.was_told(self.endpoint, messages.of_deployment(kind, deployment, approved_by="").id):
             return
@@ -629,6 +637,7 @@ class _Look:
                 before=None if before is None else self.package(before.package_arn),
                 reason=deployment.reason,
                 remedy=remedy,
+                incident=incidents.uri(self.state, deployment, self.package(deployment.package_arn)),
             )
         )
 
@@ -642,6 +651,10 @@ _KINDS: dict[str, tuple[messages.DeploymentKind, str]] = {
         "again, or register a new one.",
     ),
 }
+
+
+def _rejected(why: str) -> dict[str, str]:
+    return {"ModelApprovalStatus": "Rejected", "ApprovalDescription": approvals.description(why)}
 
 
 def _stamps(deployment: Deployment) -> dict[str, str]:

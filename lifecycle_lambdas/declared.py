@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import names
-from lifecycle_lambdas.observe import not_allowed
+from lifecycle_lambdas.aws_errors import not_allowed
 from lifecycle_lambdas.records import Deployment, State
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Declared:
         schedule_role_arn, schedule_group: of the schedule that calls it.
         requested: when SageMaker was asked for it; None before.
         noted: what was seen while it was under way, such as the alarm that made SageMaker roll back.
+        guarded: whether alarms may roll it back, and it moves in the declared steps. Not of going back: what it leads
+            to is known, and rolled back to would be what is at fault.
     """
 
     endpoint: str
@@ -58,6 +60,7 @@ class Declared:
     schedule_group: str
     requested: datetime | None = None
     noted: str = ""
+    guarded: bool = True
 
     @property
     def name(self) -> str:
@@ -112,6 +115,7 @@ def declare(
         schedule_group=settings.schedule_group,
         requested=deployment.requested,
         noted=deployment.reason,
+        guarded=not deployment.goes_back,
     )
 
 

@@ -106,9 +106,9 @@ def deployment_config(declared: Declared, endpoint: Endpoint, raised: Collection
     """How traffic moves, and what rolls back; None: all at once, as SageMaker does by itself.
 
     Serverless endpoints have no guardrails, and an endpoint whose variants are other ones (somebody else made it)
-    cannot keep them.
+    cannot keep them. Going back waits for nothing.
     """
-    if declared.kind != "real_time" or not same_variants(endpoint):
+    if not is_guarded(declared, endpoint):
         return None
     rollout, routing = declared.stage_file.rollout, traffic(declared, endpoint)
     watched = [call.request["AlarmName"] for call in watching(declared, endpoint, raised)]
@@ -133,7 +133,7 @@ def watching(declared: Declared, endpoint: Endpoint, raised: Collection[str]) ->
         raised: the alarms in ALARM. A custom metric need not be of the new instances alone: while its standing alarm
             is raised, it would roll back at once the very version that is to put it right, and is left out.
     """
-    if declared.kind != "real_time" or not same_variants(endpoint):
+    if not is_guarded(declared, endpoint):
         return []
     at_fault = names.standing_alarm(declared.endpoint, "custom") in raised
     calls = [call for call in alarms.rollback_alarms(declared) if alarms.sees_one_deployment(call) or not at_fault]
@@ -165,6 +165,11 @@ def traffic(declared: Declared, endpoint: Endpoint) -> dict[str, Any]:
         "WaitIntervalInSeconds": rollout.wait_seconds,
         "CanarySize" if rollout.type == "canary" else "LinearStepSize": size,
     }
+
+
+def is_guarded(declared: Declared, endpoint: Endpoint) -> bool:
+    """Whether the update moves in the declared steps, and is watched by alarms."""
+    return declared.kind == "real_time" and declared.guarded and same_variants(endpoint)
 
 
 def same_variants(endpoint: Endpoint) -> bool:

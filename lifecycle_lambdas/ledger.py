@@ -10,30 +10,44 @@ undo what another one did since (Kleppmann, "How to do distributed locking", 201
 | churn-prod | LEASE | who acts on the endpoint, until when, fencing number |
 | churn-prod | ENTRY#2026-11-21T08:12:00Z#0000000012#approve | records.Entry |
 | churn-prod | DEPLOYMENT#000012 | records.Deployment |
+| churn-prod | SUITE#000012 | records.SuiteRecord: the endpoint tests of that deployment's version |
+| churn-prod | TESTS#000012#2026-11-21T08:31:00Z | records.TestRun |
+| churn-prod | TESTING | records.TestSchedule; without a status it is off |
+| churn-dev | POLICY#park, POLICY#clean | records.PolicyRecord |
 | churn-prod | TOLD#approved#ENTRY#... | a message that was sent, and when; without a time one that is being sent |
 
-The index by-status (status, endpoint) holds the STATE items alone.
+The index by-status (status, endpoint) holds the STATE items, and the TESTING items that are on.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, Status
-
-Item = dict[str, dict[str, str]]
+from lifecycle_lambdas import ledger_items
+from lifecycle_lambdas.ledger_items import Item
+from lifecycle_lambdas.records import (
+    Deployment,
+    Entry,
+    PolicyRecord,
+    State,
+    Status,
+    SuiteRecord,
+    TestRun,
+    TestSchedule,
+)
 
 INDEX = "by-status"
+TESTING = "testing"  # in the index the status of TESTING items
 FIRST_PAGE = 10  # what should be is nearly always among the newest entries; the pages after it are longer
 NEXT_PAGE = 200
+MOST_AT_ONCE = 99  # DynamoDB API reference, TransactWriteItems: 100, one of which checks the lease
 CONFLICT_PAUSES = (0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 
 
@@ -55,24 +69,32 @@ class Ledger:
 
     # --- entries
 
-    def append(self, entry: Entry) -> bool:
+    def append(self, entry: Entry, lease: Lease | None = None) -> bool:
         """Add an entry in the place that its time gives it, and ask for a look; False when it was there already.
 
         Both or none: were the function to end here, the endpoint would be among those under way.
 
+        Args:
+            lease: of who decides by what they saw, and may do so only while nobody else acts on the endpoint.
+
         Raises:
             LookupError: the endpoint has no STATE.
+            LeaseLost: another one acts on the endpoint.
         """
         put = {
             "TableName": self._table,
-            "Item": _entry_item(entry),
+            "Item": ledger_items.entry_item(entry),
             "ConditionExpression": "attribute_not_exists(#item)",
             "ExpressionAttributeNames": {"#item": "item"},
         }
+        writes = [{"Put": put}, {"Update": self._asking(entry.endpoint)}]
         try:
-            self._change("transact_write_items", TransactItems=[{"Put": put}, {"Update": self._asking(entry.endpoint)}])
+            if lease is None:
+                self._change("transact_write_items", TransactItems=writes)
+            else:
+                self._write(entry.endpoint, lease.fence, *writes)
         except ClientError as error:
-            there, unknown = _failed_conditions(error, 2)
+            there, unknown = _failed_conditions(error, 2 if lease is None else 3)[-2:]
             if there:
                 return False
             if unknown:
@@ -87,7 +109,7 @@ class Ledger:
         item = self._get(entry.endpoint, entry.key)
         if item is None:
             raise LookupError(f"the ledger {self._table} has no entry {entry.key} of {entry.endpoint}")
-        return _entry(item)
+        return ledger_items.read_entry(item)
 
     def ask(self, endpoint: str) -> None:
         """Ask whoever has the endpoint's lease to look once more, and the schedule, should that one be gone."""
@@ -100,7 +122,7 @@ class Ledger:
     def _asking(self, endpoint: str) -> dict[str, Any]:
         return {
             "TableName": self._table,
-            "Key": _key(endpoint, "STATE"),
+            "Key": ledger_items.key(endpoint, "STATE"),
             "UpdateExpression": "SET #status = :status ADD #asked :one",
             "ConditionExpression": "attribute_exists(#item)",
             "ExpressionAttributeNames": {"#status": "status", "#asked": "asked", "#item": "item"},
@@ -109,36 +131,25 @@ class Ledger:
 
     def entries(self, endpoint: str) -> Iterator[Entry]:
         """The endpoint's entries, the newest first; further pages are read only when they are asked for."""
-        return (_entry(item) for item in self._query(endpoint, "ENTRY#", FIRST_PAGE, NEXT_PAGE))
+        return (ledger_items.read_entry(item) for item in self._query(endpoint, "ENTRY#", FIRST_PAGE, NEXT_PAGE))
 
     # --- state
 
     def state(self, endpoint: str) -> State | None:
         item = self._get(endpoint, "STATE")
-        return None if item is None else _state(item)
+        return None if item is None else ledger_items.read_state(item)
 
     def states(self, status: Status | None = None) -> Iterator[State]:
         """All endpoints but the removed ones, or those in one status. The index may lag behind the table by moments."""
         for wanted in (status,) if status is not None else ("under-way", "settled"):
-            pages = self._dynamodb.get_paginator("query").paginate(
-                TableName=self._table,
-                IndexName=INDEX,
-                KeyConditionExpression="#status = :status",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={":status": {"S": wanted}},
-            )
-            for page in pages:
-                yield from map(_state, page["Items"])
+            yield from map(ledger_items.read_state, self._by_status(wanted))
 
     def put_state_if_new(self, state: State) -> bool:
         """Begin an endpoint's record; False when it had begun already."""
         try:
             self._dynamodb.put_item(
                 TableName=self._table,
-                Item=_key(state.endpoint, "STATE")
-                | _strings(project=state.project, stage=state.stage, group=state.group, status=state.status)
-                | {"last_number": {"N": str(state.last_number)}, "asked": {"N": str(state.asked)}}
-                | {"removed_number": {"N": str(state.removed_number)}},
+                Item=ledger_items.state_item(state),
                 ConditionExpression="attribute_not_exists(#item)",
                 ExpressionAttributeNames={"#item": "item"},
             )
@@ -163,7 +174,7 @@ class Ledger:
             names["#removed"], values[":last"] = "removed_number", {"N": str(state.last_number)}
         update = {
             "TableName": self._table,
-            "Key": _key(state.endpoint, "STATE"),
+            "Key": ledger_items.key(state.endpoint, "STATE"),
             "UpdateExpression": change,
             "ConditionExpression": "#asked = :asked",
             "ExpressionAttributeNames": names,
@@ -189,7 +200,7 @@ class Ledger:
             answer = self._change(
                 "update_item",
                 TableName=self._table,
-                Key=_key(endpoint, "LEASE"),
+                Key=ledger_items.key(endpoint, "LEASE"),
                 UpdateExpression="SET #owner = :owner, #until = :until, #fence = if_not_exists(#fence, :zero) + :one",
                 ConditionExpression="attribute_not_exists(#until) OR #until < :now",
                 ExpressionAttributeNames={"#owner": "owner", "#until": "until", "#fence": "fence"},
@@ -214,7 +225,7 @@ class Ledger:
             self._change(
                 "update_item",
                 TableName=self._table,
-                Key=_key(lease.endpoint, "LEASE"),
+                Key=ledger_items.key(lease.endpoint, "LEASE"),
                 UpdateExpression="SET #until = :until",
                 ConditionExpression="#fence = :fence",
                 ExpressionAttributeNames={"#until": "until", "#fence": "fence"},
@@ -233,11 +244,11 @@ class Ledger:
         for index, item in enumerate(self._query(endpoint, "DEPLOYMENT#", page, page)):
             if index == limit:
                 return
-            yield _deployment(item)
+            yield ledger_items.read_deployment(item)
 
     def deployment(self, endpoint: str, number: int) -> Deployment | None:
-        item = self._get(endpoint, _deployment_key(number))
-        return None if item is None else _deployment(item)
+        item = self._get(endpoint, ledger_items.deployment_key(number))
+        return None if item is None else ledger_items.read_deployment(item)
 
     def start_deployment(self, lease: Lease, deployment: Deployment) -> Deployment:
         """Give the deployment its number, which nobody else gets, and record it with its endpoint as under way.
@@ -262,7 +273,7 @@ class Ledger:
             {
                 "Update": {
                     "TableName": self._table,
-                    "Key": _key(endpoint, "STATE"),
+                    "Key": ledger_items.key(endpoint, "STATE"),
                     "UpdateExpression": "SET #last = :number, #status = :status",
                     "ConditionExpression": "#last = :before",
                     "ExpressionAttributeNames": {"#last": "last_number", "#status": "status"},
@@ -276,7 +287,7 @@ class Ledger:
             {
                 "Put": {
                     "TableName": self._table,
-                    "Item": _deployment_item(numbered),
+                    "Item": ledger_items.deployment_item(numbered),
                     "ConditionExpression": "attribute_not_exists(#item)",
                     "ExpressionAttributeNames": {"#item": "item"},
                 }
@@ -289,8 +300,77 @@ class Ledger:
         self._write(
             deployment.endpoint,
             lease.fence,
-            {"Put": {"TableName": self._table, "Item": _deployment_item(deployment)}},
+            {"Put": {"TableName": self._table, "Item": ledger_items.deployment_item(deployment)}},
         )
+
+    # --- endpoint tests
+
+    def put_suite(self, suite: SuiteRecord) -> None:
+        self._dynamodb.put_item(TableName=self._table, Item=ledger_items.suite_item(suite))
+
+    def suite(self, endpoint: str, number: int) -> SuiteRecord | None:
+        item = self._get(endpoint, ledger_items.suite_key(number))
+        return None if item is None else ledger_items.read_suite(item)
+
+    def begin_test_run(self, run: TestRun) -> bool:
+        """Record a run that is due; False when it was there already."""
+        return self._put_if(ledger_items.test_run_item(run), "attribute_not_exists(#item)", {"#item": "item"}, {})
+
+    def put_test_run(self, run: TestRun) -> TestRun | None:
+        """Replace what is recorded of the run; None, and nothing is changed, when somebody else has since it was read.
+
+        Returns:
+            The run as it is recorded now, with its new revision.
+        """
+        changed = replace(run, revision=run.revision + 1)
+        condition = {":revision": {"N": str(run.revision)}}
+        done = self._put_if(
+            ledger_items.test_run_item(changed), "#revision = :revision", {"#revision": "revision"}, condition
+        )
+        return changed if done else None
+
+    def test_run(self, endpoint: str, key: str) -> TestRun | None:
+        """Args:
+        key: TestRun.key.
+        """
+        item = self._get(endpoint, key)
+        return None if item is None else ledger_items.read_test_run(item)
+
+    def test_runs(self, endpoint: str, number: int | None = None, limit: int | None = None) -> Iterator[TestRun]:
+        """The endpoint's runs, or those of one deployment, the newest first, at most `limit` of them."""
+        begins = "TESTS#" if number is None else f"TESTS#{number:06d}#"
+        page = min(limit or NEXT_PAGE, NEXT_PAGE)
+        for index, item in enumerate(self._query(endpoint, begins, page, page)):
+            if index == limit:
+                return
+            yield ledger_items.read_test_run(item)
+
+    def schedule_tests(self, schedule: TestSchedule) -> None:
+        self._put_testing(schedule, TESTING)
+
+    def unschedule_tests(self, schedule: TestSchedule) -> None:
+        """Nobody may delete from the table: what has no status is not in the index."""
+        self._put_testing(schedule, None)
+
+    def test_schedules(self) -> Iterator[TestSchedule]:
+        """Of all endpoints. The index may lag behind the table by moments."""
+        return map(ledger_items.read_test_schedule, self._by_status(TESTING))
+
+    def _put_testing(self, schedule: TestSchedule, status: str | None) -> None:
+        item = ledger_items.key(schedule.endpoint, "TESTING") | ledger_items.strings(
+            status=status, next=ledger_items.time_text(schedule.next)
+        )
+        numbers = {"number": schedule.number, "every_minutes": schedule.every_minutes}
+        self._dynamodb.put_item(TableName=self._table, Item=item | ledger_items.numbers(**numbers))
+
+    # --- parking and cleaning up
+
+    def policy(self, endpoint: str, section: str) -> PolicyRecord | None:
+        item = self._get(endpoint, f"POLICY#{section}")
+        return None if item is None else ledger_items.read_policy(item)
+
+    def put_policy(self, record: PolicyRecord) -> None:
+        self._dynamodb.put_item(TableName=self._table, Item=ledger_items.policy_item(record))
 
     # --- messages
 
@@ -300,31 +380,139 @@ class Ledger:
 
     def begin_telling(self, endpoint: str, message: str) -> None:
         """Before it is sent: where this cannot be written, that it was sent cannot be, and it would come for ever."""
-        self._put_told(endpoint, message, begun=_time_text(datetime.now(UTC)))
+        self._put_told(endpoint, message, begun=ledger_items.time_text(datetime.now(UTC)))
 
     def record_told(self, endpoint: str, message: str) -> None:
-        self._put_told(endpoint, message, at=_time_text(datetime.now(UTC)))
+        self._put_told(endpoint, message, at=ledger_items.time_text(datetime.now(UTC)))
 
     def _put_told(self, endpoint: str, message: str, **times: str | None) -> None:
-        self._dynamodb.put_item(TableName=self._table, Item=_key(endpoint, f"TOLD#{message}") | _strings(**times))
+        self._dynamodb.put_item(
+            TableName=self._table, Item=ledger_items.key(endpoint, f"TOLD#{message}") | ledger_items.strings(**times)
+        )
+
+    # --- a ledger that was lost
+
+    def history(self, endpoint: str) -> tuple[State | None, list[Entry], list[Deployment]]:
+        """All of the endpoint, the newest first, in one query."""
+        found: dict[str, list[Item]] = {}
+        for item in self._query(endpoint, "", NEXT_PAGE, NEXT_PAGE):
+            found.setdefault(item["item"]["S"].partition("#")[0], []).append(item)
+        states = [ledger_items.read_state(item) for item in found.get("STATE", [])]
+        entries = [ledger_items.read_entry(item) for item in found.get("ENTRY", [])]
+        return (
+            next(iter(states), None),
+            entries,
+            [ledger_items.read_deployment(item) for item in found.get("DEPLOYMENT", [])],
+        )
+
+    def restore(
+        self,
+        lease: Lease,
+        state: State | None,
+        entries: Sequence[Entry],
+        deployments: Sequence[Deployment],
+        told: Sequence[str],
+        begins: bool,
+    ) -> None:
+        """Add what the endpoint's ledger lacks: all or none of it, or parts of MOST_AT_ONCE that begin with the state.
+
+        Args:
+            state: None: as it is.
+            told: ids of messages that count as sent.
+            begins: the endpoint has no state yet; else its last number becomes the state's, and nothing else of it.
+
+        Raises:
+            LeaseLost: another one acts on the endpoint.
+            LookupError: something of it is there by now.
+        """
+        absent = {
+            "TableName": self._table,
+            "ConditionExpression": "attribute_not_exists(#item)",
+            "ExpressionAttributeNames": {"#item": "item"},
+        }
+        items = [*map(ledger_items.entry_item, entries), *map(ledger_items.deployment_item, deployments)]
+        if state is not None and begins:
+            items.insert(0, ledger_items.state_item(state))
+        writes = [{"Put": {**absent, "Item": item}} for item in items]
+        if state is not None and not begins:
+            writes.insert(0, self._raising_last_number(state))
+        at = ledger_items.time_text(datetime.now(UTC))
+        for message in told:
+            item = ledger_items.key(lease.endpoint, f"TOLD#{message}") | ledger_items.strings(at=at)
+            writes.append({"Put": {"TableName": self._table, "Item": item}})
+        for start in range(0, len(writes), MOST_AT_ONCE):
+            part = writes[start : start + MOST_AT_ONCE]
+            try:
+                self._write(lease.endpoint, lease.fence, *part)
+            except ClientError as error:
+                if not any(_failed_conditions(error, 1 + len(part))):
+                    raise
+                raise LookupError(
+                    f"somebody else wrote into the ledger of {lease.endpoint} meanwhile: do it again"
+                ) from error
+
+    def _raising_last_number(self, state: State) -> dict[str, Any]:
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": ledger_items.key(state.endpoint, "STATE"),
+                "UpdateExpression": "SET #last = :number",
+                "ConditionExpression": "#last < :number",
+                "ExpressionAttributeNames": {"#last": "last_number"},
+                "ExpressionAttributeValues": {":number": {"N": str(state.last_number)}},
+            }
+        }
 
     # --- DynamoDB
 
     def _get(self, endpoint: str, item: str) -> Item | None:
-        answer = self._dynamodb.get_item(TableName=self._table, Key=_key(endpoint, item), ConsistentRead=True)
+        answer = self._dynamodb.get_item(
+            TableName=self._table, Key=ledger_items.key(endpoint, item), ConsistentRead=True
+        )
         return answer.get("Item")
 
+    def _put_if(self, item: Item, condition: str, names: dict[str, str], values: Item) -> bool:
+        """Put the item where the condition holds; False where it does not."""
+        request = {
+            "TableName": self._table,
+            "Item": item,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+        }
+        try:
+            self._dynamodb.put_item(**request | ({"ExpressionAttributeValues": values} if values else {}))
+        except ClientError as error:
+            if not _condition_failed(error):
+                raise
+            return False
+        return True
+
+    def _by_status(self, status: str) -> Iterator[Item]:
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=INDEX,
+            KeyConditionExpression="#status = :status",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":status": {"S": status}},
+        )
+        for page in pages:
+            yield from page["Items"]
+
     def _query(self, endpoint: str, begins: str, first: int, after: int) -> Iterator[Item]:
-        """The items whose sort key begins so, the last first, read in pages of these lengths."""
+        """The items whose sort key begins so ("": all), the last first, read in pages of these lengths."""
         request: dict[str, Any] = {
             "TableName": self._table,
-            "KeyConditionExpression": "#endpoint = :endpoint AND begins_with(#item, :begins)",
-            "ExpressionAttributeNames": {"#endpoint": "endpoint", "#item": "item"},
-            "ExpressionAttributeValues": {":endpoint": {"S": endpoint}, ":begins": {"S": begins}},
+            "KeyConditionExpression": "#endpoint = :endpoint",
+            "ExpressionAttributeNames": {"#endpoint": "endpoint"},
+            "ExpressionAttributeValues": {":endpoint": {"S": endpoint}},
             "ScanIndexForward": False,
             "ConsistentRead": True,
             "Limit": first,
         }
+        if begins:  # DynamoDB takes no empty text here
+            request["KeyConditionExpression"] += " AND begins_with(#item, :begins)"
+            request["ExpressionAttributeNames"]["#item"] = "item"
+            request["ExpressionAttributeValues"][":begins"] = {"S": begins}
         while True:
             page = self._dynamodb.query(**request)
             yield from page["Items"]
@@ -348,7 +536,7 @@ class Ledger:
         check = {
             "ConditionCheck": {
                 "TableName": self._table,
-                "Key": _key(endpoint, "LEASE"),
+                "Key": ledger_items.key(endpoint, "LEASE"),
                 "ConditionExpression": "#fence = :fence",
                 "ExpressionAttributeNames": {"#fence": "fence"},
                 "ExpressionAttributeValues": {":fence": {"N": str(fence)}},
@@ -419,113 +607,3 @@ def _failed_conditions(error: ClientError, writes: int) -> list[bool]:
     """Of each write of a transaction, whether it is its condition that failed."""
     reasons = error.response.get("CancellationReasons") or [{}] * writes
     return [reason.get("Code") == "ConditionalCheckFailed" for reason in reasons]
-
-
-def _key(endpoint: str, item: str) -> Item:
-    return _strings(endpoint=endpoint, item=item)
-
-
-def _deployment_key(number: int) -> str:
-    return f"DEPLOYMENT#{number:06d}"
-
-
-def _strings(**values: str | None) -> Item:
-    """DynamoDB's strings; what is None is left out."""
-    return {name: {"S": value} for name, value in values.items() if value is not None}
-
-
-def _text(item: Item, name: str) -> str | None:
-    return item[name]["S"] if name in item else None
-
-
-def _time_text(moment: datetime | None) -> str | None:
-    """ISO 8601, UTC, to the microsecond where there are any."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _time(item: Item, name: str) -> datetime | None:
-    text = _text(item, name)
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _entry_item(entry: Entry) -> Item:
-    return _key(entry.endpoint, entry.key) | _strings(
-        kind=entry.kind,
-        at=_time_text(entry.at),
-        package_arn=entry.package_arn,
-        by=entry.by,
-        why=entry.why,
-        source=entry.source,
-        until=_time_text(entry.until),
-    )
-
-
-def _entry(item: Item) -> Entry:
-    return Entry(
-        endpoint=item["endpoint"]["S"],
-        kind=item["kind"]["S"],  # type: ignore[arg-type]  # written by _entry_item
-        at=datetime.fromisoformat(item["at"]["S"]),
-        package_arn=_text(item, "package_arn"),
-        by=item["by"]["S"],
-        why=item["why"]["S"],
-        source=item["source"]["S"],
-        until=_time(item, "until"),
-    )
-
-
-def _state(item: Item) -> State:
-    return State(
-        endpoint=item["endpoint"]["S"],
-        project=item["project"]["S"],
-        stage=item["stage"]["S"],
-        group=item["group"]["S"],
-        status=item["status"]["S"],  # type: ignore[arg-type]  # written from a State
-        last_number=int(item["last_number"]["N"]),
-        asked=int(item["asked"]["N"]),
-        # a STATE from before there were removals has none
-        removed_number=int(item.get("removed_number", {"N": "0"})["N"]),
-    )
-
-
-def _deployment_item(deployment: Deployment) -> Item:
-    attempts = [asdict(attempt) | {"at": _time_text(attempt.at)} for attempt in deployment.attempts]
-    previous = {} if deployment.previous is None else {"previous": {"N": str(deployment.previous)}}
-    return (
-        _key(deployment.endpoint, _deployment_key(deployment.number))
-        | _strings(
-            entry_key=deployment.entry_key,
-            package_arn=deployment.package_arn,
-            # as text: DynamoDB's numbers would come back as decimals, and nobody queries inside
-            stage_file=json.dumps(deployment.stage_file, sort_keys=True),
-            stage_file_sha256=deployment.stage_file_sha256,
-            deployment_status=deployment.status,  # not "status": the index by-status holds STATE items alone
-            started=_time_text(deployment.started),
-            requested=_time_text(deployment.requested),
-            ended=_time_text(deployment.ended),
-            reason=deployment.reason,
-            attempts=json.dumps(attempts),
-        )
-        | {"number": {"N": str(deployment.number)}}
-        | previous
-    )
-
-
-def _deployment(item: Item) -> Deployment:
-    return Deployment(
-        endpoint=item["endpoint"]["S"],
-        number=int(item["number"]["N"]),
-        entry_key=item["entry_key"]["S"],
-        package_arn=item["package_arn"]["S"],
-        stage_file=json.loads(item["stage_file"]["S"]),
-        stage_file_sha256=item["stage_file_sha256"]["S"],
-        status=item["deployment_status"]["S"],  # type: ignore[arg-type]  # written by _deployment_item
-        started=datetime.fromisoformat(item["started"]["S"]),
-        previous=int(item["previous"]["N"]) if "previous" in item else None,
-        requested=_time(item, "requested"),
-        ended=_time(item, "ended"),
-        reason=item["reason"]["S"],
-        attempts=tuple(
-            Attempt(**attempt | {"at": datetime.fromisoformat(attempt["at"])})
-            for attempt in json.loads(item["attempts"]["S"])
-        ),
-    )

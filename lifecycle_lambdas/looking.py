@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from lifecycle_lambdas import converge
+from lifecycle_lambdas import converge, metrics
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
 from lifecycle_lambdas.events import STAGES, LookAt, LookAtMany
@@ -47,9 +48,18 @@ def look(context: Context, at: LookAt, entries: list[Entry]) -> Outcome | None:
     if at.missed:
         record_missed(context, state)
     outcome = converge.look(at.endpoint, context, at.asking)
-    log("looked", endpoint=at.endpoint, busy=outcome.busy, summary=outcome.summary)
+    log("looked", endpoint=at.endpoint, busy=outcome.busy, summary=outcome.summary, **_unfinished(outcome, context))
     for entry in entries:
         tell_entry(context, entry)
     if at.missed:
         tell_missed(context, at.endpoint)
     return outcome
+
+
+def _unfinished(outcome: Outcome, context: Context) -> dict[str, Any]:
+    """What is under way is looked at every minute: the greatest of these values is the age of the oldest of it."""
+    if outcome.settled or outcome.began is None:
+        return {}
+    now = context.now()
+    age = (now - outcome.began).total_seconds()
+    return metrics.embedded(metrics.UNFINISHED, age, "Seconds", now, **{metrics.FUNCTION: "deploy"})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -17,12 +17,16 @@ from lifecycle_lambdas.records import Deployment, Entry, package_version
 EntryKind = Literal["approved", "rejected", "parked", "go-back"]
 DeploymentKind = Literal["deployed", "failed", "superseded"]
 # removed: nothing should serve, so the endpoint was deleted, or all of it for good;
-# stuck: it goes on only when a person does something
-Kind = EntryKind | DeploymentKind | Literal["removed", "stuck"]
+# stuck: it goes on only when a person does something; went-back: the controller did so by itself;
+# cleaned: what nobody needed was removed, or will be
+TestsKind = Literal["tests-passed", "tests-failed", "tests-broken"]
+Kind = EntryKind | DeploymentKind | TestsKind | Literal["removed", "stuck", "went-back", "cleaned"]
 
 LONGEST_SUBJECT = 100  # SNS API reference, Publish: printable ASCII, fewer than 100 characters
 # Slack's reference of Block Kit: header, section text, section fields and how many of them
 LONGEST_HEADER, LONGEST_TEXT, LONGEST_FIELD, MOST_FIELDS = 150, 3000, 2000, 10
+# Of one message's text: the first failures of endpoint tests in full, and what follows from them.
+MOST_SECTIONS = 6
 MARKS: dict[Kind, str] = {
     "approved": ":ballot_box_with_check:",
     "rejected": ":no_entry_sign:",
@@ -33,6 +37,11 @@ MARKS: dict[Kind, str] = {
     "superseded": ":fast_forward:",
     "removed": ":wastebasket:",
     "stuck": ":warning:",
+    "tests-passed": ":test_tube:",
+    "tests-failed": ":x:",
+    "tests-broken": ":warning:",
+    "cleaned": ":broom:",
+    "went-back": ":rewind:",
 }
 CONSOLE = {
     "aws": "console.aws.amazon.com",
@@ -103,8 +112,7 @@ class Message:
                 "text": {"type": "plain_text", "text": f"{MARKS[self.kind]} {self.title}"[:LONGEST_HEADER]},
             }
         ]
-        if self.text:
-            blocks.append(_section(self.text))
+        blocks += [{"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in _sections(self.text)]
         for start in range(0, len(self.facts), MOST_FIELDS):
             fields = [
                 _markdown(f"*{_escaped(name)}*\n{_escaped(value)}", LONGEST_FIELD)
@@ -126,6 +134,10 @@ class Message:
 
 def id_of_entry(entry: Entry) -> str:
     return f"entry#{entry.key}"
+
+
+def id_of_going_back(entry: Entry) -> str:
+    return f"went-back#{entry.key}"
 
 
 def of_entry(entry: Entry, package: Package | None, before: Package | None) -> Message:
@@ -162,6 +174,7 @@ def of_deployment(
     before: Package | None = None,
     reason: str = "",
     remedy: str = "",
+    incident: str = "",
 ) -> Message:
     """How a deployment ended.
 
@@ -171,6 +184,7 @@ def of_deployment(
         before: the version that served before it.
         reason: what happened, of one that failed or was superseded.
         remedy: what a person may do now.
+        incident: S3 URI of the page that is written of it; "" where there is none.
     """
     version = f"version {package_version(deployment.package_arn)}"
     took = "" if deployment.ended is None else duration(deployment.ended - deployment.started)
@@ -187,7 +201,7 @@ def of_deployment(
         title=f"{deployment.endpoint}: {titles[kind]}",
         text="\n".join(part for part in (reason, remedy) if part),
         facts=(*_given(facts), *_origin(package), *compared(package, before)),
-        links=_links(deployment.endpoint, package, deployment.package_arn),
+        links=(*_given([("Incident", incident)]), *_links(deployment.endpoint, package, deployment.package_arn)),
     )
 
 
@@ -205,6 +219,45 @@ def of_endpoint(kind: Literal["removed", "stuck"], endpoint: str, about: str, re
         title=f"{endpoint}: {titles[kind]}",
         text="\n".join(part for part in (reason, remedy) if part),
     )
+
+
+def of_going_back(
+    entry: Entry,
+    look_at: tuple[str, ...],
+    package: Package | None,
+    before: Package | None,
+    links: tuple[tuple[str, str], ...],
+) -> Message:
+    """That the controller goes back by itself.
+
+    Args:
+        entry: its why says what happened, since when, and from which version to which.
+        look_at: what a person may look at, a sentence each.
+        package: the version that it goes back to; `before`: the one that is at fault.
+        links: to what is to be looked at.
+    """
+    version = "" if entry.package_arn is None else f" to version {package_version(entry.package_arn)}"
+    left = "" if entry.leaves is None else f"version {package_version(entry.leaves)}"
+    steps = "\n".join(f"{number}. {what}" for number, what in enumerate(look_at, 1))
+    text = (
+        f"{entry.why[:1].upper()}{entry.why[1:]}. When it serves again, {left} is rejected, with this reason: put the "
+        f"cause right and register a new version, or approve {left} again. Look at\n{steps}"
+    )
+    return Message(
+        kind="went-back",
+        endpoint=entry.endpoint,
+        id=id_of_going_back(entry),
+        title=f"{entry.endpoint}: goes back{version} by itself",
+        text=text,
+        facts=(("At", _moment(entry.at)), *_origin(before), *compared(before, package)),
+        links=(*links, *_links(entry.endpoint, before)),
+    )
+
+
+def console(arn: str, service: str) -> str:
+    """The address of a service's console in the partition and Region of the ARN."""
+    _, partition, _, region, *_ = arn.split(":")
+    return f"https://{region}.{CONSOLE.get(partition, CONSOLE['aws'])}/{service}/home?region={region}"
 
 
 def remedy(reason: str) -> str:
@@ -270,9 +323,7 @@ def _links(endpoint: str, package: Package | None, arn: str | None = None) -> tu
     arn = arn or (package["ModelPackageArn"] if package is not None else None)
     links = [("Report", _metadata(package).get("report", ""))]
     if arn is not None:
-        _, partition, _, region, *_ = arn.split(":")
-        console = f"https://{region}.{CONSOLE.get(partition, CONSOLE['aws'])}/sagemaker/home?region={region}"
-        links.append(("Endpoint", f"{console}#/endpoints/{endpoint}"))
+        links.append(("Endpoint", f"{console(arn, 'sagemaker')}#/endpoints/{endpoint}"))
     links.append(("Repository", _repository_link(package)))
     return tuple(_given(links))
 
@@ -295,8 +346,26 @@ def _given(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": _markdown(_escaped(text), LONGEST_TEXT)}
+def _sections(text: str) -> list[str]:
+    """The text in Slack's format, in as many parts as it needs, broken between lines where these are not too long."""
+    parts: list[str] = []
+    for line in text.splitlines(keepends=True):
+        for piece in _pieces(line):
+            if parts and len(parts[-1]) + len(piece) <= LONGEST_TEXT:
+                parts[-1] += piece
+            else:
+                parts.append(piece)
+    found = [part.strip("\n") for part in parts if part.strip()]
+    if len(found) > MOST_SECTIONS:
+        found = [*found[: MOST_SECTIONS - 2], "...", found[-1]]
+    return found
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """A line, escaped: in one piece, or in several where it is longer than one text may be."""
+    step = LONGEST_TEXT if len(_escaped(line)) <= LONGEST_TEXT else LONGEST_TEXT // len("&amp;")
+    for start in range(0, len(line), step):
+        yield _escaped(line[start : start + step])
 
 
 def _markdown(text: str, longest: int) -> dict[str, str]:

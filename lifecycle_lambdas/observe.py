@@ -83,11 +83,13 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm's state ("OK", "ALARM", "INSUFFICIENT_DATA") and its definition, as PutMetricAlarm takes it."""
+    """An alarm's state ("OK", "ALARM", "INSUFFICIENT_DATA"), since when it is in it, and its definition, as
+    PutMetricAlarm takes it."""
 
     state: str
     definition: dict[str, Any]
     reason: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,8 @@ def _alarms(cloudwatch: Any, endpoint: str, number: int | None, seen: Endpoint |
             state=alarm["StateValue"],
             definition={member: alarm[member] for member in ALARM_MEMBERS if alarm.get(member) is not None},
             reason=alarm.get("StateReason", ""),
+            # the other one changes with every new reason, too
+            since=alarm.get("StateTransitionedTimestamp", alarm.get("StateUpdatedTimestamp")),
         )
         for alarm in answer["MetricAlarms"]
     }
@@ -306,15 +310,6 @@ def not_there(error: ClientError) -> bool:
     if code in ("ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException", "DashboardNotFoundError"):
         return True
     return code == "ValidationException" and any(part in text for part in _NOT_THERE)
-
-
-def not_allowed(error: ClientError) -> bool:
-    """Whether AWS says that the caller lacks a permission, or that a key of KMS is disabled or about to be deleted.
-
-    Each service has its own code for keys, such as S3's KMS.DisabledException (unlike DynamoDB's and SNS's own).
-    """
-    code = error.response["Error"]["Code"]
-    return code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation") or "KMS" in code
 
 
 _NOT_THERE = ("could not find", "does not exist", "cannot find", "not found")

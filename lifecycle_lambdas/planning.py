@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import converge, prices
+from lifecycle_lambdas import choosing, prices
 from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.declared import (
@@ -24,7 +24,7 @@ from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.observe import observe
 from lifecycle_lambdas.plan import Do, GiveUp, Step, Wait
 from lifecycle_lambdas.recording import describe, group_arn, group_tags
-from lifecycle_lambdas.records import Deployment, Entry, State, package_version
+from lifecycle_lambdas.records import Deployment, Entry, EntryKind, State, package_version
 
 PRICE_LIST_REGION = "us-east-1"  # where AWS's price list API is
 
@@ -34,13 +34,19 @@ class Refused(Exception):
 
 
 def answer(
-    context: Context, project: str, stage: str, package_arn: str | None = None, stage_file: str | None = None
+    context: Context,
+    project: str,
+    stage: str,
+    package_arn: str | None = None,
+    stage_file: str | None = None,
+    kind: EntryKind = "approve",
 ) -> dict[str, Any]:
     """The plan for one version of a stage.
 
     Args:
         package_arn: None: the newest version of the stage's model package group.
         stage_file: a text that stands for the one that the version carries.
+        kind: what somebody would do with it: "approve" or "go-back".
 
     Returns:
         {"endpoint", "package_arn", "version", "refused": why nothing would be done or None,
@@ -67,7 +73,7 @@ def answer(
         arn = package["ModelPackageArn"]
         found |= {"package_arn": arn, "version": package_version(arn)}
         try:
-            found |= _planned(context, project, stage, package, stage_file)
+            found |= _planned(context, project, stage, package, stage_file, kind)
         except (StageFileError, AdministratorsFault) as error:
             raise Refused(str(error)) from error
     except Refused as refusal:
@@ -75,7 +81,9 @@ def answer(
     return found
 
 
-def _planned(context: Context, project: str, stage: str, package: dict[str, Any], text: str | None) -> dict[str, Any]:
+def _planned(
+    context: Context, project: str, stage: str, package: dict[str, Any], text: str | None, kind: EntryKind
+) -> dict[str, Any]:
     from lifecycle_lambdas import stage_schema  # pydantic takes longer to import than all the rest
 
     endpoint, arn = f"{project}-{stage}", package["ModelPackageArn"]
@@ -93,11 +101,11 @@ def _planned(context: Context, project: str, stage: str, package: dict[str, Any]
     state = context.ledger.state(endpoint) or State(endpoint, project, stage, endpoint, "settled")
     observed = observe(context.clients, endpoint, state.last_number + 1, context.settings.schedule_group)
     serving = None if observed.serving is None else context.ledger.deployment(endpoint, observed.serving)
-    entry = Entry(endpoint, "approve", whole_seconds(context.now()), arn, "", "", "command")
+    entry = Entry(endpoint, kind, whole_seconds(context.now()), arn, "", "", "command")
     # what serves already would not be deployed again, unless with another stage file
-    deployment = converge.chosen(entry, [], serving, observed) if text is None else None
+    deployment = choosing.chosen(entry, [], serving, observed) if text is None else None
     if deployment is None:
-        applies = converge.applied(asked, entry, serving, observed, stage)
+        applies = choosing.applied(asked, entry, serving, observed, stage)
         deployment = Deployment(
             endpoint=endpoint,
             number=state.last_number + 1,

@@ -50,6 +50,7 @@ class PriceList:
         self._pricing = pricing
         self._region = region
         self._known: dict[tuple[str, Component], Price] = {}
+        self._storage: Price | None = None
 
     def instance_hour(self, instance_type: str, component: Component = "Hosting") -> Price:
         """On-demand price of an hour of the instance type; where the list gives several, the highest. Never raises."""
@@ -58,20 +59,35 @@ class PriceList:
             self._known[key] = self._ask(instance_type, component)
         return self._known[key]
 
+    def gigabyte_month(self) -> Price:
+        """Of S3's standard storage: the highest of its steps, which is the first. Never raises."""
+        if self._storage is None:
+            self._storage = self._list_price(
+                "AmazonS3", {"volumeType": "Standard"}, ("gb-mo", "gb-month"), "S3 storage", "a GB and month"
+            )
+        return self._storage
+
     def _ask(self, instance_type: str, component: Component) -> Price:
-        wanted = {"regionCode": self._region, "instanceName": instance_type, "component": component}
-        filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+        wanted = {"instanceName": instance_type, "component": component}
+        named = f"{component} price of {instance_type}"
+        found = self._list_price("AmazonSageMaker", wanted, ("hrs", "hours", "hour"), named, "an hour")
+        return Price(found.usd, found.why if found.usd is None else f"{instance_type} at {found.why}")
+
+    def _list_price(self, service: str, wanted: dict[str, str], units: tuple[str, ...], named: str, per: str) -> Price:
+        fields = {"regionCode": self._region, **wanted}
+        filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in fields.items()]
         try:
-            pages = self._pricing.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters)
-            found = [price for page in pages for product in page["PriceList"] for price in _hourly(json.loads(product))]
+            pages = self._pricing.get_paginator("get_products").paginate(ServiceCode=service, Filters=filters)
+            products = [json.loads(product) for page in pages for product in page["PriceList"]]
+            found = [price for product in products for price in _on_demand(product, units)]
         except ClientError as error:
             said = error.response["Error"]
             return Price(None, f"AWS's price list refused to answer: {said.get('Message') or said.get('Code')}")
         except BotoCoreError as error:
             return Price(None, f"AWS's price list cannot be reached: {error}")
         if not found:
-            return Price(None, f"AWS's price list has no {component} price of {instance_type} in {self._region}")
-        return Price(max(found), f"{instance_type} at {max(found).normalize():f} USD an hour")
+            return Price(None, f"AWS's price list has no {named} in {self._region}")
+        return Price(max(found), f"{max(found).normalize():f} USD {per}")
 
 
 def ceiling(stage_file: StageFile, price_list: PriceList) -> Ceiling:
@@ -102,11 +118,11 @@ def answer(found: Ceiling) -> dict[str, Any]:
     return {"hours": found.hours, "monthly": {"usd": found.usd, "why": found.why}}
 
 
-def _hourly(product: dict[str, Any]) -> Iterator[Decimal]:
-    """The on-demand prices of one product that are in US dollars for an hour."""
+def _on_demand(product: dict[str, Any], units: tuple[str, ...]) -> Iterator[Decimal]:
+    """The on-demand prices of one product that are in US dollars for one of these units."""
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term.get("priceDimensions", {}).values():
-            if dimension.get("unit", "").lower() not in ("hrs", "hours", "hour"):
+            if dimension.get("unit", "").lower() not in units:
                 continue
             try:
                 price = Decimal(dimension.get("pricePerUnit", {}).get("USD", "unknown"))

@@ -27,6 +27,7 @@ class Settings:
         batch_function_arn: the function that EventBridge Scheduler calls for batch stages.
         schedule_role_arn: with which it calls.
         schedule_group: of those schedules.
+        tests_queue_url: the SQS queue in front of the function `endpoint-tests`.
         webhook_secret_arn: Secrets Manager secret with the chat's webhook URL; empty: no chat.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     batch_function_arn: str
     schedule_role_arn: str
     schedule_group: str
+    tests_queue_url: str = ""
     webhook_secret_arn: str = ""
 
     @classmethod

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from lifecycle_lambdas.approvals import Package
 from lifecycle_lambdas.aws_errors import is_missing
+from lifecycle_lambdas.calls import AwsCall
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt, message
@@ -24,6 +25,7 @@ from lifecycle_lambdas.settings import Settings
 
 OK, NOT_SETTLED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 SECONDS = 600.0  # that one look may take
+LONGEST_PAUSE = 15.0  # seconds between two looks at what is under way
 HINT = "the platform goes on from here; if its function is broken: python -m lifecycle_lambdas look {endpoint} --wait"
 
 
@@ -50,6 +52,33 @@ def append(context: Context, state: State, options: argparse.Namespace, kind: An
     print(f"{kind} is in the ledger of {state.endpoint}")
     print(HINT.format(endpoint=state.endpoint))
     return OK
+
+
+def look_after(context: Context, looks: list[LookAt], wait: bool) -> int:
+    """Look at endpoints from here, as the platform's function does, and say what each came to; the exit code.
+
+    Args:
+        wait: look again and again until nothing is under way.
+
+    Raises:
+        InputError: the ledger does not know one of them.
+    """
+    from lifecycle_lambdas import looking
+
+    while True:
+        again, pause = [], LONGEST_PAUSE
+        for at in looks:
+            outcome = looking.look(context_of_operator(context), at, [])
+            if outcome is None:
+                raise InputError(f"the ledger has no endpoint {at.endpoint}")
+            print(f"{at.endpoint}: {outcome.summary}")
+            if not outcome.settled:
+                again.append(LookAt(at.endpoint))
+                pause = min(pause, LONGEST_PAUSE if outcome.look_again_in is None else outcome.look_again_in)
+        if not again or not wait:
+            return NOT_SETTLED if again else OK
+        looks = again
+        time.sleep(pause)
 
 
 def context_of_operator(before: Context | None = None) -> Context:
@@ -96,11 +125,16 @@ def version_of(context: Context, state: State, version: int) -> dict[str, Any]:
 
 def confirm(options: argparse.Namespace, what: str) -> None:
     """Raises InputError when nobody says yes."""
+    ask(options, what, f"Why: {options.why}")
+
+
+def ask(options: argparse.Namespace, what: str, more: str = "") -> None:
+    """As confirm, of what needs no reason. `more` is printed with the question."""
     if options.yes:
         return
     if not sys.stdin.isatty():
         raise InputError(f"{what} Nobody is there to ask: say --yes if this is meant")
-    print(f"{what} Why: {options.why}")
+    print(f"{what} {more}".rstrip())
     if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
         raise InputError("nothing was done")
 
@@ -136,6 +170,33 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=True)), line[-1]]).rstrip()
         for line in lines
     ]
+
+
+def plan_text(found: dict[str, Any]) -> str:
+    """A plan as people read it."""
+    version = "" if found["version"] is None else f", version {found['version']}"
+    lines = [f"{found['endpoint']}{version}"]
+    if found["refused"] is not None:
+        return "\n".join([*lines, "nothing would be deployed:", *indented(found["refused"].splitlines())])
+    lines += [f"warning: {warning}" for warning in found["warnings"]]
+    if found["changes"]:
+        lines += ["what changes:", *indented(found["changes"])]
+    steps = [
+        f"wait: {call['wait']}"
+        if "wait" in call
+        else f"{call['service']} {call['operation']}: {call['summary']} ({_resource(call)})"
+        for call in found["calls"]
+    ]
+    lines += ["calls to come:", *indented(steps)] if steps else ["calls to come: none, it serves as it should"]
+    if found["hours"] is not None:
+        lines.append(f"instance-hours a month: at most {found['hours']:.0f}")
+    usd, why = found["monthly"]["usd"], found["monthly"]["why"]
+    cost = f"unknown: {why}" if usd is None else f"at most {usd:.2f} USD ({why})"
+    return "\n".join([*lines, f"cost a month: {cost}"])
+
+
+def _resource(call: dict[str, Any]) -> str:
+    return AwsCall(call["service"], call["operation"], call["request"]).resource
 
 
 def positive(text: str) -> int:

@@ -91,6 +91,7 @@ def context(aws: LocalAWS, clients: LocalClients, ledger: Ledger, table: str) ->
     settings = Settings(
         ledger_table=table,
         queue_url=clients("sqs").create_queue(QueueName=f"deploy-{unique}")["QueueUrl"],
+        tests_queue_url=clients("sqs").create_queue(QueueName=f"tests-{unique}")["QueueUrl"],
         topic_arn=clients("sns").create_topic(Name=f"news-{unique}")["TopicArn"],
         model_role_path="/modelyard/models/",
         default_model_role="default",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_aws import LocalAWS
-from tests.local_aws.job_requests import Workshop
+from tests.local_aws.job_requests import IMAGE, Workshop
 from tests.local_aws.waiting import wait_for
 
 COMMIT = "0a1b2c3d" * 5
@@ -39,6 +39,23 @@ def metadata(**more: Any) -> dict[str, Any]:
         "metric.threshold": {"Get": "Parameters.MinimumAuc"},
     }
     return found | {name.replace("__", "."): value for name, value in more.items()}
+
+
+def registering(branch: str) -> str:
+    """The definition of a pipeline of that branch, which only registers."""
+    specification = {
+        "Containers": [{"Image": IMAGE, "ModelDataUrl": "s3://models/model.tar.gz"}],
+        "SupportedContentTypes": ["text/csv"],
+        "SupportedResponseMIMETypes": ["text/csv"],
+    }
+    arguments = {
+        "ModelPackageGroupName": "churn-feature",
+        "InferenceSpecification": specification,
+        "ModelApprovalStatus": "PendingManualApproval",
+        "CustomerMetadataProperties": metadata(git__branch=branch, metric__threshold="0.8"),
+    }
+    steps = [{"Name": "Register", "Type": "RegisterModel", "Arguments": arguments}]
+    return json.dumps({"Version": "2020-12-01", "Metadata": {}, "Parameters": [], "Steps": steps})
 
 
 @dataclass(frozen=True)

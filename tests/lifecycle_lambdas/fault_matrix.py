@@ -26,6 +26,9 @@ LINEAR = {**ALL_AT_ONCE, "rollout": {"type": "linear", "step": "50%", "bake_minu
 SERVERLESS: dict[str, Any] = {"kind": "serverless", "memory_mb": 2048, "max_concurrency": 5}
 
 
+GUARDED = {**ALL_AT_ONCE, "alarms": {**ALARM, "go_back": True}}
+
+
 def first_deployment(platform: Platform) -> None:
     platform.begin()
     version = platform.register({**ALL_AT_ONCE, "scaling": SCALING, "dashboard": True})
@@ -344,6 +347,23 @@ def removed_and_made_anew(platform: Platform) -> None:
     platform.run()
 
 
+def goes_bad(platform: Platform, stage_file: dict[str, Any] = GUARDED) -> tuple[str, str]:
+    """Two versions, the second of which serves and is found at fault a minute later. Undisturbed until then."""
+    first, second = (platform.register(stage_file) for _ in range(2))
+    for version in (first, second):
+        platform.approve(version)
+        platform.run()
+    platform.pass_time(60)
+    platform.begin()
+    platform.raise_alarm("errors")
+    return first, second
+
+
+def alarm_goes_back(platform: Platform) -> None:
+    goes_bad(platform)
+    platform.run()
+
+
 SCENARIOS: dict[str, Callable[[Platform], None]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -382,6 +402,7 @@ SCENARIOS: dict[str, Callable[[Platform], None]] = {
         removed_batch,
         removed_after_parts_of_it,
         removed_and_made_anew,
+        alarm_goes_back,
     )
 }
 # Two decisions at once: how many deployments they are depends on which is heard first; only what comes of it does not.

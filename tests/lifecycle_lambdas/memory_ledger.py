@@ -20,7 +20,9 @@ class MemoryLedger(Ledger):
     leased: set[str] = field(default_factory=set)
     sent: set[tuple[str, str]] = field(default_factory=set)
 
-    def append(self, entry: Entry) -> bool:
+    def append(self, entry: Entry, lease: Lease | None = None) -> bool:
+        if lease is not None:
+            self._check(lease.endpoint, lease.fence)
         entries = self.written.setdefault(entry.endpoint, {})
         if entry.key in entries:
             return False

@@ -55,7 +55,7 @@ class SimulatedAWS:
         return Client(self.call, service)
 
     def call(self, service: str, operation: str, request: Request) -> Answer:
-        check_request(service_model(service).operation_model(operation), request)
+        check_request(service_model(service).operation_model(operation), on_the_wire(request))
         self.calls.append(operation)
         changes = not operation.startswith(("Describe", "Get", "List"))
         if operation in self.missing:
@@ -156,11 +156,15 @@ class SimulatedAWS:
         self._get(self.models, ModelName, "model")
         del self.models[ModelName]
 
-    def list_models(self, NameContains: str) -> Answer:
+    def list_models(self, NameContains: str = "") -> Answer:
         return {
             "Models": [
-                {"ModelName": name, "ModelArn": arn("sagemaker", f"model/{name}")}
-                for name in self.models
+                {
+                    "ModelName": name,
+                    "ModelArn": arn("sagemaker", f"model/{name}"),
+                    "CreationTime": model["CreationTime"],
+                }
+                for name, model in self.models.items()
                 if NameContains in name
             ]
         }
@@ -191,7 +195,7 @@ class SimulatedAWS:
         assert EndpointConfigName not in used, f"{EndpointConfigName} is in use"
         del self.configs[EndpointConfigName]
 
-    def list_endpoint_configs(self, NameContains: str) -> Answer:
+    def list_endpoint_configs(self, NameContains: str = "") -> Answer:
         return {
             "EndpointConfigs": [
                 {"EndpointConfigName": name, "EndpointConfigArn": arn("sagemaker", f"endpoint-config/{name}")}
@@ -302,7 +306,14 @@ class SimulatedAWS:
 
     def set_alarm_state(self, AlarmName: str, StateValue: str, StateReason: str) -> None:
         self._get(self.alarms, AlarmName, "alarm")
-        self.alarms[AlarmName] |= {"StateValue": StateValue, "StateReason": StateReason}
+        alarm = self.alarms[AlarmName]
+        if alarm["StateValue"] != StateValue:
+            alarm["StateTransitionedTimestamp"] = self._now()
+        alarm |= {"StateValue": StateValue, "StateReason": StateReason}
+
+    def get_metric_data(self, MetricDataQueries: list[Answer], **span: Any) -> Answer:
+        """Nobody asked the endpoints anything."""
+        return {"MetricDataResults": [{"Id": one["Id"], "Timestamps": [], "Values": []} for one in MetricDataQueries]}
 
     def delete_alarms(self, AlarmNames: list[str]) -> None:
         for name in AlarmNames:
@@ -371,6 +382,9 @@ class SimulatedAWS:
             raise refusal("GetObject", "NoSuchKey", "The specified key does not exist.")
         return {"Body": io.BytesIO(self.objects[Bucket, Key])}
 
+    def put_object(self, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:
+        self.objects[Bucket, Key] = Body
+
     def publish(self, **message: Any) -> None:
         self.published.append(message)
 
@@ -383,13 +397,18 @@ class SimulatedAWS:
             raise validation(f"Cannot create already existing {kind} {name}.")
         self.tags[arn("sagemaker", f"{kind}/{name}")] = tags
         named = {"model": "ModelName", "endpoint": "EndpointName", "endpoint-config": "EndpointConfigName"}[kind]
-        table[name] = content if kind == "endpoint" else {named: name, **content}
+        table[name] = content if kind == "endpoint" else {named: name, "CreationTime": self._now(), **content}
         return {}
 
     def _get(self, table: dict[str, Answer], name: str, kind: str) -> Answer:
         if name not in table:
             raise validation(f'Could not find {kind} "{name}".')
         return table[name]
+
+
+def on_the_wire(request: Request) -> Request:
+    """As boto3 sends it, as far as the services' models are asked: times are seconds since 1970."""
+    return {name: value.timestamp() if isinstance(value, datetime) else value for name, value in request.items()}
 
 
 def arn(service: str, resource: str) -> str:

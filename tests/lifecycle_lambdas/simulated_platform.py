@@ -38,7 +38,16 @@ from lifecycle_lambdas.records import Deployment, Entry, State
 from lifecycle_lambdas.settings import Settings
 from local_aws.request_checks import check_request, service_model
 from tests.faulty_calls import Call, Fault, Killed
-from tests.lifecycle_lambdas.simulated_aws import BUSY, Answer, Request, SimulatedAWS, arn, refusal, validation
+from tests.lifecycle_lambdas.simulated_aws import (
+    BUSY,
+    Answer,
+    Request,
+    SimulatedAWS,
+    arn,
+    on_the_wire,
+    refusal,
+    validation,
+)
 from tests.lifecycle_lambdas.simulated_table import SimulatedTable
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC).timestamp()
@@ -162,7 +171,7 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
         self._go_on()
         self.clock.seconds += CALL_SECONDS
         if service != "dynamodb" or self.fault is None:  # half the time, and the ledger's forms are always the same
-            check_request(service_model(service).operation_model(operation), request)
+            check_request(service_model(service).operation_model(operation), on_the_wire(request))
         self.calls.append(operation)
         kind = ""
         if self.counting:

@@ -58,9 +58,10 @@ class SimulatedTable:
             name, value = _name(request, found[1]), _value(request, found[2])
             items = [item for _, item in sorted(self.items.items()) if item.get(name) == value]
             return {"Items": [dict(item) for item in items]}
-        found = re.fullmatch(r"(#\w+) = (:\w+) AND begins_with\((#\w+), (:\w+)\)", KeyConditionExpression)
+        found = re.fullmatch(r"(#\w+) = (:\w+)(?: AND begins_with\((#\w+), (:\w+)\))?", KeyConditionExpression)
         assert found, KeyConditionExpression
-        endpoint, begins = _value(request, found[2])["S"], _value(request, found[4])["S"]
+        endpoint = _value(request, found[2])["S"]
+        begins = _value(request, found[4])["S"] if found[4] else ""
         keys = sorted(key for key in self.items if key[0] == endpoint and key[1].startswith(begins))
         keys = keys if ScanIndexForward else keys[::-1]
         if "ExclusiveStartKey" in request:

@@ -9,6 +9,7 @@ import pytest
 
 from lifecycle_lambdas import alarms
 from lifecycle_lambdas.observe import Alarm
+from tests import dashboards
 from tests.lifecycle_lambdas.plans import ALARMS, SERVERLESS, declared
 
 OWN = {"EndpointName": "churn-prod", "VariantName": "AllTraffic"}
@@ -113,3 +114,30 @@ def test_the_dashboard_shows_what_the_kind_has() -> None:
     assert "CPUUtilization" in shown["instances"]
     assert "CPUUtilization" not in shown["serverless"]
     assert "ModelSetupTime" in shown["serverless"]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [(None, {}), (None, {"alarms": ALARMS}), (None, {"alarms": {"p99_latency_ms": 250}}), (SERVERLESS, {})],
+)
+def test_a_dashboard_is_one_that_cloudwatch_takes(content: Any, settings: dict[str, Any]) -> None:
+    assert dashboards.faults(alarms.dashboard(declared(content, **settings)).request["DashboardBody"]) == []
+
+
+def test_the_dashboard_shows_traffic_errors_latency_instances_tests_and_the_alarms_with_their_lines() -> None:
+    wanted = declared(alarms={"error_share": 0.02, "p99_latency_ms": 250})
+    widgets = json.loads(alarms.dashboard(wanted).request["DashboardBody"])["widgets"]
+    graphs = {one["properties"]["title"]: one["properties"] for one in widgets if one["type"] == "metric"}
+
+    shown = {metric[1] for graph in graphs.values() for metric in graph["metrics"]}
+    assert {"Invocations", "Invocation5XXErrors", "ModelLatency", "CPUUtilization", "EndpointTestFailures"} <= shown
+    lines = {
+        title: graph["annotations"]["horizontal"][0]["value"]
+        for title, graph in graphs.items()
+        if "annotations" in graph
+    }
+    assert sorted(lines.values()) == [0.02, 250_000]
+    (status,) = [one["properties"] for one in widgets if one["type"] == "alarm"]
+    assert status["alarms"] == [
+        f"arn:aws:cloudwatch:eu-west-1:111122223333:alarm:{wanted.endpoint}-{kind}" for kind in ("errors", "latency")
+    ]

@@ -59,6 +59,37 @@ def serving(*entries: Entry, approved: tuple[int, ...], now: float = 1000) -> in
 # --- what should serve
 
 
+def by_itself(seconds: int, leaves: int = 2, to: int = 1) -> Entry:
+    """The controller's own going back."""
+    return replace(entry("go-back", to, seconds), source="controller", leaves=arn(leaves))
+
+
+APPROVED = (entry("approve", 1, 0), entry("approve", 2, 10))
+
+
+@pytest.mark.parametrize(
+    ("entries", "approved", "expected"),
+    [
+        pytest.param([by_itself(20)], (1, 2), 1, id="what it leaves is approved still"),
+        pytest.param([by_itself(20), entry("reject", 2, 21)], (1,), 1, id="what it leaves is rejected then"),
+        pytest.param([entry("approve", 3, 19), by_itself(20)], (1, 2, 3), 3, id="another was approved just before"),
+        pytest.param([entry("approve", 3, 19), by_itself(20)], (1, 2), 1, id="which is rejected by now"),
+        pytest.param([entry("park", None, 19), by_itself(20)], (1, 2), None, id="it was parked just before"),
+        pytest.param(
+            [entry("go-back", 3, 5), by_itself(20)], (1, 2, 3), 1, id="what was decided before what it leaves"
+        ),
+        pytest.param([by_itself(20), by_itself(90, leaves=1, to=3)], (1, 3), 3, id="it went back twice"),
+        pytest.param([by_itself(20), entry("approve", 2, 30)], (1, 2), 2, id="it is approved again"),
+        pytest.param([by_itself(20)], (2,), 2, id="what it goes to is rejected"),
+    ],
+)
+def test_going_back_by_itself_undoes_nothing_that_somebody_decided_just_before(
+    entries: list[Entry], approved: tuple[int, ...], expected: int | None
+) -> None:
+    """The event of an approval comes seconds later, and has the approval's time."""
+    assert serving(*APPROVED, *entries, approved=approved) == expected
+
+
 def test_nothing_should_serve_before_anything_was_approved():
     assert serving(approved=()) is None
 

@@ -23,11 +23,12 @@ from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import command_line, looking, planning, stage_schema
 from lifecycle_lambdas.commands import common
+from lifecycle_lambdas.commands import go_back as going_back_command
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
 from lifecycle_lambdas.handlers import plan as plan_handler
 from lifecycle_lambdas.observe import Observed
-from lifecycle_lambdas.records import Deployment, Entry, State
+from lifecycle_lambdas.records import Deployment, DeploymentStatus, Entry, State
 from local_aws import LocalAWS
 from tests.lifecycle_lambdas import plans
 from tests.lifecycle_lambdas.conftest import LocalClients, make_group
@@ -190,8 +191,8 @@ def test_approving_and_rejecting_are_done_in_the_registry(run, endpoint, registe
 
 
 @pytest.mark.parametrize("command", [("approve", "1"), ("reject", "1"), ("go-back", "1"), ("park",), ("remove",)])
-def test_nothing_is_done_before_somebody_says_yes(run, endpoint, register, clients, context, command, monkeypatch):
-    arn = register("Approved" if command[0] != "approve" else "PendingManualApproval")
+def test_nothing_is_done_before_somebody_says_yes(run, endpoint, version, clients, context, command, monkeypatch):
+    arn = version("Approved" if command[0] != "approve" else "PendingManualApproval")
     before = approval(clients, arn)
     arguments = (command[0], endpoint, *command[1:], "--why", "because")
     code, _, error = run(*arguments)
@@ -205,16 +206,60 @@ def test_nothing_is_done_before_somebody_says_yes(run, endpoint, register, clien
     assert run(*arguments)[0] == 0
 
 
-def test_going_back_is_an_entry_that_is_told_and_looked_at(run, endpoint, register, context, told):
+def test_going_back_shows_the_plan_and_is_an_entry_that_is_told_and_looked_at(run, endpoint, version, context, told):
     told()
-    arn = register("Approved")
-    register("Approved")
-    assert run("go-back", endpoint, "1", "--why", "the new one is slow", "--yes")[0] == 0
+    arn = version("Approved")
+    version("Approved")
+    code, out, _ = run("go-back", endpoint, "1", "--why", "the new one is slow", "--yes")
+    assert (code, out.splitlines()[:2]) == (0, [f"{endpoint}, version 1", "calls to come:"])
     (entry,) = context.ledger.entries(endpoint)
     assert (entry.kind, entry.package_arn, entry.by, entry.why) == ("go-back", arn, ROOT, "the new one is slow")
     assert (entry.source, datetime.now(UTC) - entry.at < timedelta(minutes=1)) == ("command", True)
     assert [text.splitlines()[0] for text in told()] == [f"{endpoint}: {ROOT} goes back to version 1"]
     assert asked(context) == [{"look": "endpoint", "endpoint": endpoint, "missed": False}]
+
+
+def test_going_back_to_what_could_not_be_deployed_is_refused_with_the_reason(run, endpoint, register, context):
+    register("Approved")
+    code, _, error = run("go-back", endpoint, "1", "--why", "x", "--yes")
+    assert (code, list(context.ledger.entries(endpoint))) == (2, [])
+    assert error.startswith(f"error: {endpoint} cannot go back to version 1: ")
+    assert "register it with the project's pipeline" in error
+
+
+def test_without_a_version_it_goes_back_to_the_one_before(run, endpoint, version, context, monkeypatch):
+    first, second, third = (version("Approved") for _ in range(3))
+    served: list[tuple[str, DeploymentStatus]] = [(first, "succeeded"), (second, "failed"), (third, "succeeded")]
+    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    with context.ledger.lease(endpoint, "test", 60) as lease:
+        for arn, status in served:
+            key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#approve"
+            stage_file = stage_schema.dump(stage_schema.parse(STAGE_FILE, "dev"))
+            context.ledger.start_deployment(lease, Deployment(endpoint, 0, key, arn, stage_file, "ab", status, at))
+    serves = plans.endpoint(config=f"{endpoint}-3")
+    monkeypatch.setattr(planning, "observe", lambda *_: Observed(endpoint, serves))
+    monkeypatch.setattr(going_back_command.observe, "observe", lambda *_: Observed(endpoint, serves))
+    code, out, error = run("go-back", endpoint, "--why", "slow", "--yes")
+    assert (code, error) == (0, "")
+    assert "  version: 3 -> 1" in out.splitlines()
+    assert next(context.ledger.entries(endpoint)).package_arn == first
+
+
+def test_without_a_version_before_it_says_what_to_do(run, endpoint, version):
+    version("Approved")
+    code, _, error = run("go-back", endpoint, "--why", "slow", "--yes")
+    assert (code, error) == (
+        2,
+        f"error: nothing that Modelyard deployed serves at {endpoint}: name a version to go back to",
+    )
+
+
+def test_here_it_is_done_from_here_to_the_end(run, endpoint, version, outcomes):
+    version("Approved")
+    waiting = Outcome(endpoint, summary="it is being created", look_again_in=1.0)
+    outcomes[endpoint] = [waiting, Outcome(endpoint, settled=True, summary="version 1 serves")]
+    code, out, _ = run("go-back", endpoint, "1", "--why", "the function is broken", "--yes", "--here")
+    assert (code, out.splitlines()[-2:]) == (0, [f"{endpoint}: it is being created", f"{endpoint}: version 1 serves"])
 
 
 def test_going_back_to_what_is_not_approved_is_refused(run, endpoint, register, context):
@@ -277,7 +322,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Outcome]]:
     """What looks at an endpoint come to, one after the other."""
     coming: dict[str, list[Outcome]] = {}
     monkeypatch.setattr(looking.converge, "look", lambda endpoint, *_: coming[endpoint].pop(0))
-    monkeypatch.setattr(command_line.time, "sleep", lambda _: None)
+    monkeypatch.setattr(common.time, "sleep", lambda _: None)
     return coming
 
 
@@ -511,3 +556,101 @@ def test_the_plan_function_answers_the_same(aws, context, version, project, monk
     assert plan_handler.handler(event, Function()) == planning.answer(context, project, "dev")
     with pytest.raises(ValueError, match="lacks project, stage"):
         plan_handler.handler({}, Function())
+
+
+# --- operating
+
+
+def test_a_lost_ledger_is_rebuilt_after_asking_and_again_nothing_is_missing(
+    run: Run, context: Context, register: Callable[..., str], group: str, project: str
+) -> None:
+    stamps = {"approval__at": "2026-11-21T08:00:00Z", "approval__by": ROOT}
+    version = register("Approved", **stamps)
+    code, out, err = run("rebuild", "--project", project)
+    assert (code, context.ledger.state(group)) == (2, None)
+    assert "say --yes" in err
+    code, out, _ = run("rebuild", "--project", project, "--yes")
+    assert code == 0
+    assert out.endswith("1 of 1 endpoints are rebuilt\n")
+    assert [(one.package_arn, one.by) for one in context.ledger.entries(group)] == [(version, ROOT)]
+    assert run("rebuild", "--project", project) == (0, "\nnothing is missing\n", "")
+
+
+def test_a_project_that_is_not_there_is_neither_rebuilt_nor_ready(run: Run) -> None:
+    assert run("rebuild", "--project", "no-such") == (
+        2,
+        "",
+        "error: there is no project 'no-such': no model package group <project>-<stage> has its tags",
+    )
+    assert "no-such-prod, no-such-champion, no-such-challenger" in run("ready", "no-such")[2]
+
+
+def test_ready_prints_every_item_and_what_it_does_not_check_and_fails_where_something_is_missing(
+    run: Run, clients: LocalClients, project: str, failed_queue: str
+) -> None:
+    make_group(clients, project, "prod")
+    code, out, _ = run("ready", project)
+    assert code == 1
+    assert f"missing  {project}-prod" in out
+    assert "not checked:" in out
+    items = json.loads(run("ready", project, "--json")[1])["items"]
+    assert {"place", "name", "status", "found", "remedy"} == set(items[0])
+    assert all(item["remedy"] for item in items if item["status"] != "ok")
+
+
+@pytest.fixture
+def failed_queue(clients: LocalClients, context: Context) -> str:
+    """The URL of the dead letter queue behind the context's queue."""
+    sqs = clients("sqs")
+    url = sqs.create_queue(QueueName=f"modelyard-failed-{context.settings.ledger_table}")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": queue_arn(clients, url), "maxReceiveCount": 3})
+    sqs.set_queue_attributes(QueueUrl=context.settings.queue_url, Attributes={"RedrivePolicy": policy})
+    return str(url)
+
+
+def queue_arn(clients: LocalClients, url: str) -> str:
+    answer = clients("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return str(answer["Attributes"]["QueueArn"])
+
+
+def bodies(clients: LocalClients, url: str) -> list[str]:
+    """Of the messages in a queue, which are there no more afterwards."""
+    messages = clients("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    return [message["Body"] for message in messages]
+
+
+def test_dead_letters_are_shown_and_sent_back_and_what_nobody_knows_stays(
+    run: Run, clients: LocalClients, context: Context, failed_queue: str
+) -> None:
+    assert run("replay") == (0, "there are no dead letters\n", "")
+    sqs = clients("sqs")
+    events = sqs.create_queue(QueueName=f"modelyard-events-{context.settings.ledger_table}")["QueueUrl"]
+    target = {"TARGET_ARN": {"DataType": "String", "StringValue": queue_arn(clients, events)}}
+    look = json.dumps({"look": "everything"})
+    sqs.send_message(QueueUrl=failed_queue, MessageBody=look, MessageAttributes=target)
+    sqs.send_message(QueueUrl=failed_queue, MessageBody="hello")
+    code, out, err = run("replay", "--show")
+    assert (code, err) == (0, "")
+    assert "look at everything" in out
+    code, out, err = run("replay")
+    assert (code, bodies(clients, events)) == (2, [])
+    assert "1 go back to where they came from; 1 stay" in err
+    code, out, _ = run("replay", "--yes")
+    assert (code, bodies(clients, events)) == (1, [look])
+    assert "left where it is" in out
+    assert bodies(clients, failed_queue) == ["hello"]
+
+
+def test_a_removal_that_is_older_than_an_approval_is_deleted_and_not_sent(
+    run: Run, clients: LocalClients, context: Context, endpoint: str, register: Callable[..., str], failed_queue: str
+) -> None:
+    events = clients("sqs").create_queue(QueueName=f"modelyard-events-{context.settings.ledger_table}")["QueueUrl"]
+    target = {"TARGET_ARN": {"DataType": "String", "StringValue": queue_arn(clients, events)}}
+    removal = json.dumps({"look": "remove", "endpoint": endpoint, "by": "arn:stack", "why": "deleted"})
+    clients("sqs").send_message(QueueUrl=failed_queue, MessageBody=removal, MessageAttributes=target)
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=1)
+    assert context.ledger.append(Entry(endpoint, "approve", later, register("Approved"), ROOT, "", "event"))
+    code, out, _ = run("replay", "--yes")
+    assert code == 0
+    assert "deleted: remove" in out
+    assert bodies(clients, events) == bodies(clients, failed_queue) == []

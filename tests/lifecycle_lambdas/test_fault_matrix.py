@@ -99,6 +99,8 @@ def test_the_scenarios_are_what_they_are_called() -> None:
     assert statuses["removed_in_the_middle"] == ["superseded", "succeeded"]
     assert undisturbed("removed_and_made_anew").end["serves"].endswith("/1")
     assert undisturbed("removed_and_made_anew").end["status"] == ("settled", 2)
+    assert undisturbed("alarm_goes_back").end["serves"].endswith("/1")
+    assert statuses["alarm_goes_back"] == ["succeeded"] * 3
     gone = ("removed", "removed_in_the_middle", "removed_batch", "removed_after_parts_of_it")
     things = ("endpoints", "models", "configs", "alarms", "targets", "policies", "dashboards", "schedules")
     assert not [what for scenario in gone for what in things if undisturbed(scenario).end[what]]

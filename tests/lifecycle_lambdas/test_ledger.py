@@ -75,6 +75,25 @@ def test_an_entry_of_an_endpoint_that_has_not_begun_is_not_written(ledger):
     assert keys(ledger) == []
 
 
+def test_who_decides_by_what_they_saw_writes_it_only_while_they_have_the_lease(begun):
+    lost = begun.lease(ENDPOINT, "one", -1)
+    with begun.lease(ENDPOINT, "two", 60) as lease:
+        with pytest.raises(LeaseLost):
+            begun.append(approval(1), lost)
+        assert begun.append(approval(2), lease)
+        assert not begun.append(approval(2), lease)
+    assert [entry.package_arn for entry in begun.entries(ENDPOINT)] == [PACKAGE.format(2)]
+    assert begun.state(ENDPOINT).asked == 1
+
+
+def test_going_back_comes_back_with_its_cause_and_what_it_leaves(begun):
+    entry = approval(
+        1, kind="go-back", source="controller", leaves=PACKAGE.format(2), cause="ALARM#2#churn-prod-errors"
+    )
+    begun.append(entry)
+    assert list(begun.entries(ENDPOINT)) == [entry]
+
+
 def test_entries_come_back_as_they_were_written_the_newest_first(begun):
     until = START + timedelta(hours=1, microseconds=5)
     park = Entry(ENDPOINT, "park", START + timedelta(seconds=2), None, "ann", "Prüfung", "command", until)
@@ -355,3 +374,55 @@ def test_writes_that_always_meet_others_are_an_error(begun, monkeypatch):
     monkeypatch.setattr("lifecycle_lambdas.ledger.CONFLICT_PAUSES", (0.0, 0.0))
     with pytest.raises(ClientError, match="TransactionCanceled"):
         Ledger(Contended(begun._dynamodb, 3), begun._table).append(approval(1))
+
+
+# --- a ledger that was lost
+
+
+def restored(ledger: Ledger, state: State | None, begins: bool, *items: Any, told: tuple[str, ...] = ()) -> None:
+    entries = [one for one in items if isinstance(one, Entry)]
+    deployments = [one for one in items if isinstance(one, Deployment)]
+    lease = ledger.lease(ENDPOINT, "operator", 60)
+    assert lease is not None
+    with lease:
+        ledger.restore(lease, state, entries, deployments, told, begins)
+
+
+def test_what_is_restored_is_read_as_it_was_and_asks_for_no_look(ledger):
+    state, one = replace(STATE, last_number=2), deployment(number=2)
+    restored(ledger, state, True, approval(1), approval(2, 60), one, told=("deployed#2",))
+    assert ledger.history(ENDPOINT) == (state, [approval(2, 60), approval(1)], [one])
+    assert ledger.state(ENDPOINT) == state
+    assert list(ledger.entries(ENDPOINT)) == [approval(2, 60), approval(1)]
+    assert list(ledger.deployments(ENDPOINT)) == [one]
+    assert ledger.was_told(ENDPOINT, "deployed#2")
+
+
+def test_of_an_endpoint_that_has_begun_only_the_last_number_is_raised(begun):
+    begun.append(approval(1))
+    restored(begun, replace(STATE, last_number=7, status="settled"), False)
+    assert begun.state(ENDPOINT) == replace(STATE, status="under-way", asked=1, last_number=7)
+
+
+@pytest.mark.parametrize("there", [approval(1), deployment(number=1), None])
+def test_what_is_there_is_never_replaced_and_nothing_of_the_rest_is_written(begun, there):
+    if there is not None:
+        restored(begun, None, False, there)
+    before = begun.history(ENDPOINT)
+    again = [replace(there, why="other") if isinstance(there, Entry) else replace(there, reason="x")] if there else []
+    with pytest.raises(LookupError, match="do it again"):
+        restored(begun, None if there else STATE, True, approval(5), *again)
+    assert begun.history(ENDPOINT) == before
+
+
+def test_a_lease_that_is_another_ones_by_now_restores_nothing(begun):
+    lost = begun.lease(ENDPOINT, "one", -1)
+    with begun.lease(ENDPOINT, "two", 60), pytest.raises(LeaseLost):
+        begun.restore(lost, None, [approval(1)], [], (), False)
+    assert keys(begun) == []
+
+
+def test_more_than_dynamodb_takes_at_once_is_restored_in_parts(ledger):
+    entries = [approval(version, version) for version in range(1, 121)]
+    restored(ledger, STATE, True, *entries)
+    assert len(keys(ledger)) == 120

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle_lambdas import endpoint_runs
 from lifecycle_lambdas.handlers import notify
 from lifecycle_lambdas.handlers.notify import NotPosted, Webhook, payload, post
 from lifecycle_lambdas.messages import (
@@ -19,16 +20,18 @@ from lifecycle_lambdas.messages import (
     LONGEST_SUBJECT,
     LONGEST_TEXT,
     MOST_FIELDS,
+    MOST_SECTIONS,
     Message,
     compared,
     duration,
     of_deployment,
     of_endpoint,
     of_entry,
+    of_going_back,
     remedy,
     short_name,
 )
-from lifecycle_lambdas.records import Deployment, Entry
+from lifecycle_lambdas.records import Deployment, Entry, TestRun
 
 START = datetime(2026, 11, 21, 8, 12, 5, tzinfo=UTC)
 ANN = "arn:aws:iam::123456789012:user/teams/ann"
@@ -161,13 +164,37 @@ def test_in_slack_nothing_can_be_smuggled_in_by_a_text():
 
 def test_in_slack_everything_keeps_within_its_limits():
     facts = tuple((f"metric {n}", "x" * 3000) for n in range(23))
-    slack = Message("failed", "churn-prod", "1", "t" * 400, "y" * 9000, facts, (("Report", "s3://a/b"),)).as_slack()
-    header, text, *sections, links = slack["blocks"]
+    text = "y" * 100_000 + "\nthe end"
+    slack = Message("failed", "churn-prod", "1", "t" * 400, text, facts, (("Report", "s3://a/b"),)).as_slack()
+    header, *texts = slack["blocks"][: MOST_SECTIONS + 1]
+    *sections, links = slack["blocks"][MOST_SECTIONS + 1 :]
     assert len(header["text"]["text"]) <= LONGEST_HEADER
-    assert len(text["text"]["text"]) == LONGEST_TEXT
+    assert all(len(one["text"]["text"]) <= LONGEST_TEXT for one in texts)
+    assert texts[-2]["text"]["text"] == "..."
+    assert texts[-1]["text"]["text"].endswith("the end")
     assert [len(section["fields"]) for section in sections] == [MOST_FIELDS, MOST_FIELDS, 3]
     assert all(len(field["text"]) <= 2000 for section in sections for field in section["fields"])
     assert links["text"]["text"] == "Report: `s3://a/b`"
+
+
+def failed_tests(failures: tuple[str, ...]) -> list[str]:
+    """Of the message in Slack's format what its text became."""
+    run = TestRun("churn-prod", 7, arn(12), "deployed", "failed", "go-back", START, START, 30, 8, failures)
+    return [one["text"]["text"] for one in endpoint_runs.message(run).as_slack()["blocks"][1:] if "text" in one]
+
+
+def test_in_slack_the_first_failures_of_endpoint_tests_stand_in_full_and_what_follows():
+    failures = tuple(f"case {number}: expected 1, came {'x' * 1900} at its end" for number in range(5))
+    texts = failed_tests(failures)
+    assert all(len(text) <= LONGEST_TEXT for text in texts)
+    assert all(any(failure in text for text in texts) for failure in failures)
+    assert "what served before it comes back" in texts[-1]
+
+
+def test_in_slack_no_escaped_character_is_cut_in_two():
+    texts = failed_tests((f"case 1: {'&' * 1900}",))
+    assert all(len(text) <= LONGEST_TEXT for text in texts)
+    assert sum(text.count("&amp;") for text in texts) == sum(text.count("&") for text in texts) == 1900
 
 
 def test_a_subject_is_short_ascii():
@@ -375,3 +402,22 @@ def test_whatever_else_the_topic_is_told_is_posted_as_it_is(text):
 )
 def test_who_has_to_do_what_is_said_of_what_holds_an_endpoint_up(reason, who):
     assert who in remedy(reason)
+
+
+# --- the controller's own going back
+
+
+def test_going_back_says_what_happened_and_lists_what_to_look_at() -> None:
+    back = entry("go-back", package_arn=arn(11), why="the alarm churn-prod-errors is raised, since 08:40 UTC")
+    back = replace(back, leaves=arn(12), cause="ALARM#12")
+    message = of_going_back(back, ("the dashboard", "the logs", "the record"), OLD, NEW, (("Incident", "s3://a/b.md"),))
+    assert (message.kind, message.title) == ("went-back", "churn-prod: goes back to version 11 by itself")
+    assert message.id == f"went-back#{back.key}"
+    lines = message.as_text().splitlines()
+    assert lines[2].startswith(
+        "The alarm churn-prod-errors is raised, since 08:40 UTC. When it serves again, version 12"
+    )
+    assert lines[3:6] == ["1. the dashboard", "2. the logs", "3. the record"]
+    assert "auc: 0.9123 (version 11: 0.9)" in lines
+    assert "Incident: s3://a/b.md" in lines
+    assert message.as_slack()["blocks"][0]["text"]["text"].startswith(":rewind:")

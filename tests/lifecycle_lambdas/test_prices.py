@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import boto3
@@ -126,6 +127,15 @@ def test_the_list_is_asked_once_for_an_instance_type(stub: Stubber) -> None:
     stub.add_response("get_products", {"PriceList": [product("0.2")]}, wanted())
     price_list = prices.PriceList(stub.client, REGION)
     assert price_list.instance_hour("ml.m5.large") is price_list.instance_hour("ml.m5.large")
+
+
+def test_a_gigabyte_of_s3_costs_what_its_first_step_does_and_is_asked_once(stub: Stubber) -> None:
+    fields = {"regionCode": REGION, "volumeType": "Standard"}
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in fields.items()]
+    listed = [product("0.0235", "GB-Mo"), product("0.0245", "GB-Mo"), product("9.0", "Objects")]
+    stub.add_response("get_products", {"PriceList": listed}, {"ServiceCode": "AmazonS3", "Filters": filters})
+    price_list = prices.PriceList(stub.client, REGION)
+    assert price_list.gigabyte_month().usd == price_list.gigabyte_month().usd == Decimal("0.0245")
 
 
 def test_a_serverless_endpoint_has_no_ceiling_and_the_list_is_not_asked(stub: Stubber) -> None:

@@ -159,6 +159,7 @@ class _Resolver:
             "AWS::IAM::Role": lambda: f"iam::111122223333:role{properties['Path']}{self.of(properties['RoleName'])}",
             "AWS::Events::Rule": lambda: f"events:eu-west-1:111122223333:rule/{self.of(properties['Name'])}",
             "AWS::Logs::LogGroup": lambda: f"logs:eu-west-1:111122223333:log-group:{self._ref(name)}:*",
+            "AWS::CloudWatch::Alarm": lambda: f"cloudwatch:eu-west-1:111122223333:alarm:{properties['AlarmName']}",
             "AWS::CodeBuild::Project": lambda: f"codebuild:eu-west-1:111122223333:project/{self._ref(name)}",
         }
         return f"arn:aws:{arns[kind]()}"

@@ -67,6 +67,8 @@ def test_it_installs_what_the_command_line_and_the_functions_need(installed: Adm
         ("deploy", {"Records": []}, {"batchItemFailures": []}),
         ("notify", {"Records": []}, None),
         ("commit-status", {"Records": []}, {"batchItemFailures": []}),
+        ("endpoint-tests", {"Records": []}, {"batchItemFailures": []}),
+        ("clean", {"time": "2026-11-21T20:00:00Z"}, {"outcomes": []}),
         (
             "batch",
             {"detail-type": "SageMaker Transform Job State Change"}

@@ -7,22 +7,25 @@ import fnmatch
 import json
 import re
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore import xform_name
 
-from lifecycle_lambdas import names
+from lifecycle_lambdas import batch_testing, messages, metrics, names
+from lifecycle_lambdas.records import TestRun
 from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
 from local_aws.permissions.identities import as_list
 from local_aws.request_checks import service_model
 from servicecatalog import account, archive, install
-from tests import lint_resources
+from tests import dashboards, lint_resources
 from tests.servicecatalog import template
 from tests.servicecatalog.permitted import allowed
 
-CONTROLLER = ("deploy", "plan", "notify", "batch", "commit-status")  # the functions of lifecycle_lambdas
+# The functions of lifecycle_lambdas.
+CONTROLLER = ("deploy", "plan", "notify", "batch", "commit-status", "clean", "endpoint-tests")
 FUNCTIONS = (*CONTROLLER, "seed")
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
 WRITTEN = template.load(account.TEMPLATE)
@@ -49,6 +52,9 @@ WITHOUT_RESOURCES = (
     "ecr:GetAuthorizationToken",
     "pricing:GetProducts",
     "cloudwatch:PutMetricData",
+    "logs:DescribeLogGroups",
+    "cloudwatch:GetMetricData",
+    "cloudwatch:GetMetricStatistics",
     "cloudwatch:ListDashboards",
 )
 READING = ("Describe", "List", "Get", "Query", "BatchGet", "BatchCheck", "Filter", "Receive", "ConditionCheck")
@@ -153,6 +159,13 @@ def test_every_call_of_the_controllers_plans_is_allowed() -> None:
     assert {call for call in calls if not allowing(call, "ServingPolicy", "WatchingPolicy")} == set()
 
 
+# S3's actions that are not called as their operations (service authorization reference).
+CALLED_OTHERWISE = {
+    "get_bucket_encryption": "GetEncryptionConfiguration",
+    "get_public_access_block": "GetBucketPublicAccessBlock",
+}
+
+
 def test_everything_that_the_functions_look_up_is_allowed() -> None:
     text = "\n".join(path.read_text() for path in archive.SOURCES.rglob("*.py"))
     looked_up = set(re.findall(r"\.((?:describe|list|get|query)(?:_[a-z_]+)?)\(\s*[A-Z]\w+=", text))
@@ -160,7 +173,8 @@ def test_everything_that_the_functions_look_up_is_allowed() -> None:
     looked_up |= set(re.findall(r"\.(describe_[a-z_]+)\b", text))
     assert {"describe_model_package", "get_object", "list_model_packages", "query"} <= looked_up
     allowed = {action.split(":")[1] for each in statements() if each["Effect"] == "Allow" for action in each["Action"]}
-    assert {name for name in looked_up if "".join(map(str.capitalize, name.split("_"))) not in allowed} == set()
+    asks = {name: CALLED_OTHERWISE.get(name, "".join(map(str.capitalize, name.split("_")))) for name in looked_up}
+    assert {name for name, action in asks.items() if action not in allowed} == set()
 
 
 SERVICES = (
@@ -228,6 +242,8 @@ SAME_NAMES = {
 }
 WRITES_OF_THE_LEDGER = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
 IAM_NAMES = {
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
 }
@@ -240,7 +256,14 @@ def test_each_functions_role_allows_every_operation_that_its_sources_name(name: 
         operations = {one for one in operations if one.split(":")[1].startswith(READING)} - WRITES_OF_THE_LEDGER
     if name == "batch":  # of the ledger it reads and writes what was told
         operations -= {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"}
-    if name == "commit-status":  # of a platform with a token alone: tests/lifecycle_lambdas/test_commit_status.py
+    if name == "endpoint-tests":  # of the ledger's transactions it makes none
+        operations -= {"dynamodb:ConditionCheckItem"}
+    if name == "clean":  # it asks the Git host, and tells no commit
+        operations -= {"codecommit:GetCommit", "codecommit:PostCommentForComparedCommit"}
+    if name in (
+        "commit-status",
+        "clean",
+    ):  # of a platform with a token alone: tests/lifecycle_lambdas/test_commit_status.py
         operations -= {"secretsmanager:GetSecretValue"}
     assert operations
     assert {one for one in operations if not allowing(one, *role_of(name))} == set()
@@ -409,8 +432,9 @@ def test_the_controller_may_change_nothing_that_its_plans_never_ask_for() -> Non
         "kms:CreateGrant",
         "kms:DescribeKey",
     }
+    incidents = {"cloudwatch:GetMetricData", "s3:PutObject", "kms:GenerateDataKey"}
     allowed = {action for each in statements("ServingPolicy", "WatchingPolicy") for action in each["Action"]}
-    assert allowed - in_their_course == calls_of_the_controller()
+    assert allowed - in_their_course - incidents == calls_of_the_controller()
 
 
 def test_only_model_roles_of_one_path_and_the_schedules_role_are_passed() -> None:
@@ -467,6 +491,18 @@ def test_ci_and_pipelines_are_denied_setting_approved() -> None:
     assert set(never["Action"]) == {"sagemaker:CreateModelPackage", "sagemaker:UpdateModelPackage"}
     assert never["Resource"] == ["*"]
     assert never["Condition"] == {"StringEquals": {"sagemaker:ModelApprovalStatus": "Approved"}}
+
+
+@pytest.mark.parametrize("action", ["CreateModelPackage", "UpdateModelPackage"])
+def test_nor_writing_how_the_endpoint_tests_of_a_version_went(action: str) -> None:
+    """Promotion believes that stamp, which is the controller's to write."""
+    everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    policies = [everything, template.policies(RESOURCES)["DenyApprovalPolicy"]]
+    for stamp, may in (("passed", False), ("failed", False), (None, True)):
+        asked = {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}
+        asked |= {} if stamp is None else {"sagemaker:CustomerMetadataProperties/tests.status": stamp}
+        answer = allowed(policies, f"sagemaker:{action}", "model-package/churn-dev/7", **{"": asked})
+        assert answer is may
 
 
 def test_they_cannot_let_a_group_approve_by_itself_either() -> None:
@@ -661,16 +697,20 @@ def test_messages_stay_hidden_six_times_as_long_as_the_function_may_take() -> No
 
 def test_one_message_that_fails_does_not_take_the_others_with_it() -> None:
     sources = of_type("AWS::Lambda::EventSourceMapping")
-    assert set(sources) == {"DeployEventSource", "CommitStatusEventSource"}
+    assert set(sources) == {"DeployEventSource", "CommitStatusEventSource", "EndpointTestsEventSource"}
     for source in sources.values():
         assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert source["MaximumBatchingWindowInSeconds"] == 0
-    for queue in ("EventQueue", "CommitStatusQueue"):
+    for queue in ("EventQueue", "CommitStatusQueue", "EndpointTestsQueue"):
         assert RESOURCES[queue]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"].endswith(":modelyard-failed")
 
 
 def test_a_queue_hides_a_message_for_six_times_as_long_as_its_function_may_run() -> None:
-    for queue, function in (("EventQueue", "DeployFunction"), ("CommitStatusQueue", "CommitStatusFunction")):
+    for queue, function in (
+        ("EventQueue", "DeployFunction"),
+        ("CommitStatusQueue", "CommitStatusFunction"),
+        ("EndpointTestsQueue", "EndpointTestsFunction"),
+    ):
         assert RESOURCES[queue]["Properties"]["VisibilityTimeout"] == 6 * RESOURCES[function]["Properties"]["Timeout"]
 
 
@@ -714,9 +754,36 @@ def test_it_looks_every_minute_at_what_is_under_way_and_every_ten_at_everything(
     schedules = {
         rule["ScheduleExpression"]: json.loads(rule["Targets"][0]["Input"])
         for rule in of_type("AWS::Events::Rule").values()
-        if "ScheduleExpression" in rule
+        if "ScheduleExpression" in rule and rule["Targets"][0]["Arn"].endswith(":modelyard-events")
     }
     assert schedules == {"rate(1 minute)": {"look": "under-way"}, "rate(10 minutes)": {"look": "everything"}}
+
+
+def test_every_five_minutes_one_message_asks_which_scheduled_endpoint_tests_are_due() -> None:
+    rule = RESOURCES["EndpointTestsRule"]["Properties"]
+    assert rule["ScheduleExpression"] == "rate(5 minutes)"
+    (target,) = rule["Targets"]
+    assert target["Arn"].endswith(":modelyard-tests")
+    assert "Input" not in target  # the event's own time says which are due
+
+
+def test_the_rule_for_jobs_that_answer_endpoint_tests_passes_their_names() -> None:
+    (name,) = RESOURCES["TestJobRule"]["Properties"]["EventPattern"]["detail"]["TransformJobName"]
+    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    run = TestRun("churn-dev", 12, "", "deployed", "due", "report", at)
+    assert batch_testing.name_of(run).endswith(name["suffix"])
+    assert batch_testing.run_of(batch_testing.name_of(run)) == (run.endpoint, run.key)
+
+
+def test_whoever_tests_endpoints_reads_what_was_evaluated_and_answered_and_writes_results_alone() -> None:
+    document = RESOURCES["EndpointTestsPolicy"]["Properties"]["PolicyDocument"]
+    places: dict[str, set[str]] = {}
+    for each in document["Statement"]:
+        for action in as_list(each["Action"]):
+            if action.startswith("s3:"):
+                places.setdefault(action, set()).update(one.partition("/")[2] for one in each["Resource"])
+    answers = "*/captured/*/endpoint-tests/*"
+    assert places == {"s3:GetObject": {"*/evaluate/*", answers}, "s3:PutObject": {"*/endpoint-tests/*"}}
 
 
 def test_the_alarms_rule_passes_the_controllers_alarms() -> None:
@@ -744,6 +811,49 @@ def test_every_alarm_tells_the_topic() -> None:
     for alarm in of_type("AWS::CloudWatch::Alarm").values():
         assert alarm["AlarmActions"] == [topic]
         assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_the_dashboard_is_one_that_cloudwatch_takes_and_shows_every_alarm_function_and_queue() -> None:
+    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    body = dashboard["DashboardBody"]
+    assert dashboards.faults(body) == []
+    widgets = json.loads(body)["widgets"]
+    shown = [arn.rpartition(":")[2] for widget in widgets for arn in widget["properties"].get("alarms", [])]
+    assert sorted(shown) == sorted(alarm["AlarmName"] for alarm in of_type("AWS::CloudWatch::Alarm").values())
+    values = {
+        value
+        for widget in widgets
+        for metric in widget["properties"].get("metrics", [])
+        for value in metric[2:]
+        if isinstance(value, str)
+    }
+    assert {one["FunctionName"] for one in of_type("AWS::Lambda::Function").values()} <= values
+    assert {one["QueueName"] for one in of_type("AWS::SQS::Queue").values()} <= values
+
+
+def test_the_dashboard_shows_only_kinds_of_messages_that_there_are() -> None:
+    """A kind that is written otherwise here than in the code would be a line that is always flat."""
+    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    shown = {
+        (metric[0], metric[1], metric[2])
+        for widget in json.loads(dashboard["DashboardBody"])["widgets"]
+        for metric in widget["properties"].get("metrics", [])
+        if metric[0] == metrics.NAMESPACE
+    }
+    assert shown == {
+        (metrics.NAMESPACE, metrics.MESSAGES, metrics.KIND),
+        (metrics.NAMESPACE, metrics.DEPLOYMENTS, metrics.KIND),
+        (metrics.NAMESPACE, metrics.UNFINISHED, metrics.FUNCTION),
+    }
+    kinds = {
+        metric[3]
+        for widget in json.loads(dashboard["DashboardBody"])["widgets"]
+        for metric in widget["properties"].get("metrics", [])
+        if metric[1] == metrics.MESSAGES
+    }
+    # what a person does is told by the command line, whose lines CloudWatch does not read
+    assert kinds <= set(messages.MARKS) - {"go-back", "parked"}
+    assert {"approved", "deployed", "failed", "went-back", "tests-failed", "stuck"} <= kinds
 
 
 @pytest.mark.parametrize("name", ["NotifyInvokeConfig", "BatchInvokeConfig"])

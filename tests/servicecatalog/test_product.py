@@ -437,6 +437,18 @@ OF_CODEPIPELINE = ("WhatCodePipelineHandsOn", "ItsKey")
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_who_approves_does_not_write_how_the_endpoint_tests_went(stage: str) -> None:
+    """Promotion believes that stamp. Pipelines and CI are denied it by the platform's policy (deny-approval)."""
+    approved = {"sagemaker:ModelApprovalStatus": "Approved"}
+    verdict = {"sagemaker:CustomerMetadataProperties/tests.status": "passed"}
+    for asked, may in (({**approved}, True), (verdict, False), ({**approved, **verdict}, False)):
+        answer = allowed(
+            EVERYBODY["approver"], "sagemaker:UpdateModelPackage", f"model-package/churn-{stage}/7", **{"": asked}
+        )
+        assert answer is may
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_people_look_at_every_stage_and_approve_with_the_approvers_policy_alone(stage: str) -> None:
     group, version = f"model-package-group/churn-{stage}", f"model-package/churn-{stage}/1"
     approved = {"": {"sagemaker:ModelApprovalStatus": "Approved"}}

@@ -28,6 +28,7 @@ OF_THE_CLI = {
     "cloudformation": {"deploy", "wait"},
     "codecommit": {"credential-helper"},
     "configure": {"get"},
+    "logs": {"tail"},
     "s3": {"cp", "mb"},
     "sso": {"login"},
 }
@@ -113,6 +114,13 @@ def test_the_aws_clis_commands_have_the_options_that_they_are_given(page: Path) 
         assert words[2] in operations, words
         shape = model.operation_model(operations[words[2]]).input_shape
         members = {xform_name(name, "-") for name in shape.members} if shape else set()
+        # of what is true or false the AWS CLI has both: --enabled and --no-enabled
+        truths = (
+            {xform_name(name, "-") for name, one in shape.members.items() if one.type_name == "boolean"}
+            if shape
+            else set()
+        )
+        members |= {f"no-{name}" for name in truths}
         options = {word[2:].split("=")[0] for word in words[3:] if word.startswith("--")}
         assert options <= members | GLOBAL, (words, options - members)
 

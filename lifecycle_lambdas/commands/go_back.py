@@ -1,0 +1,81 @@
+"""`go-back`: an older version serves again, the one before or a named one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lifecycle_lambdas import going_back, observe, planning, watching
+from lifecycle_lambdas.commands.common import (
+    InputError,
+    append,
+    confirm,
+    context_of_operator,
+    look_after,
+    plan_text,
+    positive,
+    reason,
+    state_of,
+    version_of,
+)
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.events import LookAt
+from lifecycle_lambdas.recording import describe
+from lifecycle_lambdas.records import Deployment, State, package_version
+
+TEXT = "serve an older version that is still approved, at once, and leave the newer one approved"
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser("go-back", help=TEXT, description=TEXT)
+    command.add_argument("endpoint", help="<project>-<stage>")
+    command.add_argument("version", type=positive, nargs="?", help="default: the one that served before")
+    command.add_argument("--why", type=reason, required=True, help="kept, and told to whoever watches")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.add_argument(
+        "--here", action="store_true", help="do it from here, to the end, as when the platform's function is broken"
+    )
+    command.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    context = context_of_operator()
+    state = state_of(context, options.endpoint)
+    version = options.version or previous(context, state)
+    package = version_of(context, state, version)
+    if package["ModelApprovalStatus"] != "Approved":
+        raise InputError(
+            f"version {version} of {state.group} is {package['ModelApprovalStatus']}, and only approved ones "
+            f"serve: approve it instead (approve {state.endpoint} {version} --why ...)"
+        )
+    plan = planning.answer(context, state.project, state.stage, package["ModelPackageArn"], kind="go-back")
+    if plan["refused"] is not None:
+        raise InputError(f"{state.endpoint} cannot go back to version {version}: {plan['refused']}")
+    print(plan_text(plan))
+    confirm(options, f"{state.endpoint} goes back to version {version}; newer versions stay approved.")
+    code = append(context, state, options, "go-back", package)
+    return look_after(context, [LookAt(state.endpoint)], wait=True) if options.here else code
+
+
+def previous(context: Context, state: State) -> int:
+    """The version that served before the one that serves. Raises InputError where there is none."""
+    serving = _serving(context, state)
+    if serving is None:
+        raise InputError(f"nothing that Modelyard deployed serves at {state.endpoint}: name a version to go back to")
+
+    def approval_of(arn: str) -> str | None:
+        package = describe(context, arn)
+        return None if package is None else str(package["ModelApprovalStatus"])
+
+    found = going_back.way_back(serving, watching.history(context, state), approval_of)
+    if found is None:
+        raise InputError(
+            f"no version that served at {state.endpoint} before version {package_version(serving.package_arn)}, of the "
+            f"same kind, is approved now: name one (show {state.endpoint} lists them), or approve one"
+        )
+    return package_version(found.package_arn)
+
+
+def _serving(context: Context, state: State) -> Deployment | None:
+    observed = observe.observe(context.clients, state.endpoint, None, context.settings.schedule_group)
+    return None if observed.serving is None else context.ledger.deployment(state.endpoint, observed.serving)

@@ -1,0 +1,59 @@
+"""The function that asks endpoints what their versions' cases say.
+
+Its answer names the messages that failed, which come again (ReportBatchItemFailures).
+"""
+
+from __future__ import annotations
+
+import traceback
+from functools import cache
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lifecycle_lambdas import endpoint_testing
+from lifecycle_lambdas.clients import Clients
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.log import log
+from lifecycle_lambdas.settings import Settings
+
+FIRST_RETRY, LAST_RETRY = 5, 300  # seconds until a failed message comes again: twice as long every time, to a limit
+
+
+@cache
+def _clients() -> Clients:
+    return Clients()
+
+
+def handler(event: dict[str, Any], lambda_context: Any) -> dict[str, Any]:
+    seconds = lambda_context.get_remaining_time_in_millis() / 1000
+    return respond(Context.of(Settings.from_environment(), _clients(), lambda_context.aws_request_id, seconds), event)
+
+
+def respond(context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    """The function's answer to a batch of the queue's messages."""
+    failed = []
+    for record in event["Records"]:
+        message = record["messageId"]
+        try:
+            endpoint_testing.handle(context, record["body"])
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
+            trace = "".join(traceback.format_exception(error))
+            log("a message failed: comes again", level="ERROR", message_id=message, error=str(error), traceback=trace)
+            _come_again(context, record)
+            failed.append({"itemIdentifier": message})
+    return {"batchItemFailures": failed}
+
+
+def _come_again(context: Context, record: dict[str, Any]) -> None:
+    """After seconds at first, not after the queue's long visibility time-out."""
+    tries = int(record["attributes"]["ApproximateReceiveCount"])
+    try:
+        context.client("sqs").change_message_visibility(
+            QueueUrl=context.settings.tests_queue_url,
+            ReceiptHandle=record["receiptHandle"],
+            VisibilityTimeout=min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY),
+        )
+    except (ClientError, BotoCoreError) as error:
+        # it comes again all the same, at the queue's own time
+        log("a failed message's visibility could not be shortened", level="WARNING", error=str(error))

@@ -1,0 +1,423 @@
+"""Cleaning up as the function does it, against local_aws: announced first, looked at again, finished after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lifecycle_lambdas import cleaning_facts, cleaning_run
+from lifecycle_lambdas.branches import Hosts
+from lifecycle_lambdas.cleaning import Parking, Serving
+from lifecycle_lambdas.cleaning_facts import Parked
+from lifecycle_lambdas.commit_hosts import GitHub, NotTold
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.handlers.clean import hosts_of, respond
+from lifecycle_lambdas.prices import Price
+from lifecycle_lambdas.records import Deployment, Entry, State
+from tests.faulty_calls import Killed
+from tests.lifecycle_lambdas.conftest import IMAGE, LocalClients, make_group
+from tests.lifecycle_lambdas.executions import registering
+from tests.local_aws.job_requests import Workshop
+
+BUCKET = "cleaning"
+CLEAN = "kind: real_time\ninstance_type: ml.m5.large\nclean: {versions_after_days: 30, pipelines_after_days: 14}\n"
+HERE = frozenset({"dev", "prod", "feature-here"})
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def role(aws: Any) -> str:
+    aws.client("s3").create_bucket(Bucket=BUCKET)
+    return Workshop(aws).role
+
+
+class Known(Hosts):
+    """A Git host of which the branches are known, or nothing is."""
+
+    def __init__(self, known: frozenset[str] | None = HERE) -> None:
+        super().__init__(None, GitHub("", None, ""))
+        object.__setattr__(self, "known", known)
+
+    def branches(self, repository: str) -> frozenset[str] | None:
+        known: frozenset[str] | None = vars(self)["known"]
+        return known
+
+
+class Scene:
+    """A project of whose feature stage there is one old version with its data, and one pipeline, that nobody needs."""
+
+    def __init__(self, context: Context, clients: LocalClients, project: str, role: str) -> None:
+        self.context = replace(context, deadline=time.monotonic() + 600)
+        self.clients, self.project = clients, project
+        self.sagemaker, self.s3 = clients("sagemaker"), clients("s3")
+        self.group = make_group(clients, project, "feature", repository="https://github.com/acme/churn")
+        context.ledger.put_state_if_new(State(self.group, project, "feature", self.group, "settled"))
+        self.folder = f"{project}/feature/{project}-feature-x/{uuid.uuid4().hex[:8]}"
+        self.keys = {f"{self.folder}/{name}" for name in ("train/model.tar.gz", "evaluate/evaluation/report.html")}
+        for key in self.keys:
+            self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"12345")
+        self.old = self.register(self.folder)
+        self.pipeline = f"{project}-feature-gone-0a1b2c"
+        self.sagemaker.create_pipeline(
+            PipelineName=self.pipeline,
+            PipelineDefinition=registering("feature-gone"),
+            RoleArn=role,
+            Tags=[
+                {"Key": f"modelyard:{key}", "Value": value}
+                for key, value in (("project", project), ("stage", "feature"))
+            ],
+        )
+        self.newest = self.register(f"{project}/feature/{project}-feature-x/newest", CLEAN)
+
+    def register(self, folder: str, stage_file: str = "", group: str = "", **more: str) -> str:
+        prefix = f"{self.project}/feature/deployment/{uuid.uuid4().hex}/"
+        self.s3.put_object(Bucket=BUCKET, Key=f"{prefix}feature.yaml", Body=stage_file.encode())
+        given = {
+            "report": f"s3://{BUCKET}/{folder}/evaluate/evaluation/report.html",
+            "deployment.prefix": f"s3://{BUCKET}/{prefix}",
+            "deployment.sha256.feature": hashlib.sha256(stage_file.encode()).hexdigest(),
+        }
+        return str(
+            self.sagemaker.create_model_package(
+                ModelPackageGroupName=group or self.group,
+                ModelApprovalStatus="PendingManualApproval",
+                InferenceSpecification={
+                    "Containers": [{"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/{folder}/train/model.tar.gz"}],
+                    "SupportedContentTypes": ["text/csv"],
+                    "SupportedResponseMIMETypes": ["text/csv"],
+                },
+                CustomerMetadataProperties=given | {name.replace("__", "."): value for name, value in more.items()},
+            )["ModelPackageArn"]
+        )
+
+    def run(self, days: float, hosts: Hosts | None = None, **event: Any) -> list[dict[str, Any]]:
+        """As the schedule calls it so many days from now."""
+        then = datetime.now(UTC) + days * DAY
+        answer = respond(self.context, hosts or Known(), {"time": then.isoformat(), **event})
+        return [outcome for outcome in answer["outcomes"] if outcome["project"] == self.project]
+
+    def versions(self) -> set[str]:
+        found = self.sagemaker.list_model_packages(ModelPackageGroupName=self.group)["ModelPackageSummaryList"]
+        return {one["ModelPackageArn"] for one in found}
+
+    def pipelines(self) -> set[str]:
+        found = self.sagemaker.list_pipelines(PipelineNamePrefix=self.project)["PipelineSummaries"]
+        return {one["PipelineName"] for one in found}
+
+    def stored(self) -> set[str]:
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.project}/").get("Contents", [])
+        return {one["Key"] for one in found}
+
+    def untouched(self) -> bool:
+        return {self.old} <= self.versions() and {self.pipeline} <= self.pipelines() and self.keys <= self.stored()
+
+    def cleaned(self) -> bool:
+        gone = self.old in self.versions() or self.pipeline in self.pipelines() or self.keys & self.stored()
+        return not gone and self.newest in self.versions()
+
+
+@pytest.fixture
+def scene(context: Context, clients: LocalClients, project: str, role: str) -> Scene:
+    return Scene(context, clients, project, role)
+
+
+def test_a_policy_only_says_first_what_would_go_and_removes_a_day_later(scene, told):
+    scene.run(40)
+    (text,) = told()
+    assert scene.untouched()
+    assert f"version {scene.old}: 40 days old, and nothing needs it (price unknown)" in text
+    scene.run(40.5)
+    assert scene.untouched()
+    assert told() == []
+    scene.run(41.1)
+    assert scene.cleaned()
+    (text,) = told()
+    assert f"{scene.project}: 4 things were cleaned up" in text
+    scene.run(42.2)
+    assert told() == []
+
+
+class Prices:
+    """A price list in which storing a byte costs a dollar a month, and an hour of any instance half of one."""
+
+    def gigabyte_month(self) -> Price:
+        return Price(Decimal(1024**3), "")
+
+    def instance_hour(self, instance_type: str) -> Price:
+        return Price(Decimal("0.5"), "")
+
+
+def test_what_went_is_listed_with_what_it_cost_a_month_where_the_price_is_known(scene, told, monkeypatch):
+    monkeypatch.setattr(cleaning_run, "_prices", lambda context: Prices())
+    scene.run(40)
+    (announced,) = told()
+    (removed,) = scene.run(41.1)
+    # each of the two objects has five bytes; the price list has nothing of versions and pipelines
+    assert [(one["kind"], one["usd_a_month"]) for one in removed["removals"]] == [
+        ("pipeline", None),
+        ("version", None),
+        ("data", 5.0),
+        ("data", 5.0),
+    ]
+    (went,) = told()
+    for text in (announced, went):
+        assert "Cost: 10.00 USD a month and 2 of unknown price" in text
+    lists = sorted(key for key in scene.stored() if "/feature/cleaning/" in key)
+    would, did = (json.loads(scene.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in lists)
+    assert (would["removed"], did["removed"]) == (False, True)
+    assert (did["removals"], did["total"]) == (removed["removals"], removed["total"])
+
+
+def test_a_parked_endpoint_cost_what_its_instances_do(scene, monkeypatch):
+    monkeypatch.setattr(cleaning_run, "_prices", lambda context: Prices())
+    started = datetime.now(UTC)
+    serving = Serving(scene.group, Parking(idle_hours=3), started, started, None)
+    for stage_file, cost in (({"instance_type": "ml.m5.large"}, 2 * 730 * 0.5), ({"kind": "serverless"}, None)):
+        deployment = Deployment(scene.group, 1, "ENTRY#1", scene.old, stage_file, "", "succeeded", started)
+        assert cleaning_run._hosting(scene.context, Parked(serving, deployment, instances=2)) == cost
+
+
+def test_a_changed_policy_is_announced_again(scene, told):
+    scene.run(40)
+    scene.register(
+        f"{scene.project}/feature/x/other", CLEAN.replace("versions_after_days: 30", "versions_after_days: 31")
+    )
+    scene.run(41.1)
+    assert scene.untouched()
+    assert len(told()) == 2
+    scene.run(42.2)
+    assert scene.old not in scene.versions()
+
+
+def test_without_a_policy_nothing_goes(scene, told):
+    scene.register(f"{scene.project}/feature/x/other", CLEAN.partition("clean")[0])
+    assert scene.run(40) == scene.run(42) == []
+    assert scene.untouched()
+    assert told() == []
+
+
+def test_while_the_git_host_does_not_answer_no_pipeline_goes(scene):
+    scene.run(40, Known(None))
+    scene.run(41.1, Known(None))
+    assert scene.pipeline in scene.pipelines()
+    assert scene.old not in scene.versions()
+
+
+def approve(scene: Scene, arn: str) -> None:
+    scene.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+
+
+def go_back(scene: Scene, arn: str) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    scene.context.ledger.append(Entry(scene.group, "go-back", now, arn, "ann", "", "command"))
+
+
+def run_pipeline(scene: Scene, arn: str) -> None:
+    scene.sagemaker.update_pipeline(PipelineName=scene.pipeline, PipelineDescription="in use again")
+
+
+@pytest.mark.parametrize("happens", [approve, go_back, run_pipeline])
+def test_what_becomes_needed_between_looking_and_removing_stays(scene, monkeypatch, happens):
+    scene.run(40)
+    decided = cleaning_run._with_costs
+
+    def meanwhile(*given: Any) -> Any:
+        happens(scene, scene.old)
+        return decided(*given)
+
+    monkeypatch.setattr(cleaning_run, "_with_costs", meanwhile)
+    scene.run(41.1)
+    if happens is run_pipeline:
+        assert scene.pipeline in scene.pipelines()
+    else:
+        assert scene.old in scene.versions()
+        assert scene.keys <= scene.stored()
+
+
+def test_an_approved_version_that_went_is_not_taken_for_rejected_by_somebody(scene, clients):
+    for number, arn in enumerate((scene.old, scene.register("a"), scene.register("b"))):
+        approve(scene, arn)
+        at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=9 - number)
+        scene.context.ledger.append(Entry(scene.group, "approve", at, arn, "ann", "", "event"))
+    scene.register(f"{scene.project}/feature/x/newest", CLEAN)
+    scene.run(40)
+    scene.run(41.1)
+    assert scene.old not in scene.versions()
+    (entry,) = [one for one in scene.context.ledger.entries(scene.group) if one.kind == "reject"]
+    assert (entry.package_arn, entry.source, entry.by) == (scene.old, "controller", "modelyard")
+
+
+OPERATIONS = ("DeletePipeline", "DeleteModelPackage", "DeleteObjects", "PutObject", "Publish", "PutItem")
+KILLED = [(operation, when) for operation in OPERATIONS for when in ("before-call", "after-call")]
+# After these something is gone that the next run cannot find any more.
+DECISIVE = [("DeleteModelPackage", "after-call"), ("DeleteObjects", "after-call"), ("Publish", "before-call")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "when"), [pytest.param(*one, marks=[] if one in DECISIVE else pytest.mark.slow) for one in KILLED]
+)
+def test_a_run_that_is_killed_is_finished_and_told_of_by_the_next_one(scene, clients, told, operation, when):
+    scene.run(40)
+    told()
+
+    def kill(model: Any, **_: Any) -> None:
+        if model.name == operation:
+            raise Killed
+
+    services = [clients(service).meta.events for service in ("sagemaker", "s3", "sns", "dynamodb")]
+    for events in services:
+        events.register(when, kill)
+    try:
+        with pytest.raises(Killed):
+            scene.run(41.1)
+    finally:
+        for events in services:
+            events.unregister(when, kill)
+    scene.run(41.2)
+    assert scene.cleaned()
+    texts = told()
+    assert any(f"{scene.project}: 4 things were cleaned up" in text for text in texts), texts
+    assert scene.context.ledger.policy(scene.group, "clean").pending == ()
+
+
+def test_one_project_that_fails_does_not_keep_the_others(scene, clients, project, monkeypatch):
+    broken = f"{project}-broken"
+    scene.context.ledger.put_state_if_new(State(f"{broken}-feature", broken, "feature", f"{broken}-feature", "settled"))
+    newest = cleaning_facts.newest_version
+
+    def failing(context: Context, group: str) -> Any:
+        if group.startswith(broken):
+            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "ListModelPackages")
+        return newest(context, group)
+
+    monkeypatch.setattr(cleaning_facts, "newest_version", failing)
+    for days in (40, 41.1):
+        with pytest.raises(RuntimeError, match=f"cleaning up failed for {broken}:"):
+            scene.run(days)
+    assert scene.cleaned()
+
+
+def test_an_operator_is_shown_what_would_go_and_removes_it_once_people_were_told(scene, project):
+    (shown,) = scene.run(40, project=project)
+    assert scene.untouched()
+    assert not shown["done"]
+    assert [one["kind"] for one in shown["removals"]] == ["pipeline", "version", "data", "data"]
+    assert scene.context.ledger.policy(scene.group, "clean") is None
+    (told,) = scene.run(40, project=project, remove=True)
+    assert scene.untouched()
+    assert told["says"] == "people were told what would go; nothing was removed"
+    (removed,) = scene.run(40, project=project, remove=True)
+    assert removed["done"]
+    assert scene.cleaned()
+
+
+def test_a_project_that_is_not_there_is_named(scene):
+    with pytest.raises(ValueError, match="knows no endpoint of a project 'nobody': known are "):
+        scene.run(40, project="nobody")
+
+
+def test_two_at_once_are_one(scene, project):
+    with scene.context.ledger.lease(f"{project}/cleaning", "another", 60):
+        (outcome,) = scene.run(40)
+    assert outcome["says"].startswith("another one is cleaning up")
+
+
+# --- parking
+
+
+def test_an_endpoint_with_something_under_way_is_not_parked(scene, project):
+    section = {"at": "nightly", "hour": 20, "timezone": "UTC", "day": None, "idle_hours": None}
+    state = State(scene.group, project, "feature", scene.group, "under-way")
+    started = datetime.now(UTC)
+    deployment = Deployment(
+        scene.group, 1, "ENTRY#1", scene.old, {"park": section}, "", "succeeded", started, ended=started
+    )
+
+    class SageMaker:
+        def describe_endpoint(self, **_: str) -> dict[str, Any]:
+            return {"EndpointConfigName": f"{scene.group}-1", "EndpointStatus": "InService", "ProductionVariants": []}
+
+    class Ledger:
+        def deployment(self, *_: Any) -> Deployment:
+            return deployment
+
+        def entries(self, endpoint: str) -> Iterator[Entry]:
+            return iter([Entry(endpoint, "approve", started, scene.old, "ann", "", "event")])
+
+        def policy(self, *_: Any) -> None:
+            return None
+
+    context = replace(scene.context, ledger=Ledger(), clients=lambda service: SageMaker())
+    assert cleaning_facts.parked(context, state, started) is None
+    assert cleaning_facts.parked(context, replace(state, status="settled"), started) is not None
+
+
+# --- which data is a version's own
+
+
+@pytest.mark.parametrize(
+    ("uri", "own"),
+    [
+        ("s3://b/churn/feature/churn-feature-x/1/train/job/output/model.tar.gz", True),
+        ("s3://b/churn/feature/churn-feature-x/tune/job/output/model.tar.gz", True),
+        ("s3://b/churn/feature/churn-feature-x/1/evaluate/evaluation/", True),
+        ("s3://b/churn/feature/", False),
+        ("s3://b/churn/feature/churn-feature-x/", False),
+        ("s3://b/churn/feature/evaluate/", False),
+        ("s3://b/churn/dev/churn-dev/1/train/job/output/model.tar.gz", False),
+        ("s3://b/churn2/feature/churn-feature-x/1/train/model.tar.gz", False),
+        ("s3://b/churn/feature/churn-feature-x/../../dev/model.tar.gz", False),
+        ("s3://b/churn/feature/churn-feature-x/1/data.parquet", False),
+        ("churn/feature/churn-feature-x/1/train/model.tar.gz", False),
+    ],
+)
+def test_only_model_archives_and_evaluations_where_pipelines_write_them_are_a_versions_own(uri, own):
+    assert cleaning_facts.is_its_own("churn", uri) == own
+
+
+# --- branches
+
+
+class Pages(GitHub):
+    """GitHub with so many branches."""
+
+    def __init__(self, names: list[str], broken: bool = False) -> None:
+        self._names, self._broken = names, broken
+
+    def get(self, repository: str, path: str) -> Any:
+        page = int(path.rpartition("=")[2])
+        if self._broken and page > 1:
+            raise NotTold("GitHub answered 502")
+        return [{"name": name} for name in self._names[(page - 1) * 100 : page * 100]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+def test_all_pages_of_branches_are_read(count):
+    names = [f"feature-{number}" for number in range(count)]
+    assert Hosts(None, Pages(names)).branches("https://github.com/acme/churn") == frozenset(names)
+
+
+def test_branches_of_which_a_page_is_missing_are_not_known():
+    names = [f"feature-{number}" for number in range(150)]
+    assert Hosts(None, Pages(names, broken=True)).branches("https://github.com/acme/churn") is None
+
+
+def test_more_branches_than_are_read_are_not_known():
+    assert Hosts(None, Pages(["dev"] * 10_001)).branches("https://github.com/acme/churn") is None
+
+
+def test_a_repository_that_is_not_there_has_no_known_branches(clients):
+    hosts = hosts_of(clients, {"GIT_BASE_URL": "none", "GIT_TOKEN_SECRET_ARN": "none"})
+    assert hosts.branches("arn:aws:codecommit:us-east-1:123456789012:gone") is None
+    assert hosts.branches("arn:aws:codecommit:eu-west-1:123456789012:elsewhere") is None
+    assert hosts.branches("https://github.com/acme/churn") is None

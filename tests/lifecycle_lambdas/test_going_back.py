@@ -1,0 +1,520 @@
+"""Going back by itself: when, to what, how often; and whatever happens meanwhile, the end is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lifecycle_lambdas import approvals, going_back
+from lifecycle_lambdas.going_back import GoBack, Hold, NoWayBack, RaisedAlarm, decide, way_back
+from lifecycle_lambdas.observe import Alarm, Observed
+from lifecycle_lambdas.records import Deployment, Entry, TestRun
+from tests.lifecycle_lambdas.fault_matrix import GUARDED, cases, faults_of, goes_bad, undisturbed
+from tests.lifecycle_lambdas.simulated_platform import Platform
+from tests.lifecycle_lambdas.test_converge import BATCH, STAGE_FILE
+
+ENDPOINT = "churn-prod"
+ENDED = datetime(2026, 11, 21, 8, 30, 0, 250_000, UTC)
+NOW = ENDED + timedelta(minutes=20)
+HOUR = timedelta(hours=1)
+
+
+def arn(version: int, endpoint: str = ENDPOINT) -> str:
+    return f"arn:aws:sagemaker:eu-west-1:111122223333:model-package/{endpoint}/{version}"
+
+
+def deployment(number: int, version: int | None = None, **changes: Any) -> Deployment:
+    values: dict[str, Any] = {
+        "endpoint": ENDPOINT,
+        "number": number,
+        "entry_key": f"ENTRY#2026-11-21T08:00:00Z#{number:010d}#approve",
+        "package_arn": arn(version or number),
+        "stage_file": {"kind": "real_time", "alarms": {"error_share": 0.05}},
+        "stage_file_sha256": "",
+        "status": "succeeded",
+        "started": ENDED - timedelta(minutes=5),
+        "ended": ENDED,
+    }
+    return Deployment(**{**values, **changes})
+
+
+def raised(minutes: float = 10, kind: str = "errors") -> RaisedAlarm:
+    return RaisedAlarm(f"{ENDPOINT}-{kind}", kind, ENDED + timedelta(minutes=minutes), "0.3 was greater than 0.05")
+
+
+def a_run(**changes: Any) -> TestRun:
+    values: dict[str, Any] = {
+        "endpoint": ENDPOINT,
+        "number": 2,
+        "package_arn": arn(2),
+        "reason": "deployed",
+        "status": "failed",
+        "means": "go-back",
+        "at": ENDED.replace(microsecond=0),
+        "ended": ENDED + timedelta(seconds=4),
+        "cases": 12,
+        "failed": 3,
+        "failures": ("bad input is a clear error: answered 200",),
+    }
+    return TestRun(**{**values, **changes})
+
+
+def went_back(minutes_ago: float, **changes: Any) -> Entry:
+    at = (NOW - timedelta(minutes=minutes_ago)).replace(microsecond=0)
+    entry = Entry(ENDPOINT, "go-back", at, arn(1), "modelyard", "why", "controller", leaves=arn(2), cause="another")
+    return replace(entry, **changes)
+
+
+SERVING, PREVIOUS = deployment(2), deployment(1)
+
+
+# --- deciding
+
+
+@pytest.mark.parametrize(
+    ("alarms", "tests", "entries", "previous", "expected"),
+    [
+        pytest.param([], None, [], PREVIOUS, None, id="nothing is wrong"),
+        pytest.param([raised()], None, [], PREVIOUS, GoBack, id="an alarm"),
+        pytest.param([raised(-1)], None, [], PREVIOUS, None, id="an alarm that was raised before it served"),
+        pytest.param([raised(-0.004)], None, [], PREVIOUS, GoBack, id="an alarm's time that is cut to the second"),
+        pytest.param([raised(-1), raised(3, "latency")], None, [], PREVIOUS, GoBack, id="one before and one since"),
+        pytest.param([], a_run(), [], PREVIOUS, GoBack, id="its tests failed"),
+        pytest.param([], a_run(means="report"), [], PREVIOUS, None, id="its tests failed, which is only reported"),
+        pytest.param([], a_run(means="block"), [], PREVIOUS, None, id="its tests failed, which blocks promotion"),
+        pytest.param([], a_run(status="passed"), [], PREVIOUS, None, id="its tests passed"),
+        pytest.param([], a_run(number=1), [], PREVIOUS, None, id="the tests of the deployment before failed"),
+        pytest.param([raised()], None, [], None, NoWayBack, id="nothing to go back to"),
+        pytest.param([raised()], None, [went_back(59)], PREVIOUS, Hold, id="it went back a short time ago"),
+        pytest.param([raised()], None, [went_back(61)], PREVIOUS, GoBack, id="it went back long ago"),
+        pytest.param([raised()], None, [went_back(59)], None, Hold, id="the hold is said before that there is no way"),
+        pytest.param([raised()], None, [went_back(5, source="command")], PREVIOUS, GoBack, id="a person went back"),
+    ],
+)
+def test_what_is_done_about_what_serves(
+    alarms: list[RaisedAlarm],
+    tests: TestRun | None,
+    entries: list[Entry],
+    previous: Deployment | None,
+    expected: type | None,
+) -> None:
+    decision = decide(SERVING, previous, alarms, tests, entries, HOUR, NOW)
+    assert type(decision) is (type(None) if expected is None else expected)
+
+
+def test_the_entry_says_what_happened_since_when_and_from_which_version_to_which() -> None:
+    decision = decide(SERVING, PREVIOUS, [raised()], None, [], HOUR, NOW)
+    assert isinstance(decision, GoBack)
+    entry = decision.entry
+    assert (entry.endpoint, entry.kind, entry.package_arn, entry.leaves) == (ENDPOINT, "go-back", arn(1), arn(2))
+    assert (entry.by, entry.source, entry.at) == ("modelyard", "controller", NOW.replace(microsecond=0))
+    assert (
+        entry.why
+        == decision.reason
+        == (
+            "the alarm churn-prod-errors is raised (0.3 was greater than 0.05), since 2026-11-21 08:40:00 UTC: from "
+            "version 2 (deployment 2) back to version 1"
+        )
+    )
+
+
+def test_of_failed_tests_the_entry_names_the_first_failure() -> None:
+    decision = decide(SERVING, PREVIOUS, [], a_run(), [], HOUR, NOW)
+    assert isinstance(decision, GoBack)
+    assert decision.entry.why.startswith(
+        "3 of its 12 endpoint tests failed, the first: bad input is a clear error: answered 200, since 2026-11-21 08:30"
+    )
+
+
+def test_however_long_the_failure_is_what_stands_on_the_version_says_since_when_and_to_which() -> None:
+    failed = a_run(failures=(f"rows: {'not as it was evaluated ' * 80}",))
+    decision = decide(SERVING, PREVIOUS, [], failed, [], HOUR, NOW)
+    assert isinstance(decision, GoBack)
+    stands = approvals.description(approvals.gone_back_from(ENDPOINT, decision.reason))
+    assert "3 of its 12 endpoint tests failed, the first: rows: not as it was evaluated" in stands
+    assert stands.endswith("..., since 2026-11-21 08:30:04 UTC: from version 2 (deployment 2) back to version 1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "previous", "alarms", "since", "now", "expected"),
+    [
+        pytest.param("approve", 1, {}, 0.2, 0.3, False, id="of one period, SageMaker having ended the old instances"),
+        pytest.param("approve", 1, {"periods": 5}, 3.9, 4, True, id="its first periods are those of before"),
+        pytest.param("approve", 1, {"periods": 5}, 4.1, 4.2, False, id="all of its periods are its own"),
+        pytest.param("approve", 1, {"periods": 5}, 3.9, 5.1, False, id="it lasts when all of its periods are its own"),
+        pytest.param("approve", None, {"periods": 5}, 0.2, 0.3, False, id="nothing served before"),
+        pytest.param("go-back", 1, {}, 0.9, 1.5, True, id="somebody went back, and the last minute was the other's"),
+        pytest.param("go-back", 1, {}, 0.9, 2.1, False, id="somebody went back, and it lasts"),
+        pytest.param("go-back", 1, {"period_seconds": 3600}, 50, 55, True, id="an hour that began with the other"),
+    ],
+)
+def test_an_alarm_that_may_still_measure_what_served_before_is_not_held_against_what_serves(
+    kind: str, previous: int | None, alarms: dict[str, Any], since: float, now: float, expected: bool
+) -> None:
+    """Minutes since the deployment's end."""
+    serving = deployment(
+        2,
+        entry_key=f"ENTRY#2026-11-21T08:00:00Z#0000000002#{kind}",
+        previous=previous,
+        stage_file={"kind": "real_time", "alarms": {"error_share": 0.05, **alarms}},
+    )
+    at, then = (ENDED + timedelta(minutes=minutes) for minutes in (since, now))
+    assert going_back.may_be_of_before(serving, at, then) is expected
+    raised = {f"{ENDPOINT}-errors": Alarm("ALARM", {}, "so", at)}
+    assert bool(going_back.raised_alarms(serving, Observed(ENDPOINT, alarms=raised), then)) is not expected
+
+
+def test_the_first_of_several_causes_counts_and_the_next_one_when_that_was_gone_back_for() -> None:
+    both = [raised(10), raised(3, "latency")]
+    first = decide(SERVING, PREVIOUS, both, None, [], HOUR, NOW)
+    assert isinstance(first, GoBack)
+    assert "latency" in first.cause.key
+    second = decide(SERVING, PREVIOUS, both, None, [replace(first.entry, source="command")], HOUR, NOW)
+    assert isinstance(second, GoBack)
+    assert "errors" in second.cause.key
+
+
+@pytest.mark.parametrize(
+    ("stage", "alarms", "expected"),
+    [
+        ("prod", {"error_share": 0.05}, True),
+        ("champion", {"error_share": 0.05, "go_back": None}, True),
+        ("champion", {"error_share": 0.05, "go_back": False}, False),
+        ("dev", {"error_share": 0.05}, False),
+        ("challenger", {"error_share": 0.05, "go_back": True}, True),
+        ("prod", None, False),
+    ],
+)
+def test_by_which_alarms_a_stage_goes_back(stage: str, alarms: dict[str, Any] | None, expected: bool) -> None:
+    serving = deployment(2, endpoint=f"churn-{stage}", stage_file={"kind": "real_time", "alarms": alarms})
+    alarm = {f"churn-{stage}-errors": Alarm("ALARM", {}, "bad", NOW)}
+    assert bool(going_back.raised_alarms(serving, Observed(f"churn-{stage}", alarms=alarm), NOW)) is expected
+
+
+def test_neither_a_quiet_alarm_nor_a_roll_back_alarm_of_the_deployment_goes_back() -> None:
+    alarms = {
+        f"{ENDPOINT}-errors": Alarm("OK", {}, "fine", NOW),
+        f"{ENDPOINT}-2-rollback-errors": Alarm("ALARM", {}, "bad", NOW),
+        f"{ENDPOINT}-latency": Alarm("INSUFFICIENT_DATA", {}, "", NOW),
+    }
+    assert going_back.raised_alarms(SERVING, Observed(ENDPOINT, alarms=alarms), NOW) == []
+
+
+def test_the_way_back_is_the_last_version_that_served_is_approved_and_of_the_same_kind() -> None:
+    history = [
+        deployment(9, 8),
+        deployment(8, 7, status="failed"),
+        deployment(7, 6, status="superseded"),
+        deployment(6, 5, stage_file={"kind": "serverless"}),
+        deployment(5, 4),
+        deployment(4, 3),
+        deployment(3, 2),
+    ]
+    approvals = {arn(4): "Rejected", arn(3): None, arn(2): "Approved"}
+    asked: list[str] = []
+
+    def approval_of(package: str) -> str | None:
+        asked.append(package)
+        return approvals[package]
+
+    found = way_back(history[0], history, approval_of)
+    assert found == history[-1]
+    assert asked == [arn(4), arn(3), arn(2)]
+
+
+VERSIONS, OTHERS = range(1, 5), "churn-b-prod"
+deployments = st.lists(
+    st.tuples(
+        st.sampled_from([ENDPOINT, OTHERS]),
+        st.sampled_from(VERSIONS),
+        st.sampled_from(["succeeded", "failed", "superseded", "under-way"]),
+        st.sampled_from(["real_time", "serverless", "batch"]),
+    ),
+    max_size=8,
+)
+minutes = st.integers(-90, 20)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    before=deployments,
+    approvals=st.fixed_dictionaries(
+        {version: st.sampled_from(["Approved", "Rejected", "PendingManualApproval", None]) for version in VERSIONS}
+    ),
+    alarms=st.lists(st.builds(raised, minutes, st.sampled_from(["errors", "latency", "custom"])), max_size=3),
+    tests=st.none() | st.builds(a_run, status=st.sampled_from(["passed", "failed"]), number=st.integers(1, 9)),
+    backs=st.lists(st.integers(0, 120), max_size=3),
+    hold=st.integers(0, 90),
+)
+def test_it_never_goes_to_what_is_not_approved_nor_twice_for_a_cause_nor_within_the_hold_nor_elsewhere(
+    before: list[tuple[str, int, str, str]],
+    approvals: dict[int, str | None],
+    alarms: list[RaisedAlarm],
+    tests: TestRun | None,
+    backs: list[int],
+    hold: int,
+) -> None:
+    history = [
+        deployment(
+            number,
+            version,
+            endpoint=endpoint,
+            status=status,
+            stage_file={"kind": kind},
+            package_arn=arn(version, endpoint),
+        )
+        for number, (endpoint, version, status, kind) in enumerate(before, 1)
+    ][::-1]
+    serving = deployment(len(before) + 1, 9)
+    approval = {
+        arn(version, endpoint): status for version, status in approvals.items() for endpoint in (ENDPOINT, OTHERS)
+    }
+    previous = way_back(serving, history, approval.get)
+    entries = [went_back(ago) for ago in sorted(backs)]
+
+    decision = decide(serving, previous, alarms, tests, entries, timedelta(minutes=hold), NOW)
+
+    if not isinstance(decision, GoBack):
+        return
+    entry = decision.entry
+    assert entry.package_arn is not None
+    assert approval[entry.package_arn] == "Approved"
+    assert entry.package_arn != serving.package_arn == entry.leaves
+    assert entry.endpoint == ENDPOINT
+    assert f"/{ENDPOINT}/" in entry.package_arn
+    assert all(ago >= hold for ago in backs)
+    assert decision.cause.since >= ENDED.replace(microsecond=0)
+    written = [entry, *entries]
+    again = decide(serving, previous, alarms, tests, written, timedelta(0), NOW)
+    assert again is None or again.cause.key != decision.cause.key
+
+
+# --- doing
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    platform = Platform()
+    with platform.installed():
+        yield platform
+
+
+def automatic(platform: Platform) -> list[Entry]:
+    """The controller's own goings back, the newest first."""
+    return [entry for entry in platform.entries if going_back.is_automatic(entry)]
+
+
+def page(platform: Platform) -> str:
+    """The only incident's page."""
+    ((_, content),) = [item for item in platform.aws.objects.items() if "/incidents/" in item[0][1]]
+    return content.decode()
+
+
+def test_what_an_alarm_finds_at_fault_goes_back_at_once_is_rejected_and_told_of(platform: Platform) -> None:
+    first, second = goes_bad(platform)
+    platform.run()
+
+    assert platform.serves == first
+    version = platform.aws.packages[second]
+    assert version["ModelApprovalStatus"] == "Rejected"
+    assert version["ApprovalDescription"].startswith("churn-dev went back: the alarm churn-dev-errors is raised (0.3")
+    assert version["CustomerMetadataProperties"]["deployment.status"] == "went-back"
+    assert platform.told() == {"goes back to version 1 by itself": 1, "version 1 serves": 1}
+    # no roll-back alarms and no steps: what it goes back to is known
+    assert [one.operation for one in platform.deployments[0].attempts] == [
+        "create_model",
+        "create_endpoint_config",
+        "update_endpoint",
+    ]
+    assert platform.aws.endpoints[platform.endpoint]["LastDeploymentConfig"] == {}
+    assert platform.entries[0].source == "controller"  # its own rejection is not told
+
+
+def test_its_message_says_what_to_look_at(platform: Platform) -> None:
+    goes_bad(platform)
+    platform.run()
+    text = next(one["Message"] for one in platform.aws.published if "by itself" in one["Subject"])
+    for words in (
+        "from version 2 (deployment 2) back to version 1",
+        "#dashboards/dashboard/churn-dev",
+        "aws logs tail /aws/sagemaker/Endpoints/churn-dev",
+        "aws s3 cp s3://artifacts/churn/dev/incidents/",
+    ):
+        assert words in text
+
+
+def test_an_alarm_that_was_raised_before_the_deployment_ended_is_not_its_fault(platform: Platform) -> None:
+    first, second = (platform.register(GUARDED) for _ in range(2))
+    platform.approve(first)
+    platform.run()
+    platform.held = True
+    platform.approve(second)
+    platform.run(lambda: platform.status == "Updating")
+    platform.raise_alarm("errors")
+    platform.pass_time(30)
+    platform.held = False
+    platform.pass_time(1300)
+    assert platform.serves == second
+    assert automatic(platform) == []
+
+
+def test_an_alarm_that_is_heard_of_before_the_end_of_the_deployment_is_its_fault_all_the_same(
+    platform: Platform,
+) -> None:
+    """SageMaker's event of the end was lost: the end is when SageMaker says, and not when somebody looked."""
+    first, second = (platform.register(GUARDED) for _ in range(2))
+    platform.approve(first)
+    platform.run()
+    platform.approve(second)
+    platform.run(lambda: platform.status == "Updating")
+    platform.run(lambda: platform.status == "InService")
+    platform.queue.clear()
+    platform.clock.seconds += 5
+    platform.raise_alarm("errors")
+    platform.run()
+    assert platform.serves == first
+    assert [one.status for one in platform.deployments] == ["succeeded"] * 3
+
+
+def test_where_the_stage_file_does_not_say_so_people_are_told_and_nothing_goes_back(platform: Platform) -> None:
+    _, second = goes_bad(platform, {**GUARDED, "alarms": {"error_share": 0.05}})
+    platform.pass_time(1300)
+    assert (platform.serves, automatic(platform)) == (second, [])
+
+
+def test_a_lost_alarm_event_is_made_good_within_ten_minutes(platform: Platform) -> None:
+    first, _ = goes_bad(platform)
+    platform.queue.clear()
+    platform.pass_time(601)
+    platform.run()
+    assert platform.serves == first
+
+
+def test_the_first_version_has_no_way_back_and_serves_on(platform: Platform) -> None:
+    version = platform.register(GUARDED)
+    platform.approve(version)
+    platform.run()
+    platform.begin()
+    platform.pass_time(60)
+    platform.raise_alarm("errors")
+    platform.pass_time(1300)
+    assert (platform.serves, platform.aws.packages[version]["ModelApprovalStatus"]) == (version, "Approved")
+    assert platform.told() == {"needs somebody": 1}
+    assert "no other version of kind real-time" in platform.aws.published[0]["Message"]
+
+
+def test_a_person_may_approve_it_again_and_a_new_alarm_goes_back_only_after_the_hold(platform: Platform) -> None:
+    first, second = goes_bad(platform)
+    platform.run()
+    platform.approve(second)
+    platform.run()
+    # the alarm is raised still, and says nothing about the new deployment
+    assert platform.serves == second
+    stamps = platform.aws.packages[second]["CustomerMetadataProperties"]
+    assert (stamps["deployment.status"], stamps["deployment.number"]) == ("succeeded", "4")
+    assert platform.entries[0].why == ""  # why it went back is no reason to approve
+
+    platform.aws.published.clear()
+    platform.aws.set_alarm_state(f"{platform.endpoint}-errors", "OK", "fine")
+    platform.pass_time(60)
+    platform.raise_alarm("errors")
+    platform.pass_time(1800)
+    assert platform.serves == second
+    assert platform.told() == {"needs somebody": 1}
+    assert "does not go back again before" in platform.aws.published[0]["Message"]
+
+    platform.pass_time(3600)
+    platform.run()
+    assert platform.serves == first
+    assert len(automatic(platform)) == 2
+
+
+def test_when_what_it_goes_back_to_does_not_start_what_is_at_fault_serves_on(platform: Platform) -> None:
+    first, second = goes_bad(platform)
+    platform.aws.broken.add(first)
+    platform.run()
+    platform.pass_time(1300)
+    assert platform.serves == second
+    status = {arn: version["ModelApprovalStatus"] for arn, version in platform.aws.packages.items()}
+    assert status == {first: "Rejected", second: "Approved"}
+    assert platform.told() == {"goes back to version 1 by itself": 1, "version 1 could not be deployed": 1}
+    assert len(automatic(platform)) == 1
+    assert "could not go back" in page(platform)
+
+
+def test_a_newer_approval_comes_before_going_back_and_what_was_left_is_rejected_all_the_same(
+    platform: Platform,
+) -> None:
+    _, second = goes_bad(platform)
+    third = platform.register(GUARDED)
+    platform.held = True
+    platform.run(lambda: platform.status == "Updating")
+    platform.approve(third)
+    platform.run(lambda: any(one.package_arn == third for one in platform.entries))
+    platform.held = False
+    platform.run()
+    assert platform.serves == third
+    assert platform.aws.packages[second]["ModelApprovalStatus"] == "Rejected"
+
+
+@pytest.mark.parametrize("kind", ["real_time", "serverless", "batch"])
+def test_failed_endpoint_tests_go_back_whatever_kind_it_is(platform: Platform, kind: str) -> None:
+    stage_file = {
+        "real_time": STAGE_FILE,
+        "serverless": {"kind": "serverless", "memory_mb": 2048, "max_concurrency": 5},
+        "batch": BATCH,
+    }[kind]
+    first, second = (platform.register(stage_file) for _ in range(2))
+    for version in (first, second):
+        platform.approve(version)
+        platform.run()
+    platform.aws.packages[second]["CustomerMetadataProperties"]["tests.sha256"] = "ab"
+    platform.clock.seconds += 5
+    at = platform.clock.now().replace(microsecond=0)
+    run = a_run(endpoint=platform.endpoint, package_arn=second, at=at, ended=at, results="s3://artifacts/results.json")
+    platform._read(lambda ledger: ledger.begin_test_run(run))
+    platform.begin()
+
+    platform.send_event({"look": "endpoint", "endpoint": platform.endpoint, "missed": False})
+    platform.run()
+
+    assert platform.serves == first
+    assert platform.aws.packages[second]["ModelApprovalStatus"] == "Rejected"
+    text = next(one["Message"] for one in platform.aws.published if "by itself" in one["Subject"])
+    assert "aws s3 cp s3://artifacts/results.json -" in text
+    assert "python -m pipeline test-endpoint --stage dev" in text
+    assert "3 of its 12 endpoint tests failed" in page(platform)
+
+
+# --- whatever happens meanwhile
+
+KINDS = ("killed before", "killed after", pytest.param("throttled", marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_or_refused_at_any_call_it_goes_back_once_and_all_the_same(kind: str) -> None:
+    """All kinds of faults: test_fault_matrix.py. "late" is another function that looks at the same time."""
+    assert len(automatic_entries("alarm_goes_back")) == 1
+    wrong = [
+        f"{fault.call} {fault.kind}: {faults}"
+        for fault in cases("alarm_goes_back")
+        if fault.kind == kind and (faults := faults_of("alarm_goes_back", fault))
+    ]
+    assert not wrong, "\n".join(wrong[:10])
+
+
+def test_a_look_that_lost_its_lease_meanwhile_writes_nothing() -> None:
+    late = [fault for fault in cases("alarm_goes_back") if fault.kind == "late" and fault.call.service == "dynamodb"]
+    assert late
+    wrong = [f"{fault.call}: {faults}" for fault in late if (faults := faults_of("alarm_goes_back", fault))]
+    assert not wrong, "\n".join(wrong[:10])
+
+
+def automatic_entries(scenario: str) -> list[Any]:
+    return [entry for entry in undisturbed(scenario).end["entries"] if entry[0] == "go-back"]

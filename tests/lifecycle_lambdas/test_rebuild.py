@@ -1,0 +1,315 @@
+"""A ledger that was lost comes back from what AWS knows: nothing that serves changes, and all goes on as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from lifecycle_lambdas import rebuild, remains
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.rebuild import Rebuilt
+from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE, SCENARIOS, TAGS, served
+from tests.lifecycle_lambdas.simulated_platform import Platform
+from tests.lifecycle_lambdas.test_converge import SCALING
+
+# What a ledger is not needed for: the same before and after it was lost, whatever the controller looks at meanwhile.
+WHAT_SERVES = ("serves", "endpoints", "models", "configs", "alarms", "targets", "policies", "dashboards", "schedules")
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    platform = Platform()
+    with platform.installed():
+        yield platform
+
+
+def additions(platform: Platform) -> list[Rebuilt]:
+    def read(context: Context) -> list[Rebuilt]:
+        known = remains.deployment_names(context)
+        found = [rebuild.read(context, *group, known) for group in remains.groups(context, None)]
+        return [one for one in found if one is not None]
+
+    return list(platform.call_function(read))
+
+
+def rebuild_all(platform: Platform) -> list[Rebuilt]:
+    found = additions(platform)
+    for one in found:
+        if not one.changes_nothing:
+            platform.call_function(partial(_write, one))
+    return found
+
+
+def _write(one: Rebuilt, context: Context) -> None:
+    rebuild.write(context, one)
+
+
+def lose_ledger(platform: Platform) -> None:
+    platform.aws.items.clear()
+    platform.aws.published.clear()
+
+
+def what_serves(platform: Platform) -> dict[str, Any]:
+    end = platform.end_state()
+    return {name: end[name] for name in WHAT_SERVES}
+
+
+def after(scenario: str) -> Platform:
+    platform = Platform(tags=TAGS.get(scenario))
+    with platform.installed():
+        SCENARIOS[scenario](platform)
+    platform.outage_allowed = True
+    return platform
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_however_it_ended_a_rebuilt_ledger_changes_nothing_that_serves_and_tells_nobody(scenario: str) -> None:
+    platform = after(scenario)
+    with platform.installed():
+        before, versions = what_serves(platform), platform.end_state()["versions"]
+        lose_ledger(platform)
+        rebuild_all(platform)
+        assert all(one.changes_nothing for one in additions(platform))
+        platform.pass_time(1300)
+        platform.run()
+        assert what_serves(platform) == before
+        assert platform.end_state()["versions"] == versions
+        assert platform.aws.published == []
+        assert platform.faults == platform.dead_letters == []
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_ledger_that_is_whole_is_left_as_it_is(scenario: str) -> None:
+    platform = after(scenario)
+    with platform.installed():
+        assert [one for one in additions(platform) if not one.changes_nothing] == []
+
+
+def three_deployments(platform: Platform) -> list[str]:
+    """The third version serves; the second one is the way back."""
+    versions = served(platform, *[{**ALL_AT_ONCE, "instance_count": count} for count in (1, 2, 3)])
+    for version in versions[1:]:
+        platform.approve(version)
+        platform.run()
+    return versions
+
+
+def test_approvals_and_deployments_come_back_as_they_were(platform: Platform) -> None:
+    three_deployments(platform)
+    entries, deployments = platform.entries, platform.deployments
+    lose_ledger(platform)
+    rebuild_all(platform)
+    assert [(one.key, one.by, one.why) for one in platform.entries] == [(one.key, one.by, one.why) for one in entries]
+    assert {one.source for one in platform.entries} == {"rebuilt"}
+
+    def known(found: Any) -> list[Any]:
+        return [
+            (
+                one.number,
+                one.package_arn,
+                one.status,
+                one.entry_key,
+                one.stage_file,
+                one.stage_file_sha256,
+                one.previous,
+            )
+            for one in found
+        ]
+
+    assert known(platform.deployments) == known(deployments)
+    assert platform.state is not None
+    assert (platform.state.status, platform.state.last_number) == ("settled", 3)
+
+
+def test_after_it_approving_rejecting_going_back_and_parking_work_as_before(platform: Platform) -> None:
+    first, second, third = three_deployments(platform)
+    lose_ledger(platform)
+    rebuild_all(platform)
+    platform.reject(third)
+    platform.run()
+    assert (platform.serves, platform.serving_number) == (second, 4)
+    platform.command("go-back", first)
+    platform.run()
+    assert (platform.serves, platform.serving_number) == (first, 5)
+    fourth = platform.register(ALL_AT_ONCE)
+    platform.approve(fourth)
+    platform.run()
+    assert (platform.serves, platform.serving_number) == (fourth, 6)
+    platform.outage_allowed = True
+    platform.command("park", None)
+    platform.run()
+    assert platform.serves is None
+    assert platform.faults == platform.dead_letters == []
+
+
+def test_who_had_gone_back_stays_there_with_the_capacity_and_can_go_back_no_further_by_himself(
+    platform: Platform,
+) -> None:
+    bigger = {**ALL_AT_ONCE, "instance_type": "ml.c5.large", "scaling": SCALING}
+    first, second = served(platform, ALL_AT_ONCE, bigger)
+    platform.approve(second)
+    platform.run()
+    platform.command("go-back", first)
+    platform.run()
+    stage_file = platform.deployments[0].stage_file
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert "somebody had gone back" in found.notes[0]
+    assert (platform.entries[0].kind, platform.entries[0].by) == ("go-back", "unknown")
+    assert platform.deployments[0].stage_file == stage_file
+    assert platform.deployments[0].previous == 2
+    platform.pass_time(1300)
+    assert (platform.serves, platform.serving_number) == (first, 3)
+
+
+def test_what_was_parked_stays_parked_until_somebody_wants_it_back(platform: Platform) -> None:
+    (first,) = served(platform, ALL_AT_ONCE)
+    platform.outage_allowed = True
+    platform.command("park", None)
+    platform.run()
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert f"To have it again: go-back {platform.endpoint} 1" in found.notes[0]
+    platform.pass_time(1300)
+    assert platform.serves is None
+    platform.command("go-back", first)
+    platform.run()
+    assert platform.serves == first
+
+
+def test_an_update_under_way_goes_on_and_is_not_asked_for_twice(platform: Platform) -> None:
+    _, second = served(platform, ALL_AT_ONCE, ALL_AT_ONCE)
+    platform.held = True
+    platform.approve(second)
+    platform.run(lambda: platform.status == "Updating")
+    lose_ledger(platform)
+    rebuild_all(platform)
+    assert platform.state is not None
+    assert platform.state.status == "under-way"
+    platform.held = False
+    platform.run()
+    assert (platform.serves, platform.serving_number) == (second, 2)
+    assert platform.aws.calls.count("UpdateEndpoint") == 1
+    assert [(one.number, one.status) for one in platform.deployments] == [(2, "succeeded"), (1, "succeeded")]
+
+
+def test_an_approval_that_the_lost_ledger_never_had_is_deployed(platform: Platform) -> None:
+    _, second = served(platform, ALL_AT_ONCE, ALL_AT_ONCE)
+    platform.approve(second)
+    platform.queue.clear()
+    lose_ledger(platform)
+    rebuild_all(platform)
+    platform.run()
+    assert platform.serves == second
+
+
+def test_why_a_version_is_rejected_is_known_again_and_it_is_not_tried_again(platform: Platform) -> None:
+    _, second = served(platform, ALL_AT_ONCE, ALL_AT_ONCE)
+    platform.aws.broken.add(second)
+    platform.approve(second)
+    platform.run()
+    failed = platform.deployments[0]
+    lose_ledger(platform)
+    rebuild_all(platform)
+    assert (platform.deployments[0].status, platform.deployments[0].reason) == ("failed", failed.reason)
+    assert (platform.entries[0].kind, platform.entries[0].source) == ("reject", "controller")
+    platform.pass_time(1300)
+    assert platform.serving_number == 1
+
+
+def test_numbers_go_on_where_the_controller_began_a_new_ledger_before_it_was_rebuilt(platform: Platform) -> None:
+    """By itself it deploys what is approved once more, as number 4; what a stamp tells of is added."""
+    three_deployments(platform)
+    lose_ledger(platform)
+    platform.pass_time(1300)
+    began = platform.state
+    assert began is not None
+    rebuild_all(platform)
+    assert platform.state is not None
+    assert platform.state.last_number >= began.last_number
+    assert {one.number for one in platform.deployments} == {1, 2, 4}
+    fourth = platform.register(ALL_AT_ONCE)
+    platform.approve(fourth)
+    platform.run()
+    assert platform.serves == fourth
+    assert platform.faults == platform.dead_letters == []
+
+
+def test_while_somebody_acts_on_an_endpoint_its_ledger_is_not_written(platform: Platform) -> None:
+    three_deployments(platform)
+    lose_ledger(platform)
+    (found,) = additions(platform)
+
+    def write(context: Context) -> None:
+        assert context.ledger.lease(platform.endpoint, "another", 60) is not None
+        with pytest.raises(LookupError, match="stop the controller first"):
+            rebuild.write(context, found)
+
+    platform.call_function(write)
+    assert platform.entries == []
+
+
+def test_what_is_written_meanwhile_is_not_overwritten(platform: Platform) -> None:
+    three_deployments(platform)
+    lose_ledger(platform)
+    (found,) = additions(platform)
+    rebuild_all(platform)
+    entries = platform.entries
+    with pytest.raises(LookupError, match="do it again"):
+        platform.call_function(lambda context: rebuild.write(context, found))
+    assert platform.entries == entries
+
+
+def test_a_stage_file_that_is_gone_is_named_and_the_rest_comes_back(platform: Platform) -> None:
+    first, *_ = three_deployments(platform)
+    del platform.aws.objects["artifacts", "x/1/dev.yaml"]
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert "version 1: its stage file cannot be used" in found.notes[0]
+    assert [(one.package_arn, one.stage_file) for one in platform.deployments][-1] == (first, {})
+    platform.pass_time(1300)
+    assert platform.serving_number == 3
+
+
+def test_somebody_elses_endpoint_of_the_name_does_not_count(platform: Platform) -> None:
+    three_deployments(platform)
+    lose_ledger(platform)
+    endpoint = platform.aws.endpoints[platform.endpoint]
+    platform.aws.tags[endpoint["EndpointArn"]] = []
+    (found,) = additions(platform)
+    assert "somebody else's" in found.notes[0]
+
+
+def test_a_first_approval_that_nothing_was_done_about_yet_is_deployed(platform: Platform) -> None:
+    platform.aws.missing.add("CreateModel")
+    version = platform.register(ALL_AT_ONCE)
+    platform.approve(version)
+    platform.pass_time(120)
+    platform.aws.missing.clear()
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert found.notes == ()
+    platform.run()
+    assert platform.serves == version
+
+
+def test_what_was_gone_back_from_had_served(platform: Platform) -> None:
+    """The stamp of a version that the controller itself went back from says so, and not how its deployment ended."""
+    first, second = served(platform, ALL_AT_ONCE, {**ALL_AT_ONCE, "alarms": {**ALL_AT_ONCE["alarms"], "go_back": True}})
+    platform.approve(second)
+    platform.run()
+    platform.pass_time(60)
+    platform.raise_alarm("errors")
+    platform.run()
+    assert platform.serves == first
+    lose_ledger(platform)
+    rebuild_all(platform)
+    platform.pass_time(1300)
+    assert platform.serves == first
+    statuses = {one.number: one.status for one in platform.deployments}
+    assert statuses[2] == "succeeded"
+    assert platform.entries[0].kind == "reject"
+    assert platform.entries[0].source == "controller"
