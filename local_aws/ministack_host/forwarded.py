@@ -285,12 +285,14 @@ class Forwarded:
             if properties.get("KmsMasterKeyId"):
                 attributes["KmsMasterKeyId"] = properties["KmsMasterKeyId"]
 
-        def keep_table_key(table: str, properties: dict[str, Any]) -> None:
+        def keep_table_settings(table: str, properties: dict[str, Any]) -> None:
             given = properties.get("SSESpecification") or {}
             specification = given and {**given, "Enabled": given.get("SSEEnabled") in (True, "true")}
             dynamodb._tables[table]["SSEDescription"] = dynamodb._sse_description_from_spec(specification)
+            recovery = properties.get("PointInTimeRecoverySpecification") or {}
+            dynamodb._pitr_settings[table] = recovery.get("PointInTimeRecoveryEnabled") in (True, "true")
 
-        for kind, keep in (("AWS::SNS::Topic", keep_topic_key), ("AWS::DynamoDB::Table", keep_table_key)):
+        for kind, keep in (("AWS::SNS::Topic", keep_topic_key), ("AWS::DynamoDB::Table", keep_table_settings)):
             handlers = provisioners._RESOURCE_HANDLERS[kind]
             handlers["create"] = _then(handlers["create"], 1, keep)
             handlers["update"] = _then(handlers["update"], 2, keep)

@@ -850,6 +850,14 @@ RULES: dict[str, TypeRules] = {
     "AWS::CloudWatch::Alarm": TypeRules(
         lambda change: {"cloudwatch:alarm": [change.arn("cloudwatch", f"alarm:{change.name('AlarmName')}")]}
     ),
+    "AWS::CloudWatch::Dashboard": TypeRules(
+        # dashboards have no Region
+        lambda change: {
+            "cloudwatch:dashboard": [
+                change.arn("cloudwatch", f"dashboard/{change.name('DashboardName')}", region=False)
+            ]
+        }
+    ),
     "AWS::CodeBuild::Project": CODE_BUILD,
     "AWS::CodePipeline::Pipeline": CODE_PIPELINE,
     "AWS::DynamoDB::Table": TABLE,

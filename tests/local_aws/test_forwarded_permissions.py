@@ -536,8 +536,8 @@ def test_a_universal_target_that_is_no_call_goes_to_its_dead_letters(rights, sch
     role = rights.role("scheduler.amazonaws.com", {"sqs:SendMessage": arn})
     schedule("arn:aws:scheduler:::aws-sdk:sagemaker:startNothing", role, DeadLetterConfig={"Arn": arn})
 
-    wait_for(lambda: not rights.parts.is_empty(url))
-    letter = rights.parts.queues.receive_message(QueueUrl=url, MessageAttributeNames=["All"])["Messages"][0]
+    asked = {"QueueUrl": url, "MessageAttributeNames": ["All"]}
+    (letter,) = wait_for(lambda: rights.parts.queues.receive_message(**asked).get("Messages"))
 
     assert "sagemaker:startNothing" in letter["MessageAttributes"]["ERROR_MESSAGE"]["StringValue"]
 

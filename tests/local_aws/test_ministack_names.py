@@ -158,6 +158,7 @@ NAMES = {
     "ministack.services.kms._keys": "AccountRegionScopedDict",
     "ministack.services.iam._roles": "AccountScopedDict",
     "ministack.services.cloudwatch_logs._log_groups": "AccountRegionScopedDict",
+    "ministack.services.dynamodb._pitr_settings": "AccountRegionScopedDict",
     "ministack.services.dynamodb._tables": "AccountRegionScopedDict",
     "ministack.services.dynamodb._sse_description_from_spec": "(spec)",
     "ministack.services.s3._ensure_bucket": "(name)",
