@@ -44,6 +44,7 @@ EXCEPTIONS = {
     ("platform.yaml", "MakeRepositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; the mark's tag must be given",
     ("platform.yaml", "LookAtRepositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; it may be taken",
     ("platform.yaml", "CommentOnCommits", "codecommit:*"): OF_ALL_REPOSITORIES + "; a project's tag must be there",
+    ("platform.yaml", "Branches", "codecommit:*"): OF_ALL_REPOSITORIES + "; a project's tag must be there",
     ("platform.yaml", "ChangeItsRepositories", "codecommit:*"): OF_ALL_REPOSITORIES + "; the mark's tag must be there",
     (
         "platform.yaml",

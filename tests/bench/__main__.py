@@ -15,14 +15,17 @@ from tests.bench.approval import approval
 from tests.bench.creation import creation
 from tests.bench.demo import demo
 from tests.bench.endpoint import endpoint
+from tests.bench.endpoint_tests import endpoint_tests
 from tests.bench.enforcing import enforcing
 from tests.bench.execution import execution
 from tests.bench.figures import Figure
+from tests.bench.going_back import going_back
 from tests.bench.install import install
 from tests.bench.overhead import overhead
 from tests.bench.preprocess import preprocess
 from tests.bench.push import push
 from tests.bench.ready import ready
+from tests.bench.rebuild import rebuild
 from tests.bench.registry import registry
 from tests.bench.report import report
 from tests.bench.seed import seed
@@ -32,12 +35,15 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "install": install,
     "ready": ready,
     "registry": registry,
+    "rebuild": rebuild,
     "overhead": overhead,
     "preprocess": preprocess,
     "execution": execution,
     "serving": serving,
     "endpoint": endpoint,
+    "endpoint-tests": endpoint_tests,
     "approval": approval,
+    "going-back": going_back,
     "enforcing": enforcing,
     "seed": seed,
     "creation": creation,

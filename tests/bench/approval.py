@@ -22,7 +22,7 @@ from tests.story.platform import REAL_TIME, Project, install
 from tests.story.traffic import Traffic
 
 ROUNDS = 10
-FUNCTIONS = ("deploy", "plan", "batch", "notify")
+FUNCTIONS = ("deploy", "plan", "batch", "notify", "endpoint_tests")
 GUARDED = "alarms: {error_share: 0.05}\n"
 ROLLOUTS = {
     "all at once": (REAL_TIME, 1.0),

@@ -40,6 +40,7 @@ def dev(story: Story) -> None:
     story.keep_report("dev-1")
     story.approve(1, "dev", "as good as the branch's")
     story.check_endpoint("dev")
+    story.tested(1, "dev")
 
 
 def prod(story: Story) -> None:
@@ -47,6 +48,7 @@ def prod(story: Story) -> None:
     story.copied(1)
     story.approve(1, "prod", "as approved on dev")
     story.check_endpoint("prod")
+    story.tested(1, "prod")
 
 
 def bad(story: Story) -> None:
@@ -54,6 +56,7 @@ def bad(story: Story) -> None:
     story.push("dev")
     story.keep_report("dev-2")
     story.approve(2, "dev", "all tests are well")
+    story.tested(2, "dev")
     story.release_to_prod("Refuse what cannot be")
     story.approve_bad_under_load(2, "all tests are well")
     story.pipeline("versions", "--stage", "prod")

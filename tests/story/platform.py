@@ -93,11 +93,17 @@ class Project:
         fails: bool = False,
         loads: bool = True,
         seconds: float = 0,
+        program: str = PROGRAM,
+        folder: str = "",
         **metadata: str,
     ) -> str:
-        """A version that answers with its name; its ARN. Metadata have __ for a dot."""
-        archive = tar_gz({"code/inference.py": PROGRAM.format(name=name, fails=fails, loads=loads, seconds=seconds)})
-        prefix = f"{self.name}/{uuid.uuid4().hex}"
+        """A version that answers with its name; its ARN. Metadata have __ for a dot.
+
+        Args:
+            folder: where its files are in the bucket; one of its own unless given.
+        """
+        archive = tar_gz({"code/inference.py": program.format(name=name, fails=fails, loads=loads, seconds=seconds)})
+        prefix = folder or f"{self.name}/{uuid.uuid4().hex}"
         files = {f"{prefix}/model.tar.gz": archive, f"{prefix}/deployment/{self.stage}.yaml": stage_file.encode()}
         for key, content in files.items():
             self.aws.client("s3").put_object(Bucket=self.bucket, Key=key, Body=content)

@@ -97,6 +97,9 @@ class Pushed:
         self.clone("fetch", "--quiet", "origin")
         self.clone("checkout", "--quiet", "dev")
         self.clone("merge", "--quiet", "--strategy", "ours", "--message", "prod is in dev", "origin/prod")
+        # what register() makes of these files answers no endpoint tests, and is promoted where there are none
+        self.clone("rm", "--quiet", "--ignore-unmatch", "tests/endpoint/cases.yaml")
+        self.clone("commit", "--quiet", "--allow-empty", "--message", "No endpoint tests")
         return self.on("dev", message, files=files)
 
     def push(self, branch: str, *options: str) -> str:

@@ -153,7 +153,8 @@ class Story:
         """A branch whose model does without two columns, and is to be rolled out by a canary on two instances."""
         self.run("git", "checkout", "-b", FEATURE)
         self._edit("settings.yaml", r"^  ignore: \[\]", f"  ignore: [{', '.join(IGNORED)}]")
-        self._edit("deployment/prod.yaml", r"^instance_count: \d+.*\n", "", missing=True)
+        for name in ("instance_count", "rollout", "alarms"):
+            self._edit("deployment/prod.yaml", rf"^{name}: .*\n", "", missing=True)
         file = self.repository / "deployment" / "prod.yaml"
         file.write_text(file.read_text(encoding="utf-8") + STAGE_FILE.format(minutes=self.bake_minutes))
         self.commit("Do without two columns that say little; a canary in production")
@@ -272,6 +273,21 @@ class Story:
         if abs(found - evaluated) > 1e-6:
             raise ChapterFailed(f"the endpoint predicts otherwise (AUC {found}) than the evaluation did ({evaluated})")
         self.note(f"{self.endpoint(stage)} answers {len(answers)} test rows: AUC {found:.4f}, as in the evaluation")
+
+    def tested(self, version: int, stage: str) -> None:
+        """Wait for the verdict of the endpoint tests: what dev's has not passed is not promoted.
+
+        Raises:
+            ChapterFailed: they failed, or there is no verdict.
+        """
+
+        def verdict() -> str:
+            return str(self.describe_version(version, stage)["CustomerMetadataProperties"].get("tests.status", ""))
+
+        self.wait_for(f"the endpoint tests of {stage}/{version}", lambda: bool(verdict()), seconds=600)
+        if verdict() != "passed":
+            raise ChapterFailed(f"the endpoint tests of {stage}/{version} say: {verdict()}")
+        self.note(f"{stage}/{version} has passed its endpoint tests")
 
     def copied(self, version: int) -> None:
         """Say where a version of prod comes from.

@@ -116,6 +116,21 @@ def test_a_bad_version_fails_no_more_than_its_share_and_goes_back_by_itself(proj
     assert "rollback-errors" in project.package(second)["ApprovalDescription"]
 
 
+def test_a_version_that_fails_when_it_serves_already_goes_back_by_itself(project):
+    """Nothing watches its deployment for as long as an alarm needs; more of going back: test_going_back.py."""
+    watched = REAL_TIME + "alarms: {error_share: 0.05, go_back: true}\n"
+    first, second = project.register("first", watched), project.register("second", watched, fails=True)
+    project.approve(first)
+    project.deployed(first)
+
+    with Traffic(project.runtime, project.endpoint, "1\n", pause=0.005):
+        project.approve(second)
+        project.deployed(second, "went-back")
+        project.serves("first")
+
+    assert f"the alarm {project.endpoint}-errors is raised" in project.package(second)["ApprovalDescription"]
+
+
 ONE = REAL_TIME.replace("instance_count: 2", "instance_count: 1")
 
 
@@ -397,9 +412,11 @@ def test_an_execution_that_ends_is_told_at_the_commit_that_it_trained(platform):
 @pytest.fixture
 def roles(platform, request):
     after_the_whole_module(request)
-    # What makes projects is asked of in test_story.py.
+    # What makes projects is asked of in test_story.py, what cleans them up in test_cleaning.py, what tests endpoints in
+    # test_endpoint_tests.py.
     found = reports(platform, "modelyard-*")
-    return [one for one in found if not one.name.startswith(("modelyard-seed-", "modelyard-launch-"))]
+    elsewhere = ("modelyard-seed-", "modelyard-launch-", "modelyard-clean-", "modelyard-endpoint-tests-")
+    return [one for one in found if not one.name.startswith(elsewhere)]
 
 
 def test_no_role_of_the_platform_was_denied_anything(roles):

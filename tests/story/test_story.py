@@ -241,6 +241,7 @@ def can_leave_the_network() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_leave_the_network(), reason="needs network namespaces (Linux, unshare and ip)")
+@pytest.mark.timeout(900)  # the whole story
 def test_the_demo_needs_no_network_ends_well_and_says_how_to_go_on():
     result = subprocess.run(
         [*WITHOUT_NETWORK, sys.executable, "-m", "tests.story.demo"],

@@ -1,0 +1,85 @@
+"""docs/operate.md has a runbook for every alarm that there is, and names every item of the readiness checklist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from lifecycle_lambdas import names, readiness
+from servicecatalog import account
+from tests.docs.pages import DOCS
+from tests.servicecatalog import template
+
+PAGE = (DOCS / "operate.md").read_text(encoding="utf-8")
+PARTS = ("Means", "Users notice", "Look at", "Do", "Over when")
+RESOURCES = template.load(account.TEMPLATE)["Resources"].values()
+OF_PLATFORM = [one["Properties"]["AlarmName"] for one in RESOURCES if one["Type"] == "AWS::CloudWatch::Alarm"]
+OF_ENDPOINT = [
+    *names.standing_alarms("<endpoint>"),
+    *(f"<endpoint>-<number>-rollback-{kind}" for kind in names.ALARM_KINDS),
+    names.abort_alarm("<endpoint>-<number>"),
+]
+
+
+def runbooks() -> dict[str, str]:
+    """By alarm; a heading may name several, the further ones by their ending."""
+    found: dict[str, str] = {}
+    for heading, text in re.findall(
+        r"^### (`modelyard-[^\n]+|`<endpoint>[^\n]+)\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL
+    ):
+        first, *further = re.findall(r"`([^`]+)`", heading)
+        beginning = first.removesuffix("-rollback-errors")
+        found |= dict.fromkeys([first, *(beginning + ending for ending in further)], text)
+    return found
+
+
+def test_there_is_a_runbook_for_every_alarm_and_for_no_other() -> None:
+    assert sorted(runbooks()) == sorted([*OF_PLATFORM, *OF_ENDPOINT])
+
+
+@pytest.mark.parametrize("alarm", [*OF_PLATFORM, *OF_ENDPOINT])
+def test_a_runbook_says_what_it_means_what_users_notice_what_to_look_at_and_do_and_when_it_is_over(alarm: str) -> None:
+    said = re.findall(r"^- \*\*(.+?)\*\*: \S", runbooks()[alarm], re.MULTILINE)
+    assert tuple(said) == PARTS
+
+
+def test_the_readiness_list_is_the_one_that_is_checked() -> None:
+    checks = {*readiness.PLATFORM, *readiness.BUCKET, *readiness.HOSTED, *readiness.SCHEDULED}
+    assert {name for name in items() if name not in PAGE} == set()
+    assert len(items()) == len(checks)
+
+
+def items() -> set[str]:
+    """What the items are called, of facts that nobody may read."""
+    from tests.lifecycle_lambdas.test_readiness import READY_BUCKET, READY_ENDPOINT, READY_PLATFORM
+
+    found = [check(READY_PLATFORM) for check in readiness.PLATFORM]
+    found += [check(READY_BUCKET) for check in readiness.BUCKET]
+    found += [check(READY_ENDPOINT) for check in {*readiness.HOSTED, *readiness.SCHEDULED}]
+    return {item.name for item in found}
+
+
+def test_the_platforms_alarms_of_the_checklist_are_those_that_are_made() -> None:
+    assert sorted(readiness.PLATFORM_ALARMS) == sorted(OF_PLATFORM)
+    rules = [one["Properties"]["Name"] for one in RESOURCES if one["Type"] == "AWS::Events::Rule"]
+    assert set(readiness.SCHEDULES) <= set(rules)
+
+
+def test_the_empty_table_that_the_page_makes_has_the_keys_and_the_index_of_the_platforms() -> None:
+    (command,) = re.findall(r"^aws dynamodb create-table .*?^```", PAGE, re.MULTILINE | re.DOTALL)
+    (table,) = [one["Properties"] for one in RESOURCES if one["Type"] == "AWS::DynamoDB::Table"]
+    given = shlex.split(command.removesuffix("```").replace("\\\n", " "))
+
+    def keys(schema: list[dict[str, str]]) -> list[str]:
+        return [f"AttributeName={key['AttributeName']},KeyType={key['KeyType']}" for key in schema]
+
+    at = given.index("--key-schema") + 1
+    assert given[at : at + 2] == keys(table["KeySchema"])
+    (index,) = table["GlobalSecondaryIndexes"]
+    schema = ",".join(f"{{{key}}}" for key in keys(index["KeySchema"]))
+    projection = f"Projection={{ProjectionType={index['Projection']['ProjectionType']}}}"
+    assert f"IndexName={index['IndexName']},KeySchema=[{schema}],{projection}" in given
+    attributes = {f"AttributeName={one['AttributeName']},AttributeType=S" for one in table["AttributeDefinitions"]}
+    assert attributes <= set(given)
