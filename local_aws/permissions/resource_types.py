@@ -230,6 +230,11 @@ KEY = TypeRules(
 )
 
 
+def _dashboard(change: Change) -> list[str]:
+    """Dashboards have no Region."""
+    return [change.arn("cloudwatch", f"dashboard/{change.name('DashboardName')}", region=False)]
+
+
 def _alias(change: Change) -> Mapping[str, list[str]]:
     """An alias and its key; of an update, both keys: KMS asks about each of them."""
     keys = [state.get("TargetKeyId") for state in (change.before, change.properties) if state.get("TargetKeyId")]
@@ -851,12 +856,11 @@ RULES: dict[str, TypeRules] = {
         lambda change: {"cloudwatch:alarm": [change.arn("cloudwatch", f"alarm:{change.name('AlarmName')}")]}
     ),
     "AWS::CloudWatch::Dashboard": TypeRules(
-        # dashboards have no Region
-        lambda change: {
-            "cloudwatch:dashboard": [
-                change.arn("cloudwatch", f"dashboard/{change.name('DashboardName')}", region=False)
-            ]
-        }
+        lambda change: {"cloudwatch:dashboard": _dashboard(change)},
+        {
+            name: Rule("the reference names alarms alone, and a dashboard has tags by its schema", on=_dashboard)
+            for name in ("cloudwatch:TagResource", "cloudwatch:UntagResource", "cloudwatch:ListTagsForResource")
+        },
     ),
     "AWS::CodeBuild::Project": CODE_BUILD,
     "AWS::CodePipeline::Pipeline": CODE_PIPELINE,

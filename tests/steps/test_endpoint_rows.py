@@ -9,10 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import endpoint_rows
 import inference
 import numpy as np
 import pandas as pd
+import probes
 import pyarrow as pa
 import pytest
 import yaml
@@ -114,7 +114,7 @@ def test_an_endpoint_answers_as_it_was_evaluated_in_every_format(problem_type: s
     booster, transform = train(problem_type, table, columns, classes)
     serving = Serving(write_archive(tmp_path, transform, booster))
     asked = pa.Table.from_pandas(table, preserve_index=False).select(transform.column_names)
-    content: Any = endpoint_rows.endpoint_rows(serving, transform, asked)
+    content: Any = probes.endpoint_rows(serving, transform, asked)
     rows = EvaluatedRows.read(json.dumps(content, allow_nan=False).encode())
     assert (len(rows.rows), len(rows.answers), rows.fault) == (20, 20, "")
     assert (rows.columns, rows.classes) == (tuple(transform.column_names), tuple(classes))
@@ -141,14 +141,14 @@ VALUES = [
     ("column", "kind", "wanted"), VALUES, ids=[f"{column.type} {kind}" for column, kind, _ in VALUES]
 )
 def test_a_value_is_what_json_has_for_it(column: Any, kind: str, wanted: list[Any]) -> None:
-    found = endpoint_rows.as_json_rows(pa.table({"a": column}), {"a": kind})
+    found = probes.as_json_rows(pa.table({"a": column}), {"a": kind})
     assert [row["a"] for row in found] == wanted
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def file_of(table: dict[str, Any], ask: Any) -> dict[str, Any]:
     transform = Transform(REGRESSION, "y", [], [Column(name, "number") for name in table])
-    return endpoint_rows.endpoint_rows(SimpleNamespace(ask=ask), transform, pa.table(table))
+    return probes.endpoint_rows(SimpleNamespace(ask=ask), transform, pa.table(table))
 
 
 def score_each(body: bytes, content_type: str, accept: str) -> bytes:
@@ -167,7 +167,7 @@ def test_of_few_rows_each_is_taken_once() -> None:
 
 @pytest.mark.parametrize(("largest", "kept"), [(105, 5), (1, 1)])
 def test_of_wide_rows_fewer_are_kept_but_one_at_least(monkeypatch: pytest.MonkeyPatch, largest: int, kept: int) -> None:
-    monkeypatch.setattr(endpoint_rows, "LARGEST", largest)
+    monkeypatch.setattr(probes, "LARGEST", largest)
     found = file_of({"a": [1.5] * 20, "b": [12.5] * 20}, score_each)  # 21 bytes each
     assert (len(found["rows"]), len(found["answers"])) == (kept, kept)
 

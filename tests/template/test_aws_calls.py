@@ -631,26 +631,24 @@ def test_the_log_is_found_though_the_arn_writes_the_jobs_name_in_lower_case(
 def test_a_missing_permission_names_whom_to_ask_for_which_policies(
     pipeline: SimpleNamespace, command: str, policies: str
 ) -> None:
-    said = pipeline.permissions.advice(command, "Churn", "us-east-1", "User: x is not authorized to perform: y")
+    said = pipeline.aws.advice(command, "Churn", "us-east-1", "User: x is not authorized to perform: y")
     assert said.startswith("Ask an administrator of the account: ")
     assert policies in said
 
 
 def test_what_a_policy_forbids_is_not_promised_by_another(pipeline: SimpleNamespace) -> None:
-    said = pipeline.permissions.advice(
-        "approve", "churn", "us-east-1", "with an explicit deny in an identity-based policy"
-    )
+    said = pipeline.aws.advice("approve", "churn", "us-east-1", "with an explicit deny in an identity-based policy")
     assert "A policy forbids it" in said
     assert "modelyard-approver" not in said
 
 
 def test_automatic_approval_is_an_administrators(pipeline: SimpleNamespace) -> None:
-    said = pipeline.permissions.advice(pipeline.permissions.GROUPS, "churn", "us-east-1", "not authorized")
+    said = pipeline.aws.advice(pipeline.aws.GROUPS, "churn", "us-east-1", "not authorized")
     assert said.startswith("This is for an administrator of the account")
 
 
 def test_every_command_for_which_more_than_looking_is_needed_is_one(pipeline: SimpleNamespace) -> None:
-    for command in pipeline.permissions.NEEDED:
+    for command in pipeline.aws.NEEDED:
         with pytest.raises(SystemExit, match="0"):
             pipeline.cli.main([*command.split(), "--help"])
 
@@ -668,4 +666,4 @@ def test_every_command_for_which_more_than_looking_is_needed_is_one(pipeline: Si
 def test_a_missing_permission_is_told_from_other_errors(
     pipeline: SimpleNamespace, error: Exception, denied: bool
 ) -> None:
-    assert pipeline.permissions.is_denied(error) is denied
+    assert pipeline.aws.is_denied(error) is denied

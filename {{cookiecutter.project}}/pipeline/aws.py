@@ -19,6 +19,24 @@ from pipeline.stage_schema import StageFile
 
 # What S3 calls an object that is not there, by HEAD and by GET.
 NO_OBJECT = ("404", "NoSuchKey", "NoSuchBucket")
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
+
+# Made for each project by Modelyard's servicecatalog/product.yaml; the others for each Region by its platform.
+READER, DEVELOPER, APPROVER = (f"modelyard-{{project}}-{who}" for who in ("reader", "developer", "approver"))
+PLANNER, CREATOR = "modelyard-planner-{region}", "modelyard-project-creator-{region}"
+GROUPS = "register-project --groups-only"
+CI, PROMOTE = "ci", "promote"
+NEEDED = {
+    "upload-data": (READER, DEVELOPER),
+    "register-project": (CREATOR,),
+    "upsert": (READER, DEVELOPER),
+    "start": (READER, DEVELOPER),
+    "plan": (READER, PLANNER),
+    "approve": (READER, PLANNER, APPROVER),
+    "reject": (READER, PLANNER, APPROVER),
+    "swap": (READER, APPROVER),
+    "promote-challenger": (READER, APPROVER),
+}
 
 
 def session(settings: Settings) -> boto3.Session:
@@ -202,3 +220,39 @@ def _no_object(uri: str) -> str:
 def _objects(aws: boto3.Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     for page in aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
+
+
+def is_denied(error: Exception) -> bool:
+    """Of boto3's errors: S3's transfers say in words alone why AWS refused."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "")) in DENIED
+    return "(AccessDenied)" in str(error) or "(403)" in str(error)
+
+
+def advice(command: str, project: str, region: str, said: str) -> str:
+    """What follows AWS's own message.
+
+    Args:
+        command: such as "start".
+        said: AWS's message: what a policy forbids is not to be had by another one.
+    """
+    if "explicit deny" in said:
+        return "A policy forbids it, whatever others allow: CI and pipelines never approve (README.md, Permissions)"
+    if command == GROUPS:
+        return (
+            "This is for an administrator of the account: a group's tags say which role its models run with, and "
+            "whether versions are deployed without a person (README.md, Permissions)"
+        )
+    if command == CI:
+        return (
+            "This job's role lacks it: an administrator of the account updates the project, which brings its roles up "
+            "to date, or where they are not the platform's gives them what README.md says under Permissions"
+        )
+    if command == PROMOTE:
+        return (
+            "A push to prod promotes, with the role of CI: push there, or run its job again. An administrator of the "
+            "account can promote by hand"
+        )
+    policies = [one.format(project=project.lower(), region=region) for one in NEEDED.get(command, (READER,))]
+    named = ", ".join(policies[:-1]) + " and " + policies[-1] if policies[1:] else policies[0]
+    return f"Ask an administrator of the account: `{command}` needs {named} (README.md, Permissions)"

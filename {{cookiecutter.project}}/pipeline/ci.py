@@ -38,10 +38,9 @@ from pipeline import (
     starting,
     terminal,
 )
-from pipeline.aws import is_missing
+from pipeline.aws import is_denied, is_missing
 from pipeline.ci_systems import NoCredentials, Run, System, fenced, without_secrets
 from pipeline.lineage import read_lineage
-from pipeline.permissions import is_denied
 from pipeline.settings import ROOT, Settings, load_settings
 from pipeline.stage_file import StageFiles, load_stage_files
 

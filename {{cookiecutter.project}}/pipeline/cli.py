@@ -29,7 +29,6 @@ from pipeline import (
     execution,
     pair,
     parameters,
-    permissions,
     plan,
     project,
     promotion,
@@ -40,6 +39,7 @@ from pipeline import (
     starting,
     terminal,
 )
+from pipeline.aws import GROUPS, advice, is_denied
 from pipeline.lineage import current_branch
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
 from pipeline.settings import ROOT, Settings, load_settings
@@ -78,10 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _advise(options: argparse.Namespace, error: Exception) -> None:
     """Whom to ask for what, when a permission is missing."""
-    if permissions.is_denied(error):
+    if is_denied(error):
         settings = load_settings()
-        command = permissions.GROUPS if getattr(options, "groups_only", False) else options.name
-        print(permissions.advice(command, settings.project, settings.aws.region, str(error)), file=sys.stderr)
+        command = GROUPS if getattr(options, "groups_only", False) else options.name
+        print(advice(command, settings.project, settings.aws.region, str(error)), file=sys.stderr)
 
 
 def check(options: argparse.Namespace) -> int:

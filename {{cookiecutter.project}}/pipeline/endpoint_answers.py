@@ -59,7 +59,7 @@ class RowsError(ValueError):
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """endpoint-rows.json, which the step Evaluate writes (steps/endpoint_rows.py).
+    """endpoint-rows.json, which the step Evaluate writes (steps/probes.py).
 
     Args:
         columns: that the model asks for, in its order.

@@ -7,7 +7,7 @@ Outputs in one folder:
   report.html        for people; report.py renders it from `findings`, the plain dict that this module makes
   model_card.json    {"content": text}: SageMaker's model card (model_card.py)
   explanations.json  SHAP values in SageMaker Clarify's shape
-  endpoint-rows.json some test rows with this model's answers, for the tests of its endpoint (endpoint_rows.py)
+  endpoint-rows.json some test rows with this model's answers, for the tests of its endpoint (probes.py)
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ import boto3
 
 import report
 from comparison import ComparisonError, NotThere, Serving, download, find_serving
-from endpoint_rows import endpoint_rows
 from findings import Run, Scores, assemble
 from gate import GateError
 from job import read_settings, run_step
 from metrics import measure
 from model_card import model_card
-from probes import explanations, format_faults, latency
+from probes import endpoint_rows, explanations, format_faults, latency
 from quality_files import clarify_shape, constraints, evaluation
 from scoring import Answers, Described, Model, ScoringError, describe, load_transform, score, training_record, unpack
 from slices import FairnessError

@@ -60,7 +60,7 @@ class Scores:
     """What the models answered.
 
     values: numbers that are no metrics: size, latency, format. rival, rival_split: of the version that serves, when it
-    is comparable; otherwise not_comparable says why not. endpoint_rows: the file's content (endpoint_rows.py).
+    is comparable; otherwise not_comparable says why not. endpoint_rows: the file's content (probes.py).
     """
 
     candidate: Scored
