@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lifecycle_lambdas.ledger import Ledger
+from lifecycle_lambdas.records import Entry
+from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS, control
 from tests.local_aws.job_requests import IMAGE, tar_gz
 from tests.story.story import CHECKOUT
@@ -84,6 +87,35 @@ class Project:
     def endpoint(self) -> str:
         """Of the group too."""
         return f"{self.name}-{self.stage}"
+
+    @property
+    def ledger(self) -> Ledger:
+        settings = Settings.from_parameters(self.aws.client("ssm"))
+        return Ledger(self.aws.client("dynamodb"), settings.ledger_table)
+
+    def gone_back(self) -> list[Entry]:
+        """The controller's own goings back, the newest first."""
+        entries = self.ledger.entries(self.endpoint)
+        return [entry for entry in entries if (entry.kind, entry.source) == ("go-back", "controller")]
+
+    def incidents(self) -> dict[str, str]:
+        """The pages of what happened, by their names."""
+        s3, prefix = self.aws.client("s3"), f"{self.name}/{self.stage}/incidents/"
+        found = s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        return {
+            item["Key"].removeprefix(prefix): s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read().decode()
+            for item in found
+        }
+
+    def settled(self, seconds: float = WAIT) -> None:
+        """Waits until nothing is under way."""
+        ledger = self.ledger
+
+        def is_so() -> bool:
+            state = ledger.state(self.endpoint)
+            return state is not None and state.status == "settled"
+
+        self.until(is_so, "all to be settled", lambda: str(ledger.state(self.endpoint)), seconds)
 
     def register(
         self,

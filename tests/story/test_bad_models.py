@@ -22,7 +22,6 @@ import pytest
 from local_aws import LocalAWS
 from tests.story.platform import REAL_TIME, Project, install
 from tests.story.suites import AS_EVALUATED, register_tested
-from tests.story.test_going_back import automatic, incidents
 from tests.story.traffic import Traffic
 
 # {"score": twice the number} for each row; what is bad stands in the mode.
@@ -118,7 +117,7 @@ def test_one_that_does_not_load_never_serves(project: Project) -> None:
 
     assert "failed: " in project.package(bad)["ApprovalDescription"]
     assert serves_version(project, 1)
-    assert automatic(project) == []
+    assert project.gone_back() == []
 
 
 @pytest.mark.parametrize(
@@ -134,10 +133,10 @@ def test_what_endpoint_tests_catch_goes_back(project: Project, mode: str, fault:
     bad = register(project, mode)
 
     project.approve(bad)
-    project.until(lambda: bool(automatic(project)), "it to go back", lambda: str(project.describe()))
+    project.until(lambda: bool(project.gone_back()), "it to go back", lambda: str(project.describe()))
     project.until(lambda: not serves_version(project, 2), "the good one", lambda: str(project.describe()))
 
-    (entry,) = automatic(project)
+    (entry,) = project.gone_back()
     assert entry.cause.startswith("TESTS#")
     assert fault in entry.why
     project.until(
@@ -146,7 +145,7 @@ def test_what_endpoint_tests_catch_goes_back(project: Project, mode: str, fault:
         lambda: str(project.package(bad)),
     )
     assert score(project) == 8
-    assert list(incidents(project))
+    assert list(project.incidents())
 
 
 @pytest.mark.slow
@@ -158,7 +157,7 @@ def test_one_that_fails_under_load_in_its_canary_is_rolled_back_by_its_own_alarm
         project.deployed(bad, "failed")
 
     assert "rollback-errors" in project.package(bad)["ApprovalDescription"]
-    assert automatic(project) == []
+    assert project.gone_back() == []
     assert serves_version(project, 1)
 
 
@@ -174,8 +173,8 @@ def test_one_that_fails_under_load_after_its_deployment_goes_back_by_the_standin
     )
 
     with Traffic(project.runtime, project.endpoint, "4\n", clients=4, pause=0.01):
-        project.until(lambda: bool(automatic(project)), "it to go back", lambda: str(project.describe()))
+        project.until(lambda: bool(project.gone_back()), "it to go back", lambda: str(project.describe()))
 
-    (entry,) = automatic(project)
+    (entry,) = project.gone_back()
     assert entry.cause.startswith("ALARM#")
     assert f"{project.endpoint}-errors" in entry.why

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.records import TestRun
 from local_aws import LocalAWS
 from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
@@ -71,7 +70,7 @@ def register(
 
 def runs(project: Project) -> list[TestRun]:
     """The newest first."""
-    return list(Ledger(project.aws.client("dynamodb"), "modelyard-ledger").test_runs(project.endpoint))
+    return list(project.ledger.test_runs(project.endpoint))
 
 
 def stamped(project: Project, arn: str) -> str:
@@ -167,7 +166,7 @@ def test_a_serving_version_is_tested_on_its_schedule_and_a_rejected_one_no_more(
     project.reject(arn)
     project.gone()
 
-    ledger = Ledger(project.aws.client("dynamodb"), "modelyard-ledger")
+    ledger = project.ledger
     project.until(
         lambda: project.endpoint not in {one.endpoint for one in ledger.test_schedules()},
         "the schedule to end",

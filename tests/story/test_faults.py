@@ -16,7 +16,6 @@ import pytest
 
 from lifecycle_lambdas import approvals, events
 from lifecycle_lambdas.events import LookAt
-from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.records import Entry
 from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
@@ -48,11 +47,6 @@ def project(platform: LocalAWS) -> Iterator[Project]:
     platform.configure("faults", {"rules": []})
 
 
-def ledger_of(project: Project) -> Ledger:
-    settings = Settings.from_parameters(project.aws.client("ssm"))
-    return Ledger(project.aws.client("dynamodb"), settings.ledger_table)
-
-
 def rule(service: str, operation: str, kind: str, when: str = "before", **more: Any) -> dict[str, Any]:
     return {
         "service": service,
@@ -62,16 +56,6 @@ def rule(service: str, operation: str, kind: str, when: str = "before", **more: 
         "when": when,
         **more,
     }
-
-
-def settled(project: Project, ledger: Ledger) -> None:
-    """Waits until nothing is under way."""
-
-    def is_so() -> bool:
-        state = ledger.state(project.endpoint)
-        return state is not None and state.status == "settled"
-
-    project.until(is_so, "all to be settled", lambda: str(ledger.state(project.endpoint)), LONG)
 
 
 FAILING = [
@@ -99,23 +83,23 @@ def called(fault: dict[str, Any]) -> str:
 @pytest.mark.slow  # a sample of the simulated matrix (tests/lifecycle_lambdas/test_fault_matrix.py) is not
 @pytest.mark.parametrize("fault", FAILING, ids=called)
 def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Project, fault: dict[str, Any]) -> None:
-    ledger = ledger_of(project)
+    ledger = project.ledger
     first, second, third = (project.register(name, CANARY) for name in ("first", "second", "third"))
     project.approve(first)
     project.deployed(first)
     project.serves("first")
-    settled(project, ledger)
+    project.settled(LONG)
     if fault["operation"] == "DeleteModel":  # the third deployment is the first one that leaves something to sweep
         project.approve(second)
         serve(project, second)
-        settled(project, ledger)
+        project.settled(LONG)
         second, third = third, second
 
     project.aws.configure("faults", {"rules": [fault]})
     with Traffic(project.runtime, project.endpoint, "1\n") as traffic:
         project.approve(second)
         serve(project, second)
-        settled(project, ledger)
+        project.settled(LONG)
 
     (found,) = project.aws.settings("faults")["rules"]
     assert found["hit"] >= 1
@@ -133,12 +117,12 @@ def test_a_call_that_fails_costs_no_request_and_the_version_serves(project: Proj
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_function_killed_at_the_first_creation_makes_one_endpoint(project: Project, when: str) -> None:
-    ledger = ledger_of(project)
+    ledger = project.ledger
     first = project.register("first")
     project.aws.configure("faults", {"rules": [rule("sagemaker", "CreateEndpoint", "kill", when)]})
     project.approve(first)
     serve(project, first)
-    settled(project, ledger)
+    project.settled(LONG)
     assert project.aws.settings("faults")["rules"][0]["hit"] == 1
     assert [one.status for one in ledger.deployments(project.endpoint)] == ["succeeded"]
     nothing_is_orphaned(project)
@@ -202,7 +186,6 @@ def test_the_simulated_aws_answers_with_members_and_errors_that_local_aws_answer
             decide(version)
             platform.run()
 
-    ledger = ledger_of(project)
     watched = CANARY + "dashboard: true\nscaling: {min: 2, max: 3, target: {invocations_per_instance: 100000}}\n"
     real_first, real_second = (project.register(name, watched) for name in ("first", "second"))
     project.aws.configure("recorder", {"on": True})
@@ -213,7 +196,7 @@ def test_the_simulated_aws_answers_with_members_and_errors_that_local_aws_answer
     ):
         act(version)
         serve(project, serving)
-        settled(project, ledger)
+        project.settled(LONG)
     for call in project.aws.settings("recorder")["calls"]:
         if "modelyard-deploy" in call["caller"] and call["answer"] is not None:
             local.add(call["service"], call["operation"], call["answer"])
@@ -255,7 +238,7 @@ HISTORIES, STEPS = 20, 8
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_whatever_happened_what_serves_is_what_the_ledger_says(project: Project, seed: int) -> None:
     """test_interleavings.py's histories with real endpoints: decisions at any time, and functions killed."""
-    dice, ledger = random.Random(seed), ledger_of(project)
+    dice, ledger = random.Random(seed), project.ledger
     queue = Settings.from_parameters(project.aws.client("ssm")).queue_url
     kinds = [dice.choice([REAL_TIME, CANARY, SCALED, SERVERLESS]) for _ in range(3)]
     versions = [project.register(f"v{index}", kind, loads=dice.random() < 0.9) for index, kind in enumerate(kinds)]

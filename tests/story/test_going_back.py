@@ -13,9 +13,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from lifecycle_lambdas.ledger import Ledger
-from lifecycle_lambdas.records import Entry
-from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
 from servicecatalog import archive
 from tests.story.platform import REAL_TIME, Project, install
@@ -41,38 +38,6 @@ def project(platform: LocalAWS) -> Project:
     return Project.create(platform, "prod")
 
 
-def ledger_of(project: Project) -> Ledger:
-    settings = Settings.from_parameters(project.aws.client("ssm"))
-    return Ledger(project.aws.client("dynamodb"), settings.ledger_table)
-
-
-def automatic(project: Project) -> list[Entry]:
-    """The controller's own goings back, the newest first."""
-    entries = ledger_of(project).entries(project.endpoint)
-    return [entry for entry in entries if (entry.kind, entry.source) == ("go-back", "controller")]
-
-
-def incidents(project: Project) -> dict[str, str]:
-    """The pages of what happened, by their names."""
-    s3 = project.aws.client("s3")
-    prefix = f"{project.name}/{project.stage}/incidents/"
-    found = s3.list_objects_v2(Bucket=project.bucket, Prefix=prefix).get("Contents", [])
-    return {
-        item["Key"].removeprefix(prefix): s3.get_object(Bucket=project.bucket, Key=item["Key"])["Body"].read().decode()
-        for item in found
-    }
-
-
-def settled(project: Project) -> None:
-    ledger = ledger_of(project)
-
-    def is_so() -> bool:
-        state = ledger.state(project.endpoint)
-        return state is not None and state.status == "settled"
-
-    project.until(is_so, "all to be settled", lambda: str(ledger.state(project.endpoint)))
-
-
 def test_a_version_that_fails_after_its_deployment_goes_back_by_itself_and_leaves_a_record(project: Project) -> None:
     first, second = project.register("first", WATCHED), project.register("second", WATCHED, fails=True)
     project.approve(first)
@@ -81,17 +46,17 @@ def test_a_version_that_fails_after_its_deployment_goes_back_by_itself_and_leave
 
     with Traffic(project.runtime, project.endpoint, "1\n", pause=0.005):
         project.approve(second)
-        project.until(lambda: bool(automatic(project)), "it to go back", lambda: str(project.describe()))
-        settled(project)
+        project.until(lambda: bool(project.gone_back()), "it to go back", lambda: str(project.describe()))
+        project.settled()
         project.serves("first")
 
-    (entry,) = automatic(project)
+    (entry,) = project.gone_back()
     assert (entry.package_arn, entry.leaves, entry.by) == (first, second, "modelyard")
     assert f"the alarm {project.endpoint}-errors is raised" in entry.why
     package = project.package(second)
     assert package["ModelApprovalStatus"] == "Rejected"
     assert package["ApprovalDescription"].startswith(f"{project.endpoint} went back: the alarm")
-    (page,) = incidents(project).values()
+    (page,) = project.incidents().values()
     assert f"# {project.endpoint}: back from version 2 to version 1" in page
     assert "| Status | went back |" in page
     assert "update_endpoint" in page
@@ -105,7 +70,7 @@ def test_an_operator_goes_back_from_here_while_the_platforms_function_is_of_no_u
     for version in (first, second):
         project.approve(version)
         project.deployed(version)
-    settled(project)
+    project.settled()
 
     with of_no_use(project.aws, fault):
         result = as_operator(project.aws, "go-back", project.endpoint, "--why", "slow since noon", "--yes", "--here")
@@ -117,7 +82,7 @@ def test_an_operator_goes_back_from_here_while_the_platforms_function_is_of_no_u
     assert "  version: 2 -> 1" in lines
     assert lines[-1] == f"{project.endpoint}: version 1 serves (deployment 3)"
     assert project.package(second)["ModelApprovalStatus"] == "Approved"
-    (page,) = incidents(project).values()
+    (page,) = project.incidents().values()
     assert "| Cause | slow since noon |" in page
 
 
