@@ -110,8 +110,10 @@ def decide(trackings: Sequence[Tracking], capacity: int, low: int, high: int, pa
         None when there is nothing to change.
     """
     wanted = {index: wanted_capacity(tracking, capacity, past) for index, tracking in enumerate(trackings)}
-    out = {index: min(high, value) for index, value in wanted.items() if value is not None and value > capacity}
-    into = {index: max(low, value) for index, value in wanted.items() if value is not None and value < capacity}
+    # Both bounds for both directions: an operator can set a capacity outside of them.
+    bounded = {index: max(low, min(high, value)) for index, value in wanted.items() if value is not None}
+    out = {index: value for index, value in bounded.items() if alarm(trackings[index]) == HIGH}
+    into = {index: value for index, value in bounded.items() if index not in out}
     if out:
         policy = max(out, key=lambda index: out[index])
         return Change(out[policy], policy, HIGH) if out[policy] > capacity else None

@@ -60,6 +60,8 @@ def test_capacity_stays_inside_the_bounds():
     assert decide([tracking(*BUSY)], 4, 1, 4, NEVER) is None
     assert decide([tracking(*QUIET)], 10, 3, 10, NEVER) == Change(3, 0, LOW)
     assert decide([tracking(*QUIET)], 3, 3, 10, NEVER) is None
+    assert decide([tracking(11, 11, 11)], 1, 3, 10, NEVER) == Change(3, 0, HIGH)
+    assert decide([tracking(*QUIET)], 40, 1, 4, NEVER) == Change(4, 0, LOW)
 
 
 def test_a_policy_that_may_not_scale_in_does_not():
