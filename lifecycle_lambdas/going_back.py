@@ -2,7 +2,7 @@
 
 The rules (docs/lifecycle.md has them in words):
 
-- At fault is a deployment of which a standing alarm was raised after it had ended, where its stage file says
+- At fault is a deployment of which a standing alarm was raised when all requests went to it, where its stage file says
   `alarms.go_back`, or whose endpoint tests failed where that means going back. An alarm that was raised before is not
   its fault, since what served before had it, too; nor one that is raised so soon that it may still measure what served
   before, unless it is raised when that cannot be any more.
@@ -150,7 +150,7 @@ def causes(serving: Deployment, raised: Sequence[RaisedAlarm], tests: TestRun | 
     if serving.ended is None:
         return []
     # alarms' times may be cut to the second
-    ended = whole_seconds(serving.ended)
+    since = whole_seconds(moved(serving, serving.ended))
     found = [
         Cause(
             key=f"ALARM#{serving.number}#{alarm.name}#{_stamp(alarm.since)}",
@@ -159,14 +159,29 @@ def causes(serving: Deployment, raised: Sequence[RaisedAlarm], tests: TestRun | 
             what=f"the alarm {alarm.name} is raised" + (f" ({alarm.reason})" if alarm.reason else ""),
         )
         for alarm in raised
-        if alarm.since >= ended
+        if alarm.since >= since
     ]
     if tests is not None and tests.number == serving.number and tests.status == "failed" and tests.means == "go-back":
-        since = tests.ended or tests.at
+        found_at = tests.ended or tests.at
         what = f"{tests.failed} of its {tests.cases} endpoint tests failed"
         what += f", the first: {_shortened(tests.failures[0])}" if tests.failures else ""
-        found.append(Cause(tests.key, "tests", since, what))
+        found.append(Cause(tests.key, "tests", found_at, what))
     return sorted(found, key=lambda cause: cause.since)
+
+
+def moved(serving: Deployment, ended: datetime) -> datetime:
+    """When at the latest all requests went to it: before its end lie the last bake and the old instances' ending.
+
+    An alarm that is raised then and lasts is its fault, though no roll-back alarm saw it or none was declared.
+
+    Args:
+        ended: the deployment's.
+    """
+    if serving.requested is None or serving.previous is None:
+        return ended
+    bake = timedelta(minutes=(serving.stage_file.get("rollout") or {}).get("finish_bake_minutes") or 0)
+    # going back bakes nothing
+    return max(ended - ENDING - (timedelta(0) if serving.goes_back else bake), serving.requested)
 
 
 def raised_alarms(serving: Deployment, observed: Observed, now: datetime) -> list[RaisedAlarm]:

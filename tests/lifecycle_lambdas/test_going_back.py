@@ -170,6 +170,29 @@ def test_an_alarm_that_may_still_measure_what_served_before_is_not_held_against_
     assert bool(going_back.raised_alarms(serving, Observed(ENDPOINT, alarms=raised), then)) is not expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "minutes", "expected"),
+    [
+        pytest.param({}, -0.9, True, id="SageMaker ended the old instances, which had no request any more"),
+        pytest.param({}, -1.2, False, id="the old instances may have served then"),
+        pytest.param({"requested": ENDED - timedelta(seconds=30)}, -0.9, False, id="it was not even asked for"),
+        pytest.param({"previous": None}, -0.9, False, id="nothing served before: the alarm is an older endpoint's"),
+        pytest.param({"finish_bake_minutes": 5}, -5.9, True, id="in its last bake, and nothing rolled it back"),
+        pytest.param({"finish_bake_minutes": 5}, -6.2, False, id="before its last bake"),
+        pytest.param({"finish_bake_minutes": 5, "kind": "go-back"}, -5.9, False, id="going back bakes nothing"),
+    ],
+)
+def test_an_alarm_of_the_updates_last_moments_is_held_against_what_all_requests_went_to(
+    changes: dict[str, Any], minutes: float, expected: bool
+) -> None:
+    changes = dict(changes)
+    kind, bake = changes.pop("kind", "approve"), changes.pop("finish_bake_minutes", 0)
+    stage_file = {"kind": "real_time", "alarms": {}, "rollout": {"type": "canary", "finish_bake_minutes": bake}}
+    values = {"previous": 1, "requested": ENDED - timedelta(minutes=20), "stage_file": stage_file, **changes}
+    serving = deployment(2, entry_key=f"ENTRY#2026-11-21T08:00:00Z#0000000002#{kind}", **values)
+    assert bool(going_back.causes(serving, [raised(minutes)], None)) is expected
+
+
 def test_the_first_of_several_causes_counts_and_the_next_one_when_that_was_gone_back_for() -> None:
     both = [raised(10), raised(3, "latency")]
     first = decide(SERVING, PREVIOUS, both, None, [], HOUR, NOW)

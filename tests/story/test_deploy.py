@@ -116,24 +116,6 @@ def test_a_bad_version_fails_no_more_than_its_share_and_goes_back_by_itself(proj
     assert "rollback-errors" in project.package(second)["ApprovalDescription"]
 
 
-@pytest.mark.slow  # at this clock speed a period is a quarter of a second: on a slow machine some have no request
-def test_a_version_that_fails_when_it_serves_already_goes_back_by_itself(project):
-    """Nothing watches its deployment for as long as an alarm needs; more of going back: test_going_back.py."""
-    watched = REAL_TIME + "alarms: {error_share: 0.05, go_back: true}\n"
-    first, second = project.register("first", watched), project.register("second", watched, fails=True)
-    project.approve(first)
-    project.deployed(first)
-
-    project.approve(second)
-    project.deployed(second)
-    # not before: an alarm of the update's last moments is not that version's fault alone
-    with Traffic(project.runtime, project.endpoint, "1\n", pause=0.005):
-        project.deployed(second, "went-back")
-        project.serves("first")
-
-    assert f"the alarm {project.endpoint}-errors is raised" in project.package(second)["ApprovalDescription"]
-
-
 ONE = REAL_TIME.replace("instance_count: 2", "instance_count: 1")
 
 

@@ -19,7 +19,7 @@ from tests.story.platform import REAL_TIME, Project, install
 from tests.story.story import CHECKOUT
 from tests.story.traffic import Traffic
 
-pytestmark = pytest.mark.slow  # test_deploy.py has the straight line
+pytestmark = pytest.mark.slow  # test_bad_models.py has the straight line
 # The version fails from its first request on, and nothing watches its deployment for as long as an alarm needs.
 WATCHED = REAL_TIME + "alarms: {error_share: 0.05}\n"
 # In the place of the controller's handler: it takes more memory than the function has.
