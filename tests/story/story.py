@@ -103,6 +103,8 @@ class Story:
     console: Console = field(default_factory=lambda: Console(highlight=False, emoji=False, soft_wrap=True))
     told: list[Told] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    # making a client reads megabytes of API models, and the story asks several times a second whether something is done
+    _clients: dict[tuple[str, bool], Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def repository(self) -> Path:
@@ -389,14 +391,14 @@ class Story:
 
     def client(self, service: str, as_administrator: bool = False) -> Any:
         """A boto3 client of the data scientist's, or of the administrator's."""
-        given = self.administrator if as_administrator else self.environment
-        return boto3.Session(
-            given.get("AWS_ACCESS_KEY_ID"), given.get("AWS_SECRET_ACCESS_KEY"), region_name=self.region
-        ).client(
-            service,
-            endpoint_url=given.get(f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}")
-            or given.get("AWS_ENDPOINT_URL"),
-        )
+        if (service, as_administrator) not in self._clients:
+            given = self.administrator if as_administrator else self.environment
+            session = boto3.Session(
+                given.get("AWS_ACCESS_KEY_ID"), given.get("AWS_SECRET_ACCESS_KEY"), region_name=self.region
+            )
+            url = given.get(f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}") or given.get("AWS_ENDPOINT_URL")
+            self._clients[service, as_administrator] = session.client(service, endpoint_url=url)
+        return self._clients[service, as_administrator]
 
     @property
     def repository_name(self) -> str:
