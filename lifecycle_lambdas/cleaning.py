@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from lifecycle_lambdas.records import Deployment, Entry, package_version
+from lifecycle_lambdas import going_back
+from lifecycle_lambdas.ledger import whole_seconds
+from lifecycle_lambdas.records import Deployment, Entry, PolicyRecord, package_version
 
 STAGE = "feature"  # the one whose versions and pipelines go by age
 PARKED_STAGES = ("feature", "dev")
 MAIN_BRANCHES = ("dev", "prod")  # a repository of ours has them: a list without them is another's
 NOTICE = timedelta(hours=24)  # between the report of a policy and what it removes first, and between two removals
+REMEMBERED = timedelta(days=7)  # so long people know of a policy after another one took its turn
 DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")  # as datetime.weekday() counts them
 MOST = 100  # versions, and pipelines, of one run; the others go with the next ones
 WAYS_BACK = 2  # approved versions, from the newest decision on: what serves, and what a rejection leads back to
@@ -219,7 +222,7 @@ def needed(
 
     Args:
         entries: the newest first; no more of them are read than needed, and none before a removal.
-        history: the newest deployments first, none before a removal.
+        history: all deployments since the last removal, the newest first.
         models: ARNs of the versions that the SageMaker models of the endpoint have.
         approved: ARNs of the group's versions that are approved now.
     """
@@ -227,25 +230,29 @@ def needed(
     decided = [entry.package_arn for entry in _decisions(entries, approved)]
     for arn in decided:
         found.setdefault(str(arn), "it was approved last, or is the way back")
-    for deployment in _kept_deployments(history):
+    for deployment in _kept_deployments(history, approved):
         found.setdefault(deployment.package_arn, f"deployment {deployment.number} serves, or is the way back")
     return found
 
 
-def due(serving: Serving, now: datetime) -> str | None:
-    """Why the endpoint is parked now; None: it is not.
+def due(serving: Serving, now: datetime) -> datetime | None:
+    """The time as of which the endpoint is parked now, in whole seconds; None: it is not.
 
     Not before people were told of this parking, and not for a time at which another version was already decided on.
+    The ledger may hear of a decision only later: what was decided after this time stands.
+
+    Returns:
+        The hour that it was to be parked at; of an idle one when the hours without a request began.
     """
     parking, announced = serving.parking, serving.announced
     if announced is None or announced >= now:
         return None
+    decided = max(serving.since, serving.decided)
     if parking.idle_hours is not None:
-        span = timedelta(hours=parking.idle_hours)
-        idle = serving.requests == 0 and now - max(serving.since, serving.decided) >= span
-        return f"parked {parking}" if idle else None
+        begin = whole_seconds(now) - timedelta(hours=parking.idle_hours)
+        return begin if serving.requests == 0 and decided < begin else None
     time = last_time(parking, now)
-    return f"parked {parking}" if max(serving.since, serving.decided, announced) < time else None
+    return time if max(decided, announced) < time else None
 
 
 def last_time(parking: Parking, now: datetime) -> datetime:
@@ -257,6 +264,24 @@ def last_time(parking: Parking, now: datetime) -> datetime:
     if parking.day is not None:
         time -= timedelta(days=(time.weekday() - DAYS.index(parking.day)) % 7)
     return time.astimezone(UTC)
+
+
+def told_lately(record: PolicyRecord, now: datetime) -> dict[str, datetime]:
+    """When people were told of policies, by SHA-256; not of those that they were told of long ago."""
+    told = {**record.earlier, record.sha256: record.announced}
+    return {sha256: announced for sha256, announced in told.items() if now - announced <= REMEMBERED}
+
+
+def turned_to(record: PolicyRecord | None, sha256: str, now: datetime) -> PolicyRecord | None:
+    """The record, as one of the policy with this hash; None: people were not told of that one, or long ago.
+
+    Two branches whose policies differ may register in turn: were each turn announced anew, nothing would ever go.
+    """
+    if record is None or record.sha256 == sha256:
+        return record
+    told = told_lately(record, now)
+    announced = told.pop(sha256, None)
+    return None if announced is None else replace(record, sha256=sha256, announced=announced, earlier=told)
 
 
 def may_remove(announced: datetime | None, removed: datetime | None, now: datetime) -> bool:
@@ -317,15 +342,18 @@ def _decisions(entries: Iterable[Entry], approved: Collection[str]) -> Iterator[
         newest = False
 
 
-def _kept_deployments(history: Sequence[Deployment]) -> Iterator[Deployment]:
-    """What is under way or served last, and what served before that, another version."""
+def _kept_deployments(history: Sequence[Deployment], approved: Collection[str]) -> Iterator[Deployment]:
+    """What is under way or served last, what each of them goes back to, and what served before, another version."""
     by_number = {deployment.number: deployment for deployment in history}
-    yield from (deployment for deployment in history if deployment.status == "under-way")
     served = [deployment for deployment in history if deployment.status == "succeeded"]
+    for one in [*(deployment for deployment in history if deployment.status == "under-way"), *served[:1]]:
+        yield one
+        back = going_back.way_back(one, history, lambda arn: "Approved" if arn in approved else None)
+        if back is not None:
+            yield back
     if not served:
         return
     last = served[0]
-    yield last
     if last.previous in by_number:
         yield by_number[last.previous]
     yield from [one for one in served if one.package_arn != last.package_arn][:1]

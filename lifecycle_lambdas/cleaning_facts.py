@@ -23,7 +23,6 @@ from lifecycle_lambdas.log import log
 from lifecycle_lambdas.records import Deployment, PolicyRecord, State
 from lifecycle_lambdas.tags import tags_of
 
-HISTORY = 20  # deployments, the newest of which serves and leads back
 UNDER_WAY = ("Executing", "Stopping")
 Package = Mapping[str, Any]
 """DescribeModelPackage's answer."""
@@ -110,6 +109,7 @@ def version_of(project: str, stage: str, package: Package) -> Version:
     models = frozenset(_models(package))
     report = re.fullmatch(r"(s3://.+/)[^/]+", metadata.get("report", ""))
     own = [*sorted(models), *([report[1]] if report else [])]
+    bucket = "/".join(metadata.get("deployment.prefix", "").split("/")[:3])  # s3://<the project's>
     return Version(
         arn=package["ModelPackageArn"],
         stage=stage,
@@ -120,7 +120,7 @@ def version_of(project: str, stage: str, package: Package) -> Version:
         promoted_from=metadata.get("promoted.from", ""),
         models=models,
         uris=frozenset(_uris(package)),
-        own=tuple(uri for uri in own if is_its_own(project, uri)),
+        own=tuple(uri for uri in own if uri.startswith(f"{bucket}/") and is_its_own(project, uri)),
     )
 
 
@@ -137,7 +137,7 @@ def is_its_own(project: str, uri: str) -> bool:
 def needed(context: Context, state: State) -> dict[str, str]:
     """The versions that the endpoint of the stage feature needs, each with what for."""
     ledger = context.ledger
-    history = takewhile(lambda one: one.number > state.removed_number, ledger.deployments(state.endpoint, HISTORY))
+    history = takewhile(lambda one: one.number > state.removed_number, ledger.deployments(state.endpoint))
     approved = {
         summary["ModelPackageArn"] for summary in _summaries(context, state.group, ModelApprovalStatus="Approved")
     }

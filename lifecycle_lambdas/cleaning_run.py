@@ -11,16 +11,18 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import takewhile
 from typing import Any, Literal
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from lifecycle_lambdas import cleaning, cleaning_facts
+from lifecycle_lambdas import approvals, cleaning, cleaning_facts
+from lifecycle_lambdas.approvals import Known
 from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.branches import Hosts
 from lifecycle_lambdas.cleaning import Facts, Policy, Removal, Version
-from lifecycle_lambdas.cleaning_facts import Package, Parked, announced
+from lifecycle_lambdas.cleaning_facts import Package, Parked
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt, message
 from lifecycle_lambdas.ledger import whole_seconds
@@ -38,6 +40,10 @@ GIGABYTE = 1024**3
 MOST_AT_ONCE = 1000  # S3 API reference, DeleteObjects
 KINDS = ("pipeline", "version", "data")  # in this order they go
 How = Literal["due", "show", "now"]
+
+
+class NotRemoved(Exception):
+    """Something could not be removed; the next run that removes tries it again."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ def run(context: Context, hosts: Hosts, states: Sequence[State], now: datetime, 
 
     Raises:
         ClientError, AdministratorsFault: the same again does no harm, and goes on where this one ended.
+        NotRemoved: something could not be removed, and all else was.
     """
     project = states[0].project
     lease = context.ledger.lease(f"{project}/cleaning", context.owner, LONGEST_RUN)
@@ -91,6 +98,8 @@ def run(context: Context, hosts: Hosts, states: Sequence[State], now: datetime, 
 
 
 def _park(context: Context, state: State, now: datetime, how: How) -> Outcome | None:
+    began = whole_seconds(context.now())
+    now = max(now, began)  # what was used since the hour that a late run is for is in use
     parked = cleaning_facts.parked(context, state, now)
     if parked is None:
         return None
@@ -99,13 +108,14 @@ def _park(context: Context, state: State, now: datetime, how: How) -> Outcome | 
         if how == "show":
             return Outcome(state.project, f"{state.endpoint} will be parked {parking}, once people were told so")
         return _announce_parking(context, state, parked, now)
-    why = cleaning.due(serving, now)
-    if why is None:
+    as_of = cleaning.due(serving, now)
+    if as_of is None:
         return Outcome(state.project, f"{state.endpoint} is parked {parking}, and serves until then")
-    removal = Removal("endpoint", state.endpoint, why, _hosting(context, parked))
+    removal = Removal("endpoint", state.endpoint, f"parked {parking}", _hosting(context, parked))
     if how == "show":
         return Outcome(state.project, f"{state.endpoint} would be parked now", (removal,))
-    return _park_now(context, state, parked, removal, now)
+    # Never of the future, where clocks differ: it would stand above approvals that come after it.
+    return _park_now(context, state, parked, removal, now, min(as_of, began))
 
 
 def _announce_parking(context: Context, state: State, parked: Parked, now: datetime) -> Outcome:
@@ -117,17 +127,23 @@ def _announce_parking(context: Context, state: State, parked: Parked, now: datet
     return Outcome(state.project, f"{title}; people were told")
 
 
-def _park_now(context: Context, state: State, parked: Parked, removal: Removal, now: datetime) -> Outcome:
-    """Told first, once for each deployment: an endpoint that is gone is not looked at again."""
+def _park_now(
+    context: Context, state: State, parked: Parked, removal: Removal, now: datetime, as_of: datetime
+) -> Outcome:
+    """Told first, once for each deployment: an endpoint that is gone is not looked at again.
+
+    Args:
+        as_of: the entry's time, so that an approval of which the ledger hears only after it takes its place above it.
+    """
     package = cleaning_facts.described(context, parked.deployment.package_arn)
     place = "" if package is None else _write_list(context, state.project, package, now, [removal], done=True)
-    text = "It is deleted, and comes back with the next approval. Approve its version again, and it serves again."
+    text = "It is deleted, and comes back with the next approval. For the same version: reject it, then approve it."
     title, links = f"{state.endpoint}: {removal.why}", (("List", place),) if place else ()
     told_id = f"parked#{parked.deployment.number}"
     context.tell(
         Message("cleaned", state.endpoint, told_id, title, text, (("It cost", cleaning.cost(removal)),), links)
     )
-    entry = Entry(state.endpoint, "park", whole_seconds(context.now()), None, BY, removal.why, "controller")
+    entry = Entry(state.endpoint, "park", as_of, None, BY, removal.why, "controller")
     if context.ledger.append(entry):
         log("entry", endpoint=entry.endpoint, entry=entry.key, by=entry.by)
     context.client("sqs").send_message(QueueUrl=context.settings.queue_url, MessageBody=message(LookAt(state.endpoint)))
@@ -151,22 +167,21 @@ def _clean(context: Context, hosts: Hosts, state: State, now: datetime, how: How
         return None
     sha256 = cleaning.fingerprint(policy)
     record = context.ledger.policy(state.endpoint, "clean")
-    told = announced(record, sha256)
-    removed = record.removed if record is not None else None
-    may = told is not None and (how == "now" or cleaning.may_remove(told, removed, now))
-    if told is not None and how == "due" and not may:
+    known = cleaning.turned_to(record, sha256, now)
+    if known is not None and how == "due" and not cleaning.may_remove(known.announced, known.removed, now):
         return None
     began = whole_seconds(context.now())
     facts = cleaning_facts.facts(context, hosts, state, policy, now)
     removals = _with_costs(context, cleaning.decide(policy, facts, now))
     if how == "show":
-        return Outcome(state.project, _would(told), tuple(removals))
-    if record is None or told is None or not may:
-        pending = () if record is None else record.pending
-        return _announce(
-            context, state, newest, PolicyRecord(state.endpoint, "clean", sha256, now, None, pending), removals
-        )
-    return _Removing(context, state, policy, facts, newest, now, began).run(record, removals)
+        return Outcome(state.project, _would(None if known is None else known.announced), tuple(removals))
+    if known is not None:
+        return _Removing(context, state, policy, facts, newest, now, began).run(known, removals)
+    announced = PolicyRecord(state.endpoint, "clean", sha256, now)
+    if record is not None:
+        told = cleaning.told_lately(record, now)
+        announced = replace(announced, removed=record.removed, pending=record.pending, earlier=told)
+    return _announce(context, state, newest, announced, removals)
 
 
 def _would(told: datetime | None) -> str:
@@ -214,10 +229,15 @@ class _Removing:
         self.began = began
         self.sagemaker = context.client("sagemaker")
         self.deleted: set[str] = set()
+        self.failed: dict[Removal, Exception] = {}
         self.there: list[Version] | None = None
 
     def run(self, record: PolicyRecord, removals: list[Removal]) -> Outcome:
-        """Remove what was decided, and the rest of what an earlier run had begun with."""
+        """Remove what was decided, and the rest of what an earlier run had begun with.
+
+        Raises:
+            NotRemoved: something could not be removed. It keeps nothing else, and is tried again a day later.
+        """
         begun = [Removal(**each) for each in record.pending]
         wanted = {removal.what: removal for removal in [*begun, *removals]}
         if wanted:
@@ -229,7 +249,12 @@ class _Removing:
             if self.context.remaining() < ENOUGH:
                 says = "there is more to remove than time: the next run goes on, and tells of all"
                 return Outcome(self.state.project, says, tuple(gone), done=True)
-            came_to = self.remove(removal)
+            try:
+                came_to = self.remove(removal)
+            except (ClientError, BotoCoreError, NotRemoved) as error:
+                self.failed[removal] = error
+                log("not cleaned up", level="ERROR", project=self.state.project, what=removal.what, error=str(error))
+                continue
             if came_to == "gone":
                 gone.append(removal)
                 log("cleaned up", project=self.state.project, kind=removal.kind, what=removal.what, why=removal.why)
@@ -237,7 +262,10 @@ class _Removing:
                 later.append(removal)
         if gone:
             self.tell(gone)
-        self.context.ledger.put_policy(replace(_pending(record, later), removed=self.now))
+        self.context.ledger.put_policy(replace(_pending(record, [*self.failed, *later]), removed=self.now))
+        if self.failed:
+            first, why = next(iter(self.failed.items()))
+            raise NotRemoved(f"{len(self.failed)} of {len(wanted)} could not be removed, the first {first.what}: {why}")
         says = f"{len(gone)} things were removed" if gone else "nothing is old and unneeded"
         return Outcome(self.state.project, says, tuple(gone), done=True)
 
@@ -276,18 +304,30 @@ class _Removing:
                 return "needed"
             if cleaning.need(version, self.facts) is not None or not cleaning.is_old(version, self.policy, self.now):
                 return "needed"
-            if version.approved:
-                # or else it would be found missing, and people told that somebody had rejected it
-                why = "removed when it was old, and nothing needed it"
-                at = whole_seconds(self.context.now())
-                self.context.ledger.append(Entry(self.state.endpoint, "reject", at, arn, BY, why, "controller"))
             try:
                 self.sagemaker.delete_model_package(ModelPackageName=arn)
             except ClientError as error:
                 if not is_missing(error):
                     raise
         self.deleted.add(arn)
+        self.take_back(arn)
         return "gone"
+
+    def take_back(self, arn: str) -> None:
+        """Of a version that is gone: or else it would be found missing, and people told that somebody had rejected it.
+
+        Not before it is gone: of one that stays, and is approved, the look at everything would find its approval
+        missed, and deploy it.
+        """
+        if self.known.get(arn, Known()).is_approved:
+            why = "removed when it was old, and nothing needed it"
+            at = whole_seconds(self.context.now())
+            self.context.ledger.append(Entry(self.state.endpoint, "reject", at, arn, BY, why, "controller"))
+
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """What the ledger knew of each version when the first one was gone."""
+        return approvals.known(self.context.ledger.entries(self.state.endpoint))
 
     def decided_on(self, arn: str) -> bool:
         """Whether somebody approved it, or went back to it, since the facts were gathered."""
@@ -295,8 +335,14 @@ class _Removing:
         return any(entry.package_arn == arn for entry in recent)
 
     def remove_data(self, uri: str) -> Literal["gone", "needed", "later"]:
-        if not cleaning_facts.is_its_own(self.state.project, uri) or not cleaning.unnamed([uri], self.versions()):
+        versions = self.versions()
+        # A version whose deletion failed may be gone all the same: then nothing but this names its data any more.
+        undecided = {removal.what for removal in self.failed}
+        staying = [version for version in versions if version.arn not in undecided]
+        if not cleaning_facts.is_its_own(self.state.project, uri) or not cleaning.unnamed([uri], staying):
             return "needed"
+        if not cleaning.unnamed([uri], versions):
+            return "later"
         if any(pipeline.running for pipeline in self.facts.pipelines):
             return "later"
         bucket, key = _place(uri)
@@ -307,7 +353,7 @@ class _Removing:
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
             if answer.get("Errors"):
                 error = answer["Errors"][0]
-                raise RuntimeError(f"S3 did not delete s3://{bucket}/{error.get('Key')}: {error.get('Code')}")
+                raise NotRemoved(f"S3 did not delete s3://{bucket}/{error.get('Key')}: {error.get('Code')}")
         return "gone"
 
     def versions(self) -> list[Version]:
@@ -353,29 +399,37 @@ def _with_costs(context: Context, removals: list[Removal]) -> list[Removal]:
     if not any(removal.kind == "data" for removal in removals):
         return removals
     price, s3 = _prices(context).gigabyte_month().usd, context.client("s3")
-    return [
-        replace(removal, usd_a_month=float(price) * _size(s3, removal.what) / GIGABYTE)
-        if removal.kind == "data" and price is not None
-        else removal
-        for removal in removals
-    ]
+
+    def a_month(removal: Removal) -> float | None:
+        size = _size(s3, removal.what) if removal.kind == "data" and price is not None else None
+        return None if size is None or price is None else float(price) * size / GIGABYTE
+
+    return [replace(removal, usd_a_month=a_month(removal)) for removal in removals]
 
 
 def _prices(context: Context) -> PriceList:
     return PriceList(context.clients("pricing", PRICE_LIST_REGION), context.clients.region)
 
 
-def _size(s3: Any, uri: str) -> int:
-    """In bytes."""
-    return sum(int(one["Size"]) for one in _objects(s3, *_place(uri)))
+def _size(s3: Any, uri: str) -> int | None:
+    """In bytes; None where S3 does not say."""
+    try:
+        return sum(int(one["Size"]) for one in _objects(s3, *_place(uri)))
+    except (ClientError, BotoCoreError) as error:
+        log("the size of data is not known", level="WARNING", what=uri, error=str(error))
+        return None
 
 
 def _objects(s3: Any, bucket: str, key: str) -> Iterator[dict[str, Any]]:
-    """The object with this key; of a key that ends with a slash all below it."""
+    """The object with this key; of a key that ends with a slash all below it. None of a bucket that is gone."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-    for one in (one for page in pages for one in page.get("Contents", ())):
-        if key.endswith("/") or one["Key"] == key:
-            yield one
+    try:
+        for one in (one for page in pages for one in page.get("Contents", ())):
+            if key.endswith("/") or one["Key"] == key:
+                yield one
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise
 
 
 def _place(uri: str) -> tuple[str, str]:

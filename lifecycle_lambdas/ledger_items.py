@@ -115,6 +115,7 @@ def policy_item(record: PolicyRecord) -> Item:
         announced=time_text(record.announced),
         removed=time_text(record.removed),
         pending=json.dumps(record.pending),
+        earlier=json.dumps({sha256: time_text(announced) for sha256, announced in record.earlier.items()}),
     )
 
 
@@ -126,6 +127,11 @@ def read_policy(item: Item) -> PolicyRecord:
         announced=datetime.fromisoformat(item["announced"]["S"]),
         removed=_time(item, "removed"),
         pending=tuple(json.loads(item["pending"]["S"])),
+        # a record from before branches took turns has none
+        earlier={
+            sha256: datetime.fromisoformat(announced)
+            for sha256, announced in json.loads(_text(item, "earlier") or "{}").items()
+        },
     )
 
 
@@ -200,6 +206,7 @@ def test_run_item(run: TestRun) -> Item:
             at=time_text(run.at),
             ended=time_text(run.ended),
             failures=json.dumps(run.failures),
+            failed_names=json.dumps(run.failed_names),
             skipped=json.dumps(run.skipped),
             results=run.results,
             claimed=run.claimed,
@@ -224,6 +231,8 @@ def read_test_run(item: Item) -> TestRun:
         cases=int(item["cases"]["N"]),
         failed=int(item["failed"]["N"]),
         failures=tuple(json.loads(item["failures"]["S"])),
+        # a run from before they were kept has none
+        failed_names=tuple(json.loads(_text(item, "failed_names") or "[]")),
         skipped=tuple(json.loads(item["skipped"]["S"])),
         results=item["results"]["S"],
         claimed=item["claimed"]["S"],
@@ -232,6 +241,15 @@ def read_test_run(item: Item) -> TestRun:
         sent=int(item["sent"]["N"]),
         revision=int(item["revision"]["N"]),
         **{name: float(item[name]["N"]) for name in _MEASURED if name in item},
+    )
+
+
+def test_schedule_item(schedule: TestSchedule, status: str | None) -> Item:
+    """status: of the index in which those are that are on; None: it is off."""
+    return (
+        key(schedule.endpoint, "TESTING")
+        | strings(status=status, next=time_text(schedule.next))
+        | numbers(number=schedule.number, every_minutes=schedule.every_minutes)
     )
 
 

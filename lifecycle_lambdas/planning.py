@@ -57,17 +57,7 @@ def answer(
         ClientError: what AWS refuses, other than what is not there.
     """
     endpoint = f"{project}-{stage}"
-    found: dict[str, Any] = {
-        "endpoint": endpoint,
-        "package_arn": package_arn,
-        "version": None,
-        "refused": None,
-        "calls": [],
-        "changes": [],
-        "warnings": [],
-        "hours": None,
-        "monthly": {"usd": None, "why": "nothing would be deployed"},
-    }
+    found = nothing(endpoint, package_arn)
     try:
         package = _package(context, endpoint, stage, package_arn)
         arn = package["ModelPackageArn"]
@@ -79,6 +69,21 @@ def answer(
     except Refused as refusal:
         found["refused"] = str(refusal)
     return found
+
+
+def nothing(endpoint: str, package_arn: str | None = None, refused: str | None = None) -> dict[str, Any]:
+    """The plan that does nothing, in the form of answer()'s; `refused`: why."""
+    return {
+        "endpoint": endpoint,
+        "package_arn": package_arn,
+        "version": None,
+        "refused": refused,
+        "calls": [],
+        "changes": [],
+        "warnings": [],
+        "hours": None,
+        "monthly": {"usd": None, "why": "nothing would be deployed"},
+    }
 
 
 def _planned(

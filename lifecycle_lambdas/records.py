@@ -163,6 +163,7 @@ class TestRun:
         at: when it was asked for, UTC, in whole seconds.
         cases, failed: how many; what was skipped is not among them.
         failures: the first five in full, each at most 2,000 characters; of a broken one why it is.
+        failed_names: of those cases.
         skipped: what could not be asked of this kind of endpoint, each with why.
         results: S3 URI of all of them.
         seconds: from the first request to the last answer.
@@ -186,6 +187,7 @@ class TestRun:
     cases: int = 0
     failed: int = 0
     failures: tuple[str, ...] = ()
+    failed_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     results: str = ""
     seconds: float | None = None
@@ -240,6 +242,7 @@ class PolicyRecord:
         announced: when people were told what it will do.
         removed: of `clean`, when it removed last, or looked for what to remove.
         pending: what is being removed, as JSON (cleaning.Removal): a run that was killed is finished by the next one.
+        earlier: of `clean`, when people were told of other sections, by SHA-256: branches may have different ones.
     """
 
     endpoint: str
@@ -248,6 +251,7 @@ class PolicyRecord:
     announced: datetime
     removed: datetime | None = None
     pending: tuple[dict[str, Any], ...] = ()
+    earlier: dict[str, datetime] = field(default_factory=dict)
 
 
 def package_version(arn: str) -> int:

@@ -51,4 +51,6 @@ def _called(request: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise InputError(f"{FUNCTION} failed: {content.get('errorMessage', 'it did not say why')}")
+    if "error" in content:
+        raise InputError(content["error"])
     return content

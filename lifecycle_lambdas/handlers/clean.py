@@ -49,11 +49,12 @@ def respond(context: Context, hosts: Hosts, event: Mapping[str, Any]) -> dict[st
         event: with "project" one project alone is looked at: shown, or with "remove" cleaned up now.
 
     Returns:
-        {"outcomes": [cleaning_run.Outcome.as_json()]}
+        {"outcomes": [cleaning_run.Outcome.as_json()]}; {"error": text} where the platform knows no such project: an
+        error of the function's would be the platform's, and everybody told of it.
 
     Raises:
-        ValueError: the platform knows no such project.
         RuntimeError: some projects failed; the others were seen to.
+        cleaning_run.NotRemoved: of one project, see cleaning_run.run.
     """
     # The schedule's own time: a run that comes late is for the hour that it was due in.
     now = datetime.fromisoformat(event["time"]) if "time" in event else context.now()
@@ -61,9 +62,8 @@ def respond(context: Context, hosts: Hosts, event: Mapping[str, Any]) -> dict[st
     if "project" in event:
         project = str(event["project"])
         if project not in projects:
-            raise ValueError(
-                f"the platform knows no endpoint of a project {project!r}: known are {', '.join(projects)}"
-            )
+            known = ", ".join(sorted(projects)) or "none"
+            return {"error": f"the platform knows no endpoint of a project {project!r}: known are {known}"}
         how: cleaning_run.How = "now" if event.get("remove") else "show"
         outcomes = cleaning_run.run(context, hosts, projects[project], now, how)
         return {"outcomes": [outcome.as_json() for outcome in outcomes]}

@@ -21,11 +21,13 @@ def handler(event: dict[str, Any], lambda_context: Any) -> dict[str, Any]:
     Args:
         event: {"project", "stage", "package_arn": ARN or None, "stage_file": text or None}; see planning.answer.
 
-    Raises:
-        ValueError: the event names no project or no stage.
+    Returns:
+        As planning.answer. A request without a project or a stage is refused there, too: an error of the function's
+        would be the platform's, and everybody told of it.
     """
     if missing := [name for name in ("project", "stage") if not event.get(name)]:
-        raise ValueError(f"the request lacks {', '.join(missing)}; it has project, stage, package_arn and stage_file")
+        lacks = f"the request lacks {', '.join(missing)}; it has project, stage, package_arn and stage_file"
+        return planning.nothing("", refused=lacks)
     seconds = lambda_context.get_remaining_time_in_millis() / 1000
     context = Context.of(Settings.from_environment(), _clients(), lambda_context.aws_request_id, seconds)
     return planning.answer(context, event["project"], event["stage"], event.get("package_arn"), event.get("stage_file"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifecycle_lambdas import cleaning
+from lifecycle_lambdas import cleaning, going_back
 from lifecycle_lambdas.approvals import desired
 from lifecycle_lambdas.cleaning import (
     Facts,
@@ -27,7 +27,7 @@ from lifecycle_lambdas.cleaning import (
     last_time,
     need,
 )
-from lifecycle_lambdas.records import Deployment, Entry
+from lifecycle_lambdas.records import Deployment, Entry, PolicyRecord
 from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE
 from tests.lifecycle_lambdas.simulated_platform import Platform
 
@@ -174,10 +174,17 @@ def entry(minute: int, kind: Any, number: int | None = None) -> Entry:
     )
 
 
-def deployment(number: int, package: int, status: Any = "succeeded", previous: int | None = None) -> Deployment:
-    started = NOW - timedelta(days=60) + timedelta(minutes=number)
-    key = f"ENTRY#{number}"
-    return Deployment("churn-feature", number, key, arn(package), {}, "", status, started, previous, ended=started)
+def deployment(
+    number: int,
+    package: int,
+    status: Any = "succeeded",
+    previous: int | None = None,
+    kind: str = "real_time",
+    of: str = "approve",
+) -> Deployment:
+    started, how = NOW - timedelta(days=60) + timedelta(minutes=number), {"kind": kind}
+    key = f"ENTRY#{number}#{of}"
+    return Deployment("churn-feature", number, key, arn(package), how, "", status, started, previous, ended=started)
 
 
 def needed(
@@ -214,6 +221,47 @@ def needed(
         pytest.param([], [deployment(3, 8, "under-way"), deployment(2, 7)], [], [], {7, 8}, id="under way"),
         pytest.param([], [deployment(3, 8, "failed"), deployment(2, 7)], [], [], {7}, id="failed"),
         pytest.param([], [deployment(3, 7), deployment(2, 7), deployment(1, 5)], [], [], {5, 7}, id="served twice"),
+        pytest.param(
+            [entry(5, "approve", 5), entry(4, "approve", 4), entry(3, "approve", 3)],
+            [
+                deployment(5, 5, previous=4, kind="serverless"),
+                deployment(4, 4, previous=3),
+                deployment(3, 3, kind="serverless"),
+            ],
+            [],
+            [3, 4, 5],
+            {3, 4, 5},
+            id="the way back is the last one of the same kind",
+        ),
+        pytest.param(
+            [entry(5, "approve", 5), entry(4, "approve", 4), entry(2, "approve", 2), entry(1, "approve", 1)],
+            [deployment(5, 5, previous=3), deployment(4, 4, "superseded"), deployment(3, 3), deployment(1, 1)],
+            [],
+            [1, 2, 4, 5],
+            {1, 3, 4, 5},
+            id="the way back is the last one that served and is approved",
+        ),
+        pytest.param(
+            [],
+            [
+                deployment(6, 6, "under-way", 5, "serverless"),
+                deployment(5, 5, previous=4),
+                deployment(4, 4),
+                deployment(3, 3, kind="serverless"),
+            ],
+            [],
+            [3, 4, 5, 6],
+            {3, 4, 5, 6},
+            id="what is under way will have a way back",
+        ),
+        pytest.param(
+            [],
+            [deployment(number, number, previous=number - 1) for number in range(60, 2, -1)] + [deployment(1, 1)],
+            [],
+            [1, 60],
+            {1, 59, 60},
+            id="however long ago the way back served",
+        ),
         pytest.param([], [], [arn(6)], [], {6}, id="a model is made of it, whatever the ledger says"),
     ],
 )
@@ -249,11 +297,11 @@ def projects(draw: Any) -> tuple[Facts, set[str]]:
     pipelines = [
         Pipeline(
             f"churn-feature-{index}",
-            draw(st.sampled_from([None, "feature-a", "feature-b", "feature-c"])),
+            draw(st.sampled_from([None, "feature-a", "feature-b", "feature-c", "feature-d"])),
             NOW - timedelta(days=draw(ages)),
             draw(st.booleans()),
         )
-        for index in range(draw(st.integers(0, 2)))
+        for index in range(draw(st.integers(0, 3)))
     ]
     some = st.frozensets(st.sampled_from(["dev", "prod", "feature-a", "feature-b"]))
     branches = draw(st.none() | some | some.map(lambda names: names | {"dev"}))
@@ -262,19 +310,20 @@ def projects(draw: Any) -> tuple[Facts, set[str]]:
         entry(-index, kind, None if kind in ("park", "remove") else draw(numbers))
         for index, kind in enumerate(draw(st.lists(kinds, max_size=4)))
     ]
-    statuses = st.sampled_from(["succeeded", "succeeded", "failed", "superseded"])
+    statuses = st.sampled_from(["succeeded", "succeeded", "succeeded", "failed", "superseded"])
+    stage_kinds, asked_by = st.sampled_from(["real_time", "serverless"]), st.sampled_from(["approve", "go-back"])
     history = [
-        deployment(number, draw(numbers), draw(statuses), number - 1)
-        for number in range(draw(st.integers(0, 3)), 0, -1)
+        deployment(number, draw(numbers), draw(statuses), number - 1, draw(stage_kinds), draw(asked_by))
+        for number in range(draw(st.integers(0, 8)), 0, -1)
     ]
-    approved = {arn(number) for number in draw(st.lists(numbers))}
+    approved = {arn(number) for number in draw(st.lists(numbers) | st.permutations(range(1, 7)))}
     models = [arn(number) for number in draw(st.lists(numbers, max_size=1))]
     needed = cleaning.needed(entries, history, models, approved)
     return Facts(tuple(versions), needed, tuple(pipelines), branches), {*models, *_serve(entries, history, approved)}
 
 
 def _serve(entries: list[Entry], history: list[Deployment], approved: set[str]) -> Iterator[str]:
-    """What should serve, what would serve were that rejected, what serves and what served before it."""
+    """What should serve, what would serve were that rejected, what serves, what it goes back to, what served before."""
     should = desired(entries, lambda one: "Approved" if one in approved else "Rejected", NOW)
     if should is not None and should.package_arn is not None:
         yield should.package_arn
@@ -286,16 +335,20 @@ def _serve(entries: list[Entry], history: list[Deployment], approved: set[str]) 
     for one in served[:1]:
         yield one.package_arn
         yield from (each.package_arn for each in history if each.number == one.previous)
+        back = going_back.way_back(one, history, lambda each: "Approved" if each in approved else "Rejected")
+        if back is not None:
+            yield back.package_arn
 
 
 def test_over_a_hundred_random_projects_nothing_goes_that_it_must_not():
     """And in enough of them something does, or else that would say nothing."""
     went: Counter[str] = Counter()
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=250, deadline=None, derandomize=True, database=None)
     @given(projects(), st.integers(30, 90), st.integers(14, 60))
     def over(project: tuple[Facts, set[str]], versions_after: int, pipelines_after: int) -> None:
         facts, must_stay = project
+        assert must_stay <= facts.needed.keys()  # whether or not something else keeps it, too
         removals = decide(Policy(versions_after, pipelines_after), facts, NOW)
         went.update({removal.kind for removal in removals})
         check_versions(facts, must_stay, removals, versions_after)
@@ -362,8 +415,8 @@ TODAY_AT_8 = datetime(2026, 11, 21, 20, tzinfo=UTC)
     ],
 )
 def test_an_endpoint_is_parked_when_its_hour_has_come_and_people_know(since, announced, parked):
-    why = due(serving(NIGHTLY, since, announced), NOW)
-    assert why == ("parked nightly at 20:00 UTC" if parked else None)
+    """As of that hour: what was decided since then stands, also where the ledger hears of it later."""
+    assert due(serving(NIGHTLY, since, announced), NOW) == (TODAY_AT_8 if parked else None)
 
 
 def test_an_endpoint_about_which_somebody_decided_after_the_hour_stays():
@@ -373,15 +426,26 @@ def test_an_endpoint_about_which_somebody_decided_after_the_hour_stays():
 @pytest.mark.parametrize(
     ("since", "requests", "parked"),
     [
-        (NOW - timedelta(hours=3), 0.0, True),
-        (NOW - timedelta(hours=3), 1.0, False),
-        (NOW - timedelta(hours=3), None, False),
+        (NOW - timedelta(hours=3, seconds=1), 0.0, True),
+        (NOW - timedelta(hours=3, seconds=1), 1.0, False),
+        (NOW - timedelta(hours=3, seconds=1), None, False),
+        (NOW - timedelta(hours=3), 0.0, False),
         (NOW - timedelta(hours=2), 0.0, False),
     ],
 )
 def test_an_idle_endpoint_is_parked_after_its_hours_without_a_request(since, requests, parked):
+    """As of when they began."""
     one = serving(Parking(idle_hours=3), since, LONG_AGO, requests=requests)
-    assert due(one, NOW) == ("parked after 3 hours without a request" if parked else None)
+    assert due(one, NOW) == (NOW - timedelta(hours=3) if parked else None)
+
+
+@pytest.mark.parametrize(
+    ("parking", "as_of"), [(NIGHTLY, TODAY_AT_8), (Parking(idle_hours=3), NOW - timedelta(hours=3))]
+)
+@pytest.mark.parametrize(("later", "parked"), [(-1, True), (0, False), (1, False)])
+def test_what_was_decided_in_the_second_as_of_which_it_would_be_parked_stands(parking, as_of, later, parked):
+    one = serving(parking, LONG_AGO, LONG_AGO, decided=as_of + timedelta(seconds=later), requests=0.0)
+    assert due(one, NOW + timedelta(microseconds=900_000)) == (as_of if parked else None)
 
 
 @pytest.mark.parametrize(
@@ -443,6 +507,32 @@ def test_a_changed_policy_is_another_one():
     assert cleaning.fingerprint(POLICY) == cleaning.fingerprint(replace(POLICY))
     sections: list[Policy | Parking] = [POLICY, Policy(31, 14), Policy(30, 15), Policy(30, None), NIGHTLY]
     assert len({cleaning.fingerprint(one) for one in sections}) == 5
+
+
+def turn(record: PolicyRecord | None, sha256: str, now: datetime) -> PolicyRecord:
+    """What is recorded when the newest version's policy is this one, as a run does it."""
+    known = cleaning.turned_to(record, sha256, now)
+    if known is not None:
+        return known
+    told = {} if record is None else cleaning.told_lately(record, now)
+    return PolicyRecord("churn-feature", "clean", sha256, now, earlier=told)
+
+
+def test_policies_that_take_turns_are_announced_once_a_week_each():
+    record, announced = None, []
+    for hour in range(0, 15 * 24, 6):
+        now = NOW + timedelta(hours=hour)
+        record = turn(record, "ab"[hour // 6 % 2], now)
+        announced += [(hour, record.sha256)] if record.announced == now else []
+    assert announced == [(0, "a"), (6, "b"), (180, "a"), (186, "b")]
+
+
+def test_a_policy_that_comes_back_after_more_than_a_week_is_announced_again():
+    first = PolicyRecord("churn-feature", "clean", "a", NOW)
+    assert cleaning.turned_to(first, "a", NOW + timedelta(days=400)) == first
+    other = turn(first, "b", NOW + timedelta(days=6))
+    assert cleaning.turned_to(other, "a", NOW + timedelta(days=7)) is not None
+    assert cleaning.turned_to(other, "a", NOW + timedelta(days=7, seconds=1)) is None
 
 
 def test_costs_are_added_where_they_are_known():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import io
 import json
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +24,9 @@ from lifecycle_lambdas import cleaning_facts, cleaning_run
 from lifecycle_lambdas.branches import Hosts
 from lifecycle_lambdas.cleaning import Parking, Serving
 from lifecycle_lambdas.cleaning_facts import Parked
+from lifecycle_lambdas.cleaning_run import NotRemoved
+from lifecycle_lambdas.commands import clean
+from lifecycle_lambdas.commands.common import InputError
 from lifecycle_lambdas.commit_hosts import GitHub, NotTold
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.handlers.clean import hosts_of, respond
@@ -28,6 +36,7 @@ from tests.faulty_calls import Killed
 from tests.lifecycle_lambdas.conftest import IMAGE, LocalClients, make_group
 from tests.lifecycle_lambdas.executions import registering
 from tests.local_aws.job_requests import Workshop
+from tests.servicecatalog import template
 
 BUCKET = "cleaning"
 CLEAN = "kind: real_time\ninstance_type: ml.m5.large\nclean: {versions_after_days: 30, pipelines_after_days: 14}\n"
@@ -307,6 +316,78 @@ def test_one_project_that_fails_does_not_keep_the_others(scene, clients, project
     assert scene.cleaned()
 
 
+@contextmanager
+def refused(clients: LocalClients, service: str, operation: str) -> Iterator[None]:
+    """AWS refuses these calls."""
+
+    def refuse(model: Any, **_: Any) -> None:
+        if model.name == operation:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not authorized"}}, operation)
+
+    events = clients(service).meta.events
+    events.register("before-call", refuse)
+    try:
+        yield
+    finally:
+        events.unregister("before-call", refuse)
+
+
+def test_a_pipeline_that_cannot_be_removed_keeps_nothing_else_and_is_tried_again_the_next_day(scene, clients, told):
+    scene.run(40)
+    told()
+    with refused(clients, "sagemaker", "DeletePipeline"):
+        with pytest.raises(RuntimeError, match=f"cleaning up failed for {scene.project}:"):
+            scene.run(41.1)
+        assert scene.pipeline in scene.pipelines()
+        assert scene.old not in scene.versions()
+        assert not scene.keys & scene.stored()
+        (text,) = told()
+        assert f"{scene.project}: 3 things were cleaned up" in text
+        scene.run(41.5)
+    scene.run(42.2)
+    assert scene.cleaned()
+
+
+def test_data_that_cannot_be_listed_has_no_known_price_and_keeps_nothing_else(scene, clients, told, project):
+    with refused(clients, "s3", "ListObjectsV2"):
+        (shown,) = scene.run(40, project=project)
+        assert [one["usd_a_month"] for one in shown["removals"]] == [None] * 4
+        scene.run(40)
+        with pytest.raises(NotRemoved, match="2 of 4 could not be removed, the first s3://"):
+            scene.run(41.1, project=project, remove=True)
+    assert (scene.pipelines(), scene.old in scene.versions()) == (set(), False)
+    assert scene.keys <= scene.stored()
+    scene.run(42.2)
+    assert scene.cleaned()
+
+
+def test_data_in_a_bucket_that_is_gone_is_gone(scene):
+    assert cleaning_run._size(scene.s3, "s3://a-bucket-that-is-gone/churn/feature/x/1/train/model.tar.gz") == 0
+
+
+def test_data_in_another_bucket_than_the_versions_stage_files_is_not_its_own(scene):
+    package = scene.sagemaker.describe_model_package(ModelPackageName=scene.old)
+    assert len(cleaning_facts.version_of(scene.project, "feature", package).own) == 2
+    for prefix in (f"s3://{BUCKET}-of-others/x/", f"s3://{BUCKET[:-1]}/x/", ""):
+        package["CustomerMetadataProperties"]["deployment.prefix"] = prefix
+        assert cleaning_facts.version_of(scene.project, "feature", package).own == ()
+
+
+def test_policies_of_branches_that_take_turns_remove_a_day_after_each_was_announced(scene, told):
+    """Whichever was registered last counts."""
+    other = CLEAN.replace("versions_after_days: 30", "versions_after_days: 31")
+    days = [40, 40.4, 40.8, 41.2]
+    for number, day in enumerate(days):
+        scene.register(f"{scene.project}/feature/x/{number}", (CLEAN, other)[number % 2])
+        assert scene.untouched()
+        scene.run(day)
+    announced = [text for text in told() if "what would be cleaned up" in text]
+    assert len(announced) == 2
+    assert scene.untouched()
+    scene.run(41.5)
+    assert scene.old not in scene.versions()
+
+
 def test_an_operator_is_shown_what_would_go_and_removes_it_once_people_were_told(scene, project):
     (shown,) = scene.run(40, project=project)
     assert scene.untouched()
@@ -321,9 +402,19 @@ def test_an_operator_is_shown_what_would_go_and_removes_it_once_people_were_told
     assert scene.cleaned()
 
 
-def test_a_project_that_is_not_there_is_named(scene):
-    with pytest.raises(ValueError, match="knows no endpoint of a project 'nobody': known are "):
-        scene.run(40, project="nobody")
+def test_a_project_that_is_not_there_is_named_and_is_no_fault_of_the_function(scene, project):
+    answer = respond(scene.context, Known(), {"project": "nobody"})
+    assert answer == {"error": f"the platform knows no endpoint of a project 'nobody': known are {project}"}
+
+
+def test_the_command_says_what_the_function_refused(monkeypatch):
+    class Lambda:
+        def invoke(self, **_: Any) -> dict[str, Any]:
+            return {"Payload": io.BytesIO(b'{"error": "the platform knows no endpoint of a project"}')}
+
+    monkeypatch.setattr(clean.boto3, "client", lambda *_, **__: Lambda())
+    with pytest.raises(InputError, match=r"^the platform knows no endpoint of a project$"):
+        clean.run(argparse.Namespace(project="nobody", yes=False))
 
 
 def test_two_at_once_are_one(scene, project):
@@ -362,6 +453,20 @@ def test_an_endpoint_with_something_under_way_is_not_parked(scene, project):
     assert cleaning_facts.parked(context, replace(state, status="settled"), started) is not None
 
 
+def test_an_endpoint_used_since_the_hour_that_a_late_run_is_for_is_not_parked(scene, monkeypatch):
+    """The schedule's event may lie for a while before the function has it."""
+    due = datetime.now(UTC).replace(microsecond=0)
+    asked: list[datetime] = []
+
+    def parked(context: Context, state: State, now: datetime) -> None:
+        asked.append(now)
+
+    monkeypatch.setattr(cleaning_facts, "parked", parked)
+    late = replace(scene.context, now=lambda: due + timedelta(hours=5))
+    respond(late, Known(), {"time": due.isoformat()})
+    assert asked == [due + timedelta(hours=5)]
+
+
 # --- which data is a version's own
 
 
@@ -383,6 +488,58 @@ def test_an_endpoint_with_something_under_way_is_not_parked(scene, project):
 )
 def test_only_model_archives_and_evaluations_where_pipelines_write_them_are_a_versions_own(uri, own):
     assert cleaning_facts.is_its_own("churn", uri) == own
+
+
+PLATFORM = Path(__file__).parents[2] / "servicecatalog" / "platform.yaml"
+BUCKETS = ("modelyard-artifacts-111122223333-eu-west-1", "theirs", "team-a-artifacts")
+
+
+@pytest.fixture(scope="module")
+def platform() -> dict[str, Any]:
+    """The template's resources, of a platform with several buckets."""
+    values = {"CodeBucket": "code", "CodeKey": "a.zip", "SeedCodeKey": "b.zip", "ArtifactBuckets": "theirs,team-*"}
+    return template.resolved(template.load(PLATFORM), values)
+
+
+def test_a_run_that_begins_more_than_an_hour_late_is_dropped(platform):
+    rule = platform["CleanRule"]["Properties"]
+    assert rule["ScheduleExpression"] == "rate(1 hour)"
+    assert [target["RetryPolicy"]["MaximumEventAgeInSeconds"] for target in rule["Targets"]] == [3600]
+    assert platform["CleanInvokeConfig"]["Properties"]["MaximumEventAgeInSeconds"] == 3600
+
+
+@pytest.fixture(scope="module")
+def may_delete(platform: dict[str, Any]) -> list[str]:
+    """The ARNs of the objects that the function's role may delete."""
+    policy = template.policies(platform)["CleanPolicy"]
+    return [
+        resource
+        for statement in policy["Statement"]
+        if statement["Action"] == "s3:DeleteObject"
+        for resource in statement["Resource"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "may"),
+    [
+        ("churn/feature/churn-feature-x/1/train/job/output/model.tar.gz", True),
+        ("churn/feature/churn-feature-x/tune/job/output/model.tar.gz", True),
+        ("churn/feature/churn-feature-x/1/model.tar.gz", True),
+        ("churn/feature/churn-feature-x/1/evaluate/evaluation/report.html", True),
+        ("churn/feature/churn-feature-x/1/evaluate/evaluation/slices/by_country.json", True),
+        ("churn/feature/churn-feature-x/1/preprocess/train/part-0.parquet", False),
+        ("churn/feature/deployment/0a1b2c/feature.yaml", False),
+        ("churn/feature/cleaning/20261121T220000Z.json", False),
+        ("churn/dev/churn-dev/1/train/job/output/model.tar.gz", False),
+        ("churn/prod/churn-prod/1/evaluate/evaluation/report.html", False),
+    ],
+)
+def test_the_function_may_delete_what_is_a_versions_own_and_little_else(may_delete, key, may):
+    for bucket in BUCKETS:
+        assert any(fnmatchcase(f"arn:aws:s3:::{bucket}/{key}", pattern) for pattern in may_delete) == may
+    folder = f"s3://b/{key.rpartition('/')[0]}/" if "/evaluate/" in key else f"s3://b/{key}"
+    assert cleaning_facts.is_its_own("churn", folder) == may
 
 
 # --- branches
