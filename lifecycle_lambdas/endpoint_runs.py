@@ -28,7 +28,12 @@ class Superseded(Exception):
 
 
 def again(run: TestRun, reason: TestReason, at: datetime) -> TestRun:
-    """A new run of the same deployment."""
+    """A new run of the same deployment, which comes after it, whatever the clocks say: the newest one is believed.
+
+    Args:
+        run: the newest.
+        at: from when it is due.
+    """
     return TestRun(
         endpoint=run.endpoint,
         number=run.number,
@@ -36,15 +41,12 @@ def again(run: TestRun, reason: TestReason, at: datetime) -> TestRun:
         reason=reason,
         status="due",
         means=run.means,
-        at=whole_seconds(at),
+        at=max(whole_seconds(at), run.at + timedelta(seconds=1)),
     )
 
 
-def ask(context: Context, deployment: Deployment) -> TestRun:
-    """Begin a run that somebody asks for; or the one that is under way.
-
-    Raises NoTests when there is nothing to ask.
-    """
+def last(context: Context, deployment: Deployment) -> TestRun:
+    """The deployment's newest run. Raises NoTests when it has no cases that could be asked."""
     newest = next(context.ledger.test_runs(deployment.endpoint, deployment.number, 1), None)
     if newest is None or context.ledger.suite(deployment.endpoint, deployment.number) is None:
         raise NoTests(
@@ -52,6 +54,15 @@ def ask(context: Context, deployment: Deployment) -> TestRun:
             "registered without tests/endpoint/, or they could not be read so far, which every look tries again: "
             f"python -m lifecycle_lambdas look {deployment.endpoint}"
         )
+    return newest
+
+
+def ask(context: Context, newest: TestRun) -> TestRun:
+    """Begin a run that somebody asks for; or the one that is under way.
+
+    Args:
+        newest: of the deployment's runs, as last() finds it.
+    """
     return newest if not newest.is_over else begin(context, again(newest, "asked", context.now()))
 
 

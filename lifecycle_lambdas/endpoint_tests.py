@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +29,8 @@ from lifecycle_lambdas.s3_objects import Unreadable, read, uri
 SHA256, STATUS, AT, REPORT = "tests.sha256", "tests.status", "tests.at", "report"
 FILE, EVALUATED_ROWS = "endpoint-tests.json", "endpoint-rows.json"
 RECENT = 10  # runs among which the verdict is looked for
+# As endpoint_suite.LARGEST, whose import takes longer than a look: what is larger does not fit into the ledger.
+LARGEST = 256 * 1024  # bytes
 
 
 class SuiteError(Exception):
@@ -51,6 +53,11 @@ def due(context: Context, deployment: Deployment, package: Mapping[str, Any]) ->
     runs = list(context.ledger.test_runs(deployment.endpoint, deployment.number, RECENT))
     if not runs or _is_unread(runs[0]):
         newest = _begin(context, deployment, package, runs[0] if runs else None)
+    elif runs[0].status == "superseded":
+        # another version was on its way, and did not stay: this one serves on, and would be tested never
+        run = endpoint_runs.again(runs[0], "deployed", context.now())
+        _begin_schedule(context, deployment, run)
+        newest = endpoint_runs.begin(context, run)
     else:
         newest = endpoint_runs.send_if_lost(context, runs[0])
     if newest.status == "broken":
@@ -114,13 +121,18 @@ def _begin(context: Context, deployment: Deployment, package: Mapping[str, Any],
         return unread or broken
     context.ledger.put_suite(suite)
     run = replace(_first(context, deployment), means=means)
-    if every := (deployment.stage_file.get("tests") or {}).get("every_minutes"):
-        following = run.at + timedelta(minutes=every)
-        context.ledger.schedule_tests(TestSchedule(deployment.endpoint, deployment.number, every, following))
+    _begin_schedule(context, deployment, run)
     if unread is not None:
         due_now = context.ledger.put_test_run(replace(unread, status="due", means=means, ended=None, failures=()))
         return endpoint_runs.send_if_lost(context, due_now or unread)
     return endpoint_runs.begin(context, run)
+
+
+def _begin_schedule(context: Context, deployment: Deployment, run: TestRun) -> None:
+    """Have the deployment tested again and again, counted from this run, where its stage file says so."""
+    if every := (deployment.stage_file.get("tests") or {}).get("every_minutes"):
+        following = run.at + timedelta(minutes=every)
+        context.ledger.schedule_tests(TestSchedule(deployment.endpoint, deployment.number, every, following))
 
 
 def _first(context: Context, deployment: Deployment) -> TestRun:
@@ -150,12 +162,25 @@ def _suite(context: Context, deployment: Deployment, package: Mapping[str, Any])
             f"{metadata[SHA256]}. Find out who changed it, and run the pipeline again"
         )
     try:
-        means: Meaning = json.loads(content)["on_failure"][stage]
-    except (ValueError, LookupError, TypeError) as error:
+        text, means = _read(content, stage)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SuiteError(f"s3://{bucket}/{key} holds no endpoint tests ({error!r}): run the pipeline again") from error
     evaluated = evaluated_rows(metadata.get(REPORT, ""), bucket, project)
-    record = SuiteRecord(deployment.endpoint, deployment.number, found, content.decode(), evaluated, bucket)
-    return record, means
+    return SuiteRecord(deployment.endpoint, deployment.number, found, text, evaluated, bucket), means
+
+
+def _read(content: bytes, stage: str) -> tuple[str, Meaning]:
+    """The cases' text, and what a failure means in the stage. What is within is looked at by who runs them. Pure.
+
+    Raises ValueError, LookupError, TypeError, RecursionError: somebody wrote the file by hand.
+    """
+    if len(content) > LARGEST:
+        raise ValueError(f"{len(content):,} bytes, and at most {LARGEST:,} are read")
+    text = content.decode()
+    means: Meaning = json.loads(text)["on_failure"][stage]
+    if means not in get_args(Meaning):
+        raise ValueError(f"on_failure.{stage} is {means!r}, and must be one of {', '.join(get_args(Meaning))}")
+    return text, means
 
 
 def _stamp(context: Context, run: TestRun | None, package: Mapping[str, Any]) -> None:

@@ -346,22 +346,32 @@ class Ledger:
             yield ledger_items.read_test_run(item)
 
     def schedule_tests(self, schedule: TestSchedule) -> None:
-        self._put_testing(schedule, TESTING)
+        """Instead of whatever schedule the endpoint has: who writes it has just seen this deployment done."""
+        self._dynamodb.put_item(TableName=self._table, Item=ledger_items.test_schedule_item(schedule, TESTING))
 
-    def unschedule_tests(self, schedule: TestSchedule) -> None:
-        """Nobody may delete from the table: what has no status is not in the index."""
-        self._put_testing(schedule, None)
+    def reschedule_tests(self, schedule: TestSchedule, following: datetime) -> bool:
+        """Set a schedule's next time; False, and nothing is changed, where it is another one since it was read."""
+        return self._put_schedule_if_still(schedule, replace(schedule, next=following), TESTING)
+
+    def unschedule_tests(self, schedule: TestSchedule) -> bool:
+        """Switch a schedule off; False, and nothing is changed, where it is another one since it was read.
+
+        Nobody may delete from the table: what has no status is not in the index.
+        """
+        return self._put_schedule_if_still(schedule, schedule, None)
 
     def test_schedules(self) -> Iterator[TestSchedule]:
         """Of all endpoints. The index may lag behind the table by moments."""
         return map(ledger_items.read_test_schedule, self._by_status(TESTING))
 
-    def _put_testing(self, schedule: TestSchedule, status: str | None) -> None:
-        item = ledger_items.key(schedule.endpoint, "TESTING") | ledger_items.strings(
-            status=status, next=ledger_items.time_text(schedule.next)
+    def _put_schedule_if_still(self, read: TestSchedule, wanted: TestSchedule, status: str | None) -> bool:
+        before = ledger_items.test_schedule_item(read, None)
+        return self._put_if(
+            ledger_items.test_schedule_item(wanted, status),
+            "#number = :number AND #next = :next",
+            {"#number": "number", "#next": "next"},
+            {":number": before["number"], ":next": before["next"]},
         )
-        numbers = {"number": schedule.number, "every_minutes": schedule.every_minutes}
-        self._dynamodb.put_item(TableName=self._table, Item=item | ledger_items.numbers(**numbers))
 
     # --- parking and cleaning up
 
@@ -393,9 +403,10 @@ class Ledger:
     # --- a ledger that was lost
 
     def history(self, endpoint: str) -> tuple[State | None, list[Entry], list[Deployment]]:
-        """All of the endpoint, the newest first, in one query."""
+        """The endpoint's state, entries and deployments, the newest first, in one query."""
         found: dict[str, list[Item]] = {}
-        for item in self._query(endpoint, "", NEXT_PAGE, NEXT_PAGE):
+        # what sorts after them may be years of tests
+        for item in self._items(endpoint, "#item <= :item", "STATE", NEXT_PAGE, NEXT_PAGE):
             found.setdefault(item["item"]["S"].partition("#")[0], []).append(item)
         states = [ledger_items.read_state(item) for item in found.get("STATE", [])]
         entries = [ledger_items.read_entry(item) for item in found.get("ENTRY", [])]
@@ -499,20 +510,20 @@ class Ledger:
             yield from page["Items"]
 
     def _query(self, endpoint: str, begins: str, first: int, after: int) -> Iterator[Item]:
-        """The items whose sort key begins so ("": all), the last first, read in pages of these lengths."""
+        """The items whose sort key begins so."""
+        return self._items(endpoint, "begins_with(#item, :item)", begins, first, after)
+
+    def _items(self, endpoint: str, condition: str, item: str, first: int, after: int) -> Iterator[Item]:
+        """The items whose sort key is so, the last first, read in pages of these lengths."""
         request: dict[str, Any] = {
             "TableName": self._table,
-            "KeyConditionExpression": "#endpoint = :endpoint",
-            "ExpressionAttributeNames": {"#endpoint": "endpoint"},
-            "ExpressionAttributeValues": {":endpoint": {"S": endpoint}},
+            "KeyConditionExpression": f"#endpoint = :endpoint AND {condition}",
+            "ExpressionAttributeNames": {"#endpoint": "endpoint", "#item": "item"},
+            "ExpressionAttributeValues": {":endpoint": {"S": endpoint}, ":item": {"S": item}},
             "ScanIndexForward": False,
             "ConsistentRead": True,
             "Limit": first,
         }
-        if begins:  # DynamoDB takes no empty text here
-            request["KeyConditionExpression"] += " AND begins_with(#item, :begins)"
-            request["ExpressionAttributeNames"]["#item"] = "item"
-            request["ExpressionAttributeValues"][":begins"] = {"S": begins}
         while True:
             page = self._dynamodb.query(**request)
             yield from page["Items"]

@@ -13,6 +13,7 @@ from lifecycle_lambdas.commands.common import (
     NOT_SETTLED,
     OK,
     InputError,
+    ask,
     context_of_operator,
     indented,
     moment,
@@ -31,7 +32,7 @@ HISTORY = 20  # deployments among which the one that serves is looked for
 LONGEST = timedelta(minutes=30)
 TEXT = (
     "run the endpoint tests of the version that serves (its tests/endpoint/) now, in the platform's function, and say "
-    "what came of them"
+    "what came of them; a failure means what their on_failure says, and the version before may serve again for it"
 )
 
 
@@ -40,6 +41,7 @@ def add(commands: Any) -> None:
     command.add_argument("endpoint", help="<project>-<stage>")
     command.add_argument("--last", type=positive, metavar="N", help="run nothing, show the last N runs")
     command.add_argument("--no-wait", action="store_true", help="ask for it alone")
+    command.add_argument("--yes", action="store_true", help="do not ask, where a failure means going back")
     command.set_defaults(command=run)
 
 
@@ -51,15 +53,28 @@ def run(options: argparse.Namespace) -> int:
         print(runs_text(found) if found else f"the endpoint tests of {state.endpoint} were never run")
         return OK
     try:
-        asked = endpoint_runs.ask(context, serving(context, state))
+        newest = endpoint_runs.last(context, serving(context, state))
     except NoTests as error:
         raise InputError(str(error)) from error
+    if newest.is_over and newest.means == "go-back":
+        ask(options, consequence(newest))
+    asked = endpoint_runs.ask(context, newest)
     print(f"the tests of deployment {asked.number} of {asked.endpoint} are {asked.status}")
     if options.no_wait:
         return OK
     ended = _wait(context, asked)
     print(run_text(ended))
     return OK if ended.status == "passed" else NOT_SETTLED
+
+
+def consequence(run: TestRun) -> str:
+    """What somebody who asks for a run again has to know, where a failure takes the version away. Pure."""
+    version = version_text(run.package_arn)
+    return (
+        f"{run.endpoint} goes back to the version before, where there is one, when version {version} fails its tests "
+        "(twice: they are asked once more): on_failure of its tests/endpoint/ says go-back. They are sent to the "
+        "endpoint that users are served by, the load as well."
+    )
 
 
 def serving(context: Context, state: State) -> Deployment:
@@ -73,7 +88,7 @@ def serving(context: Context, state: State) -> Deployment:
 def run_text(run: TestRun) -> str:
     """What came of a run, as people read it."""
     told = {
-        "passed": f"all {run.cases} cases pass",
+        "passed": "the only case passes" if run.cases == 1 else f"all {run.cases} cases pass",
         "failed": f"{run.failed} of {run.cases} cases fail",
         "broken": "they could not be run",
         "superseded": "the deployment does not serve any more",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import batch_testing, endpoint_runs, endpoint_suite, endpoint_testing, endpoint_tests
 from lifecycle_lambdas.commands import test as command
+from lifecycle_lambdas.commands.common import InputError
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.endpoint_testing import BrokenMessage, JobEnded, Scheduled, Wanted
 from lifecycle_lambdas.handlers import endpoint_tests as handler
@@ -229,6 +231,10 @@ class Platform:
                 failed.append(body)
         return failed
 
+    def ask(self) -> TestRun:
+        """As somebody does with the command."""
+        return endpoint_runs.ask(self.context(), endpoint_runs.last(self.context(), self.deployment))
+
     @property
     def runs(self) -> list[TestRun]:
         """The newest first."""
@@ -314,6 +320,55 @@ def test_cases_that_cannot_be_read_are_told_once_and_run_when_they_are_put_right
 
 
 @pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b'{"on_failure": {"dev": null}}', "on_failure.dev is None, and must be one of report, block, go-back"),
+        (b'{"on_failure": {"dev": ["block"]}}', "on_failure.dev is ['block']"),
+        (b'{"on_failure": ["block"]}', "TypeError"),
+        (b"[" * 100_000, "RecursionError"),
+        (canonical().decode().encode("utf-16"), "UnicodeDecodeError"),
+        (canonical() + b" " * endpoint_tests.LARGEST, "at most 262,144 are read"),
+    ],
+    ids=["null", "list", "no meanings", "deep", "UTF-16", "large"],
+)
+def test_a_file_that_was_registered_by_hand_holds_nothing_up(content: bytes, fault: str) -> None:
+    platform = Platform.of(content)
+
+    for _ in range(3):
+        platform.look()
+
+    (run,) = platform.runs
+    assert (run.status, len(platform.aws.told)) == ("broken", 1)
+    assert fault in run.failures[0]
+    assert platform.aws.metadata["tests.status"] == "broken"
+
+
+def test_the_platform_reads_as_much_as_a_project_sends() -> None:
+    assert endpoint_tests.LARGEST == endpoint_suite.LARGEST
+
+
+@pytest.mark.parametrize("every", [None, {"every_minutes": 5}])
+def test_a_deployment_that_serves_on_after_another_one_came_and_went_is_tested_all_the_same(every: Any) -> None:
+    platform = Platform.of(canonical(), tests=every)
+    platform.look()
+    platform.aws.config = f"{ENDPOINT}-4"
+    platform.run()
+    assert (platform.runs[0].status, platform.aws.asked) == ("superseded", [])
+
+    platform.aws.config = f"{ENDPOINT}-3"
+    platform.now += timedelta(minutes=10)
+    platform.look()
+    platform.look()
+    assert len(platform.messages()) == 1
+    platform.run({"test": ENDPOINT, "run": platform.runs[0].key})
+    platform.look()
+
+    assert [(run.status, run.reason) for run in platform.runs] == [("passed", "deployed"), ("superseded", "deployed")]
+    assert platform.aws.metadata["tests.status"] == "passed"
+    assert [one.every_minutes for one in platform.ledger.test_schedules()] == ([5] if every else [])
+
+
+@pytest.mark.parametrize(
     ("report", "found"),
     [
         (REPORT, REPORT.replace("report.html", "endpoint-rows.json")),
@@ -395,6 +450,7 @@ def test_failures_are_told_in_full_with_what_follows() -> None:
     (run,) = platform.runs
     assert (run.status, run.failed) == ("failed", 1)
     assert run.failures[0].startswith("as evaluated: asked as text/csv")
+    assert run.failed_names == ("as evaluated",)
     text = endpoint_runs.message(run).as_text()
     assert run.failures[0] in text
     assert "not promoted before they pass" in text
@@ -518,7 +574,8 @@ def test_a_request_that_sagemaker_does_not_take_is_told_and_not_asked_again() ->
     assert "does not take what a case asks" in platform.runs[0].failures[0]
 
 
-def test_a_scheduled_run_that_fails_is_run_once_more_at_once() -> None:
+@pytest.mark.parametrize("reason", ["schedule", "asked"])
+def test_one_failure_of_what_serves_since_long_is_asked_once_more_at_once(reason: str) -> None:
     platform = Platform.of(canonical(), tests={"every_minutes": 5})
     platform.look()
     platform.run()
@@ -527,12 +584,33 @@ def test_a_scheduled_run_that_fails_is_run_once_more_at_once() -> None:
         setattr(platform.aws, "factor", 1.0) if len(platform.aws.asked) == 2 else None
     )
 
-    platform.run(scheduled(minutes=5))
+    if reason == "schedule":
+        platform.run(scheduled(minutes=5))
+    else:
+        platform.ask()
     platform.run()
 
-    assert [run.status for run in platform.runs] == ["passed", "passed"]
+    assert [(run.status, run.reason) for run in platform.runs] == [("passed", reason), ("passed", "deployed")]
     assert len(platform.aws.asked) == 4
-    assert len(platform.aws.told) == 1
+    assert len(platform.aws.told) == (1 if reason == "schedule" else 2)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_suite_that_takes_too_long_is_not_held_against_the_version(wrong: bool) -> None:
+    load = {"seconds": 5, "row": {"age": 30}, "objectives": {"error_share": 0}}
+    platform = Platform.of(canonical(load=load))
+    platform.aws.factor = 3.0 if wrong else 1.0
+    platform.look()
+
+    # of these, 20 are for writing down what came, and 60 for the longest answer
+    platform.run(seconds=83)
+
+    (run,) = platform.runs
+    if wrong:
+        assert (run.status, run.failed_names) == ("failed", ("as evaluated", "load"))
+        return
+    assert run.status == "broken"
+    assert "1 of the cases could not be asked, and the others pass" in run.failures[0]
 
 
 def scheduled(minutes: float) -> dict[str, Any]:
@@ -558,6 +636,50 @@ def test_the_schedule_begins_what_is_due_and_does_not_make_up_for_what_was_misse
     assert len(platform.runs) == 3
 
 
+def test_a_scheduled_run_comes_after_one_that_somebody_asked_for_though_it_was_due_before() -> None:
+    platform = Platform.of(canonical(), tests={"every_minutes": 30})
+    platform.look()
+    platform.run()
+    platform.now = START + timedelta(minutes=30)
+    platform.ask()
+    platform.run()
+    platform.aws.factor = 3.0
+    (schedule,) = platform.ledger.test_schedules()
+    assert schedule.next < platform.runs[0].at
+
+    platform.run(scheduled(minutes=34))
+    platform.ledger.schedule_tests(schedule)
+    platform.run(scheduled(minutes=34))  # as where the first was cut off before it wrote down the next time
+    platform.run()
+    platform.look()
+
+    found = [(run.reason, run.status) for run in platform.runs]
+    assert found == [("schedule", "failed"), ("asked", "passed"), ("deployed", "passed")]
+    assert platform.aws.metadata["tests.status"] == "failed"
+    verdict = endpoint_tests.verdict(platform.runs)
+    assert verdict is not None
+    assert verdict.status == "failed"
+
+
+@pytest.mark.parametrize("change", ["reschedule", "unschedule"])
+def test_a_schedule_of_another_deployment_that_came_meanwhile_stays(change: str) -> None:
+    platform = Platform.of(canonical(), tests={"every_minutes": 5})
+    platform.look()
+    (before,) = platform.ledger.test_schedules()
+    following = replace(before, number=4, next=before.next + timedelta(minutes=3))
+    # another deployment was done after the function had read the schedules
+    platform.ledger.schedule_tests(following)
+
+    with patch.object(platform.ledger, "test_schedules", lambda: iter([before])):
+        if change == "reschedule":
+            platform.run(scheduled(minutes=5))
+        else:
+            platform.aws.config = f"{ENDPOINT}-4"
+            platform.run()
+
+    assert list(platform.ledger.test_schedules()) == [following]
+
+
 @pytest.mark.parametrize(
     ("now", "minutes"), [(0, 10), (9, 10), (10, 20), (34, 40), (-3, 10)], ids=lambda value: str(value)
 )
@@ -568,16 +690,22 @@ def test_the_next_time_of_a_schedule_is_the_first_to_come(now: int, minutes: int
 
 
 def test_failures_on_a_schedule_are_told_when_they_are_news() -> None:
-    passed, failed = a_run(), a_run("failed", failures=("one",))
+    named = ("load: 50 requests: p99_ms is 2103",)
+    passed, failed = a_run(), a_run("failed", failed=1, failures=named, failed_names=("load",))
     again = replace(failed, reason="schedule")
 
     assert endpoint_testing.is_news(passed, None)
     assert not endpoint_testing.is_news(replace(passed, reason="schedule"), passed)
     assert endpoint_testing.is_news(again, passed)
     assert not endpoint_testing.is_news(again, failed)
-    assert endpoint_testing.is_news(replace(again, failures=("another",)), failed)
+    assert not endpoint_testing.is_news(replace(again, failures=("load: 50 requests: p99_ms is 2104",)), failed)
+    assert endpoint_testing.is_news(replace(again, failed_names=("another",)), failed)
+    assert endpoint_testing.is_news(replace(again, failed=2), failed)
     assert endpoint_testing.is_news(replace(passed, reason="schedule"), failed)
     assert endpoint_testing.is_news(replace(failed, reason="asked"), failed)
+    broken = a_run("broken", failures=("no permission",))
+    assert not endpoint_testing.is_news(replace(broken, reason="schedule"), broken)
+    assert endpoint_testing.is_news(replace(broken, reason="schedule", failures=("no rows",)), broken)
 
 
 # --- batch
@@ -606,7 +734,7 @@ def test_a_batch_stage_is_asked_by_a_job_as_its_schedule_starts_them() -> None:
     assert (run.status, run.cases, run.skipped) == (
         "passed",
         1,
-        ("1 cases: a transform job has no requests of its own",),
+        ("1 case: a transform job has no requests of its own",),
     )
 
 
@@ -634,6 +762,22 @@ def test_a_job_that_fails_is_the_versions_fault_only_where_its_container_failed(
 
     assert platform.runs[0].status == verdict
     assert reason in platform.runs[0].failures[0]
+
+
+def test_a_job_that_takes_hours_is_waited_for() -> None:
+    platform = Platform.of(canonical(), kind="batch")
+    for _ in range(3 * endpoint_runs.MOST_SENT):
+        platform.look()
+        platform.run(*platform.messages())
+        platform.now += timedelta(minutes=10)
+    (job,) = platform.aws.jobs.values()
+    job["TransformJobStatus"] = "Completed"
+    platform.aws.files[f"{job['TransformOutput']['S3OutputPath']}rows.csv.out"] = b"2.0\n4.0\n"
+
+    platform.look()
+    platform.run()
+
+    assert [run.status for run in platform.runs] == ["passed"]
 
 
 def test_a_batch_stage_whose_schedule_is_another_deployments_is_asked_nothing() -> None:
@@ -752,16 +896,57 @@ def test_a_run_is_shown_with_its_failures_and_its_load() -> None:
     assert command.runs_text([run, a_run()]).splitlines()[1].split()[2:7] == ["3", "7", "deployed", "failed", "2/3"]
 
 
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """What somebody types after `python -m lifecycle_lambdas`; the exit code. Nobody is there to answer."""
+
+    def typed(platform: Platform, *arguments: str) -> int:
+        parser = argparse.ArgumentParser()
+        command.add(parser.add_subparsers())
+        monkeypatch.setattr(command, "context_of_operator", platform.context)
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        options = parser.parse_args(arguments)
+        return int(options.command(options))
+
+    return typed
+
+
+@pytest.mark.parametrize(
+    ("means", "more", "asked"),
+    [("block", [], True), ("report", [], True), ("go-back", [], False), ("go-back", ["--yes"], True)],
+)
+def test_whoever_may_take_a_version_away_by_asking_is_asked_first(
+    typed: Callable[..., int], means: str, more: list[str], asked: bool
+) -> None:
+    platform = Platform.of(canonical(on_failure={"dev": means}))
+    platform.look()
+    platform.run()
+
+    if asked:
+        assert typed(platform, "test", ENDPOINT, "--no-wait", *more) == 0
+    else:
+        with pytest.raises(InputError, match=r"churn-dev goes back .* when version 7 fails .* say --yes"):
+            typed(platform, "test", ENDPOINT, "--no-wait", *more)
+    assert [run.reason for run in platform.runs] == (["asked", "deployed"] if asked else ["deployed"])
+
+
+def test_a_run_that_is_under_way_anyway_is_nobodys_to_confirm(typed: Callable[..., int]) -> None:
+    platform = Platform.of(canonical(on_failure={"dev": "go-back"}))
+    platform.look()
+    assert typed(platform, "test", ENDPOINT, "--no-wait") == 0
+    assert [run.reason for run in platform.runs] == ["deployed"]
+
+
 def test_somebody_who_asks_while_a_run_is_under_way_gets_that_one() -> None:
     platform = Platform.of(canonical())
     with pytest.raises(endpoint_runs.NoTests, match="look churn-dev"):
-        endpoint_runs.ask(platform.context(), platform.deployment)
+        endpoint_runs.last(platform.context(), platform.deployment)
     platform.look()
     (due,) = platform.runs
 
-    assert endpoint_runs.ask(platform.context(), platform.deployment).key == due.key
+    assert platform.ask().key == due.key
     platform.run()
-    asked = endpoint_runs.ask(platform.context(), platform.deployment)
+    asked = platform.ask()
 
     assert (asked.reason, asked.key > due.key) == ("asked", True)
     platform.run()

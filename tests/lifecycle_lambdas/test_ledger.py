@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lifecycle_lambdas.ledger import FIRST_PAGE, LeaseLost, Ledger
-from lifecycle_lambdas.records import Attempt, Deployment, Entry, State
+from lifecycle_lambdas.records import Attempt, Deployment, Entry, State, TestRun, TestSchedule
 from tests.lifecycle_lambdas.conftest import create_table
 from tests.lifecycle_lambdas.simulated_table import SimulatedTable
 
@@ -376,6 +376,29 @@ def test_writes_that_always_meet_others_are_an_error(begun, monkeypatch):
         Ledger(Contended(begun._dynamodb, 3), begun._table).append(approval(1))
 
 
+# --- endpoint tests
+
+SCHEDULE = TestSchedule(ENDPOINT, 3, 15, START)
+
+
+def test_a_schedule_goes_on_and_ends(ledger):
+    ledger.schedule_tests(SCHEDULE)
+    assert ledger.reschedule_tests(SCHEDULE, START + timedelta(minutes=15))
+    (found,) = ledger.test_schedules()
+    assert found == replace(SCHEDULE, next=START + timedelta(minutes=15))
+    assert ledger.unschedule_tests(found)
+    assert list(ledger.test_schedules()) == []
+
+
+@pytest.mark.parametrize("changed", [{"number": 4}, {"next": START + timedelta(minutes=15)}])
+def test_a_schedule_that_is_another_one_by_now_stays_as_it_is(ledger, changed):
+    another = replace(SCHEDULE, **changed)
+    ledger.schedule_tests(another)
+    assert not ledger.reschedule_tests(SCHEDULE, START + timedelta(minutes=30))
+    assert not ledger.unschedule_tests(SCHEDULE)
+    assert list(ledger.test_schedules()) == [another]
+
+
 # --- a ledger that was lost
 
 
@@ -396,6 +419,24 @@ def test_what_is_restored_is_read_as_it_was_and_asks_for_no_look(ledger):
     assert list(ledger.entries(ENDPOINT)) == [approval(2, 60), approval(1)]
     assert list(ledger.deployments(ENDPOINT)) == [one]
     assert ledger.was_told(ENDPOINT, "deployed#2")
+
+
+def test_what_is_kept_of_endpoint_tests_is_not_read_with_the_history(begun, monkeypatch):
+    begun.append(approval(1))
+    before = begun.history(ENDPOINT)
+    for minutes in range(10):
+        at = START + timedelta(minutes=minutes)
+        begun.begin_test_run(TestRun(ENDPOINT, 1, PACKAGE.format(1), "schedule", "due", "report", at))
+    query, read = begun._dynamodb.query, []
+
+    def counted(**request: Any) -> Any:
+        page = query(**request)
+        read.extend(page["Items"])
+        return page
+
+    monkeypatch.setattr(begun._dynamodb, "query", counted)
+    assert begun.history(ENDPOINT) == before
+    assert len(read) == 2
 
 
 def test_of_an_endpoint_that_has_begun_only_the_last_number_is_raised(begun):

@@ -33,6 +33,7 @@ cases:
     formats: [text/csv, application/json, application/x-ndjson]
     expect: {as_evaluated: {tolerance: 0.0001}}
 """
+FORMATS = ["text/csv", "application/json", "application/x-ndjson"]
 TEXTS = [
     "Ulm",
     "Köln",
@@ -165,11 +166,28 @@ def test_of_few_rows_each_is_taken_once() -> None:
     assert file_of({"a": [1, 2, 3]}, score_each)["rows"] == [{"a": 1}, {"a": 2}, {"a": 3}]
 
 
-@pytest.mark.parametrize(("largest", "kept"), [(105, 5), (1, 1)])
+@pytest.mark.parametrize(("largest", "kept"), [(5 * 105, 5), (6 * 126 - 1, 5), (1, 1)])
 def test_of_wide_rows_fewer_are_kept_but_one_at_least(monkeypatch: pytest.MonkeyPatch, largest: int, kept: int) -> None:
     monkeypatch.setattr(probes, "LARGEST", largest)
     found = file_of({"a": [1.5] * 20, "b": [12.5] * 20}, score_each)  # 21 bytes each
     assert (len(found["rows"]), len(found["answers"])) == (kept, kept)
+
+
+def test_of_wide_rows_so_many_are_kept_that_a_serverless_endpoint_takes_them_with_every_value_of_a_column() -> None:
+    random = np.random.default_rng(7)
+    table = {f"a_rather_long_name_{column}": random.random(20).tolist() for column in range(500)}
+    rows = EvaluatedRows.read(json.dumps(file_of(table, score_each)).encode())
+    case = {"name": "one", "rows": "evaluated", "formats": FORMATS, "vary": {"a_rather_long_name_7": "evaluated"}}
+    sizes = []
+
+    def ask(request: Request) -> Answer:
+        sizes.append(len(request.body))
+        return Answer(503, b"", "", 0.0, "enough")
+
+    endpoint_checks.run(parse({"cases": [{**case, "expect": {"score": "increasing"}}]}), rows, ask)
+    assert 5 < len(rows.rows) < 20
+    assert len(sizes) == len(FORMATS)
+    assert max(sizes) < 4_000_000
 
 
 def refuses(*_: Any) -> bytes:

@@ -318,6 +318,53 @@ def test_values_of_evaluated_rows_are_not_in_what_is_told() -> None:
     assert not any(text in found for text in ("Ulm", "Köln"))
 
 
+VARIED: dict[str, Any] = {
+    "rows": "evaluated",
+    "vary": {"age": "evaluated"},
+    "expect": {"probability": "decreasing"},
+}
+SECRET = [{"age": 31.5, "city": "Ulm"}, {"age": 53123.77, "city": "Ulm"}, {"age": 98400.12, "city": "Ulm"}]
+
+
+def by_age(row: dict[str, Any]) -> dict[str, Any]:
+    return answer_to({"age": float(row["age"]) / 10_000})
+
+
+@pytest.mark.parametrize(
+    ("case", "predict", "said"),
+    [
+        (VARIED, by_age, "row 0 of endpoint-rows.json: probability must be decreasing, and goes from "),
+        (VARIED, by_age, "with age from value 1 to value 2 of 3 in endpoint-rows.json, in their order"),
+        (
+            {**VARIED, "rows": None, "row": {"city": "Ulm"}},
+            by_age,
+            'row {"city": "Ulm"} with value 2 of age in endpoint-rows.json: probability must be decreasing, and goes',
+        ),
+        (
+            {**VARIED, "rows": None, "row": {"city": "Ulm"}, "expect": {"probability": {"between": [0.5, 1]}}},
+            by_age,
+            'row {"city": "Ulm"} with value 3 of age in endpoint-rows.json: probability must be at least 0.5',
+        ),
+        ({**VARIED, "vary": {"age": [20, 40]}}, by_age, "with age 20 to 40"),
+        ({**VARIED, "vary": {"age": [20, 20, 40]}}, by_age, "with age 20 to 40"),
+    ],
+)
+def test_nor_are_the_values_by_which_a_case_varies_a_column_unless_it_names_them(
+    case: dict[str, Any], predict: Predict, said: str
+) -> None:
+    case = {name: value for name, value in case.items() if value is not None}
+    found = fault(case, rows=evaluated(rows=SECRET, answers=[]), ask=serving(predict))
+    assert said in found
+    assert not any(str(row["age"]) in found for row in SECRET)
+
+
+def test_nor_in_an_error_that_repeats_a_varied_value_beside_a_row_of_the_case() -> None:
+    case = {**OWN, "vary": {"age": "evaluated"}, "expect": {"probability": "increasing"}}
+    refused = Answer(400, b"'Ulm' at the age of 53123.77 is too old", "text/plain", 0.01)
+    found = fault(case, rows=evaluated(rows=SECRET, answers=[]), ask=lambda request: refused)
+    assert "'Ulm' at the age of (a value) is too old" in found
+
+
 def _always(answer: Answer, request: Request) -> Answer:
     return answer
 
@@ -392,6 +439,18 @@ def test_what_is_not_asked_before_the_deadline_fails() -> None:
     found = results(*cases, workers=1, deadline=lambda: next(left))
     assert [case.passed for case in found.cases] == [True, False, False]
     assert "there was no time left" in found.cases[2].fault
+    assert (found.passed, found.out_of_time) == (False, True)
+
+
+def test_what_was_answered_wrongly_before_the_deadline_is_a_failure_all_the_same() -> None:
+    """Also in a case of which the next format was not asked any more."""
+    left = itertools.chain([61.0], itertools.repeat(60.0))
+    cases = [{"name": str(number), **OWN, "formats": [CSV, JSON], "expect": {"probability": 1}} for number in (1, 2)]
+    found = results(*cases, workers=1, deadline=lambda: next(left))
+    assert [case.out_of_time for case in found.cases] == [False, True]
+    assert "probability must be 1, and is" in found.cases[0].fault
+    assert "there was no time left" in found.cases[0].fault
+    assert not found.out_of_time
 
 
 def test_what_tells_nothing_of_the_version_is_raised() -> None:
@@ -516,7 +575,7 @@ def wrong(row: dict[str, Any]) -> dict[str, Any]:
 def test_a_load_for_which_no_time_is_left_fails_without_a_request() -> None:
     found = results(CASE, load={**LOAD, "objectives": {"p99_ms": 100}}, deadline=lambda: 60.0).load
     assert found is not None
-    assert (found.passed, found.requests) == (False, 0)
+    assert (found.passed, found.requests, found.out_of_time) == (False, 0, True)
 
 
 @pytest.mark.parametrize(("percent", "found"), [(50, 2), (99, 4), (100, 4), (1, 1)])

@@ -156,7 +156,7 @@ def test_a_version_that_passed_or_has_no_tests_is_promoted(pipeline: SimpleNames
             {"tests_status": "failed", "tests_at": "2026-11-21T08:00:00Z"},
             r"churn-dev/7 failed .* \(2026-11-21T08:00:00Z\)",
         ),
-        ({}, "nothing is known of them yet.* Then promote again"),
+        ({}, "nothing is known of them yet.* reject that one on dev, .* Then promote again"),
         ({"tests_status": "broken"}, "could not be run, and the platform's message says why"),
     ],
 )
@@ -183,6 +183,22 @@ def test_a_copy_is_tested_by_itself(pipeline: SimpleNamespace) -> None:
 
 
 # --- what is asked
+
+
+@pytest.mark.parametrize(("number", "said"), [(1, "1 case"), (6, "6 cases")])
+def test_cases_are_counted_in_words(pipeline: SimpleNamespace, number: int, said: str) -> None:
+    assert pipeline.endpoint_test.counted(range(number)) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(219.9, ""), (221.0, "took 221 s, and the platform has 220 s for them")])
+def test_a_suite_for_which_the_platform_has_no_time_is_told(
+    pipeline: SimpleNamespace, seconds: float, said: str
+) -> None:
+    results = pipeline.endpoint_checks.Results((), None, seconds)
+    found = pipeline.endpoint_test.too_long(results)
+    assert said in found
+    assert bool(said) is bool(found)
+
 
 ROWS = {"columns": ["age"], "kinds": {"age": "number"}, "classes": [], "rows": [{"age": 1}], "answers": [{"score": 2}]}
 REPORT = "s3://b/churn/dev/x/evaluate/evaluation/report.html"

@@ -3,8 +3,9 @@
     results = run(suite, EvaluatedRows.read(content), endpoint(boto3.client("sagemaker-runtime"), "churn-dev"))
     results.passed, [case.fault for case in results.failed]
 
-Rows of the test part are told by their number in endpoint-rows.json, not by their values: faults go to chat rooms and
-logs, and rows may be about people. Values of the cases themselves are in the repository already.
+Rows of the test part, and their columns' values, are told by their number in endpoint-rows.json, not by what they are:
+faults go to chat rooms and logs, and rows may be about people. Values of the cases themselves are in the repository
+already.
 
 The standard library alone, so that a Lambda function starts quickly.
 """
@@ -55,6 +56,9 @@ MOST_LOAD_THREADS = 64
 GRACE = 1.0  # seconds
 # So long a request may take that SageMaker breaks off (InvokeEndpoint: 60 seconds).
 LONGEST_ANSWER = 60  # seconds
+# What the platform's function has for a suite: its own time, less that of a last answer and of writing down what came.
+PLATFORM_SECONDS = 220
+NO_TIME = "not asked: there was no time left, since earlier answers took long"
 
 Ask = Callable[[Request], Answer]
 
@@ -66,6 +70,7 @@ class CaseResult:
     Args:
         fault: "" when it passed: what was asked, what was expected, what came.
         skipped: why it was not asked, where it says nothing here; it counts as passed.
+        out_of_time: it did not pass only since not all of it could be asked in time.
     """
 
     name: str
@@ -73,6 +78,7 @@ class CaseResult:
     fault: str
     seconds: float
     skipped: str = ""
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class LoadResult:
     Args:
         requests_per_second: that were answered rightly.
         fault: "" when every objective was met.
+        out_of_time: nothing was sent, since there was no time left.
     """
 
     passed: bool
@@ -92,6 +99,7 @@ class LoadResult:
     p50_ms: float
     p99_ms: float
     error_share: float
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,11 +116,17 @@ class Results:
         found = tuple(case for case in self.cases if not case.passed)
         if self.load is None or self.load.passed:
             return found
-        return (*found, CaseResult("load", False, self.load.fault, self.load.seconds))
+        load = CaseResult("load", False, self.load.fault, self.load.seconds, out_of_time=self.load.out_of_time)
+        return (*found, load)
 
     @property
     def passed(self) -> bool:
         return not self.failed
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether nothing is wrong but that not everything could be asked in time."""
+        return not self.passed and all(case.out_of_time for case in self.failed)
 
     def as_json(self) -> dict[str, Any]:
         """For json.dumps: every field of every case."""
@@ -234,20 +248,34 @@ class _Asked:
     Args:
         rows: those in it, none of a body.
         runs: how many rows that follow each other are one row with one column varied.
+        column: that is varied; "" where none is.
         own: whether the rows are the case's own, and may be shown.
+        own_values: whether the column's values are.
     """
 
     request: Request
     rows: Sequence[Row] = ()
     runs: int = 1
+    column: str = ""
     own: bool = False
+    own_values: bool = True
 
     def place(self, position: int) -> str:
         """Which row that is, in words."""
-        row = position // self.runs
-        if self.own:
+        if not self.own:
+            return f"row {position // self.runs} of {ROWS_FILE}"
+        if self.own_values:
             return f"row {as_json(self.rows[position])}"
-        return f"row {row} of {ROWS_FILE}"
+        row = {name: value for name, value in self.rows[position].items() if name != self.column}
+        return f"row {as_json(row)} with value {position % self.runs + 1} of {self.column} in {ROWS_FILE}"
+
+    def step(self, position: int) -> str:
+        """How the varied column goes from the row before to this one, in words."""
+        if self.own_values:
+            before, now = (self.rows[place][self.column] for place in (position - 1, position))
+            return f"{self.column} {before!r} to {now!r}"
+        value = position % self.runs
+        return f"{self.column} from value {value} to value {value + 1} of {self.runs} in {ROWS_FILE}, in their order"
 
     @property
     def words(self) -> str:
@@ -256,7 +284,9 @@ class _Asked:
 
     @property
     def hidden(self) -> Sequence[Row]:
-        """The rows whose values are not told."""
+        """The rows whose values are not told, or what is not told of them."""
+        if self.own and not self.own_values:
+            return [{self.column: row[self.column]} for row in self.rows]
         return () if self.own else self.rows
 
 
@@ -268,7 +298,8 @@ def _run_case(case: Case, evaluated: EvaluatedRows | None, ask: Ask, left: Calla
         faults = list(_case_faults(case, evaluated, ask, left))
     except _CannotAsk as reason:
         faults = [str(reason)]
-    return CaseResult(case.name, not faults, _joined(faults), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return CaseResult(case.name, not faults, _joined(faults), seconds, out_of_time=faults == [NO_TIME])
 
 
 def _says_nothing(case: Case, evaluated: EvaluatedRows | None) -> str:
@@ -287,7 +318,8 @@ def _case_faults(case: Case, evaluated: EvaluatedRows | None, ask: Ask, left: Ca
     for asked in _requests(case, evaluated):
         # or else the last answers would come when nobody can write them down any more
         if left() <= LONGEST_ANSWER:
-            raise _CannotAsk("not asked: there was no time left, since earlier answers took long")
+            yield NO_TIME
+            return
         answers, faults = _faults_of(case, evaluated, asked, ask(asked.request))
         yield from faults
         if not answers:
@@ -306,13 +338,14 @@ def _requests(case: Case, evaluated: EvaluatedRows | None) -> Iterator[_Asked]:
         yield _Asked(Request(case.body.encode(), case.content_type, case.accept))
         return
     rows: Sequence[Row] = [dict(case.row)] if case.row is not None else _evaluated(evaluated).rows
-    runs = 1
+    runs, column, own_values = 1, "", True
     if isinstance(case.vary, dict):
         ((column, values),) = case.vary.items()
-        values = _values_of(column, _evaluated(evaluated)) if values == "evaluated" else values
+        own_values = values != "evaluated"
+        values = values if own_values else _values_of(column, _evaluated(evaluated))
         rows, runs = [{**row, column: value} for row in rows for value in values], len(values)
     for form in case.formats:
-        yield _Asked(request_of(rows, form), rows, runs, own=case.row is not None)
+        yield _Asked(request_of(rows, form), rows, runs, column, case.row is not None, own_values)
 
 
 def _evaluated(evaluated: EvaluatedRows | None) -> EvaluatedRows:
@@ -427,16 +460,9 @@ def _order_faults(name: str, direction: str, asked: _Asked, answers: list[Row]) 
                 yield f"{asked.place(position)}: {name} is no number, and must be {direction}"
                 break
             if sign * (now - before) < -ROUNDING * max(1.0, abs(before)):
-                varied = [key for key, value in asked.rows[position].items() if value != asked.rows[position - 1][key]]
-                steps = [f"{key} {_values(asked, position, key)}" for key in varied]
-                yield f"{asked.place(position)}: {name} must be {direction}, and goes from {before:g} to {now:g} " + (
-                    f"with {', '.join(steps)}"
-                )
+                fell = f"{name} must be {direction}, and goes from {before:g} to {now:g}"
+                yield f"{asked.place(position)}: {fell} with {asked.step(position)}"
                 break
-
-
-def _values(asked: _Asked, position: int, column: str) -> str:
-    return f"{asked.rows[position - 1][column]!r} to {asked.rows[position][column]!r}"
 
 
 # --- load -----------------------------------------------------------------------------------------------------------
@@ -466,7 +492,7 @@ def _run_load(
     seconds = min(float(load.seconds), left() - LONGEST_ANSWER)
     if seconds < load.seconds:
         fault = f"not sent: the load takes {load.seconds} s, and there was no time left for it"
-        return LoadResult(False, fault, 0, 0.0, 0.0, 0.0, 0.0, 1.0)
+        return LoadResult(False, fault, 0, 0.0, 0.0, 0.0, 0.0, 1.0, out_of_time=True)
     requests = [request_of([row], JSON) for row in rows]
     count = max(1, round(load.seconds * load.requests_per_second))
     threads = min(MOST_LOAD_THREADS, max(workers, math.ceil(load.requests_per_second)))
@@ -519,7 +545,16 @@ def _load_result(load: Load, found: list[_Sent], seconds: float) -> LoadResult:
         faults.append(f"the first of {len(wrong)} requests without a right answer: {wrong[0]}")
     # all of them: they are few
     fault = f"{len(found)} requests in {seconds:.1f} s: " + "\n".join(faults) if faults else ""
-    return LoadResult(not faults, fault, len(found), seconds, **{name: round(measured[name], 4) for name in measured})
+    return LoadResult(
+        passed=not faults,
+        fault=fault,
+        requests=len(found),
+        seconds=seconds,
+        requests_per_second=round(measured["requests_per_second"], 4),
+        p50_ms=round(measured["p50_ms"], 4),
+        p99_ms=round(measured["p99_ms"], 4),
+        error_share=round(measured["error_share"], 4),
+    )
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

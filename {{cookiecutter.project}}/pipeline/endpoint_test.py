@@ -6,6 +6,7 @@ same after every deployment, with the cases that the version was registered with
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,21 @@ def warnings(settings: Settings, suite: Suite | None) -> list[str]:
                     f"{settings.problem_type} ({', '.join(known)})"
                 )
     return found
+
+
+def counted(cases: Sized) -> str:
+    """As in "1 case" and "6 cases"."""
+    return f"{len(cases)} case{'' if len(cases) == 1 else 's'}"
+
+
+def too_long(results: endpoint_checks.Results) -> str:
+    """That the platform could not ask all of it; "" where it can."""
+    if results.seconds <= endpoint_checks.PLATFORM_SECONDS:
+        return ""
+    return (
+        f"the cases took {results.seconds:.0f} s, and the platform has {endpoint_checks.PLATFORM_SECONDS} s for them: "
+        "it would come to no verdict. Write fewer cases, vary fewer values, or send a shorter load"
+    )
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ THOUSAND = 1_000
 FORMAT_ROWS = 100
 TOP_COLUMNS, MOST_COLUMNS, POINTS = 20, 1_000, 500
 MOST_ROWS = 20
-# Of wide data fewer rows are kept: they travel in one request, and serverless endpoints take 4 MB.
-LARGEST = 1_000_000  # bytes of JSON
+# Of wide data fewer rows are kept: they travel in one request, where a column is varied each of them once with every
+# value of it, of which there are at most as many as rows; and serverless endpoints take 4 MB.
+LARGEST = 3_000_000  # bytes of JSON
 HUGE = 1e38  # what transform.py cuts numbers to; JSON has no infinite ones
 
 
@@ -231,7 +232,7 @@ def _finite(value: float | None) -> float | None:
 
 def _small_enough(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     size, kept = 0, 0
-    while kept < len(rows) and (size := size + len(json.dumps(rows[kept]))) <= LARGEST:
+    while kept < len(rows) and (size := size + len(json.dumps(rows[kept]))) * (kept + 1) <= LARGEST:
         kept += 1
     return rows[: max(1, kept)]
 
