@@ -285,10 +285,13 @@ class _Look:
     def reject_what_was_left(self, deployment: Deployment) -> None:
         """Of a version that the controller went back from, when another one serves: write on it why.
 
-        Not before: were what it goes back to not to start, what is at fault is still better than nothing.
+        Not before: were what it goes back to not to start, what is at fault is still better than nothing. Where it did
+        not start, nothing was gone back from.
         """
         left = watching.left_behind(self.context, self.endpoint)
         if left is None or left.leaves is None or left.leaves == deployment.package_arn:
+            return
+        if not going_back.led_on(left, self.approval_of):
             return
         if self.approval_of(left.leaves) == "Approved":
             why = approvals.gone_back_from(self.endpoint, left.why)
@@ -304,9 +307,12 @@ class _Look:
         after = []
         for deployment in history:
             if deployment.status == "under-way" and (but is None or deployment.number != but.number):
-                deployment = self.record(
-                    replace(deployment, status="superseded", ended=self.context.now(), reason=reason)
-                )
+                deployment = replace(deployment, status="superseded", ended=self.context.now(), reason=reason)
+                # Whoever watches its approval sees it there. Before it is recorded: no look comes back to it then. Not
+                # on what was rejected, of which is still to be read who did it.
+                if self.approval_of(deployment.package_arn) == "Approved":
+                    self.update_package(deployment.package_arn, _stamps(deployment))
+                self.record(deployment)
                 self.tell_ended(deployment)
             after.append(deployment)
         return after
@@ -518,7 +524,8 @@ class _Look:
         # before all else: what answers wrongly is found by them
         endpoint_tests.due(self.context, deployment, self.known_package(deployment.package_arn))
         version = f"version {package_version(deployment.package_arn)} serves (deployment {deployment.number})"
-        if self.state.status == "settled":
+        in_doubt = going_back.is_in_doubt(deployment, observed, self.context.now())
+        if self.state.status == "settled" and not in_doubt:
             return Outcome(self.endpoint, settled=True, summary=version)
         self.stamp(deployment, entry)
         self.reject_what_was_left(deployment)
@@ -526,6 +533,10 @@ class _Look:
         self.sweep(observed, deployment, wanted)
         if ends_now and self.goes_back(deployment, observed):
             return None
+        if in_doubt:
+            self.under_way()  # an alarm that lasts is no event: every ten minutes would be too seldom
+            summary = f"{version}; an alarm is raised that may still be of what served before"
+            return Outcome(self.endpoint, summary=summary, look_again_in=LOOK_AGAIN)
         return self.settled(version, history)
 
     def settled(self, summary: str, history: list[Deployment], status: Status = "settled") -> Outcome:

@@ -6,12 +6,14 @@ The rules (docs/lifecycle.md has them in words):
   `alarms.go_back`, or whose endpoint tests failed where that means going back. An alarm that was raised before is not
   its fault, since what served before had it, too; nor one that is raised so soon that it may still measure what served
   before, unless it is raised when that cannot be any more.
-- One cause goes back once. What was gone back from and is approved again by a person is a new deployment, of which the
-  old alarm and the old tests say nothing.
+- One cause goes back once, unless what it led to is not approved any more: it did not start, or somebody rejected it.
+  What was gone back from and is approved again by a person is a new deployment, of which the old alarm and the old
+  tests say nothing.
 - Between two of the controller's own goings back lies the time of `alarms.hold_minutes`, or two versions that are both
   at fault would take turns.
-- It goes back to the last version that served before and is approved now, and to none of another kind: SageMaker could
-  change the kind only by deleting the endpoint. Where there is none, what serves serves on.
+- It goes back to the last version that served before and is approved now; to none that was gone back from, though it
+  stays approved when a person does so, and to none of another kind: SageMaker could change the kind only by deleting
+  the endpoint. Where there is none, what serves serves on.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ def decide(
     raised: Sequence[RaisedAlarm],
     tests: TestRun | None,
     entries: Sequence[Entry],
+    approval_of: Callable[[str], str | None],
     hold: timedelta,
     now: datetime,
 ) -> GoBack | Hold | NoWayBack | None:
@@ -111,9 +114,10 @@ def decide(
         tests: the deployment's last run of endpoint tests that came to a verdict.
         entries: the endpoint's, the newest first, those since the last removal; as far back as `serving` began, and
             as the hold reaches.
+        approval_of: a version's ModelApprovalStatus now; asked of those that it went back to by itself.
         now: UTC.
     """
-    written = {entry.cause for entry in entries}
+    written = {entry.cause for entry in entries if entry.cause and led_on(entry, approval_of)}
     cause = next((one for one in causes(serving, raised, tests) if one.key not in written), None)
     if cause is None:
         return None
@@ -179,9 +183,14 @@ def moved(serving: Deployment, ended: datetime) -> datetime:
     """
     if serving.requested is None or serving.previous is None:
         return ended
+    return max(ended - _alone(serving), serving.requested)
+
+
+def _alone(serving: Deployment) -> timedelta:
+    """How long before its end it got all requests, in an update that takes longer than that: SageMaker's own times."""
     bake = timedelta(minutes=(serving.stage_file.get("rollout") or {}).get("finish_bake_minutes") or 0)
     # going back bakes nothing
-    return max(ended - ENDING - (timedelta(0) if serving.goes_back else bake), serving.requested)
+    return ENDING + (timedelta(0) if serving.goes_back else bake)
 
 
 def raised_alarms(serving: Deployment, observed: Observed, now: datetime) -> list[RaisedAlarm]:
@@ -190,15 +199,27 @@ def raised_alarms(serving: Deployment, observed: Observed, now: datetime) -> lis
     Args:
         now: UTC.
     """
+    return [alarm for alarm in _in_alarm(serving, observed) if not may_be_of_before(serving, alarm.since, now)]
+
+
+def is_in_doubt(serving: Deployment, observed: Observed, now: datetime) -> bool:
+    """Whether an alarm is raised of which the next minutes show whether it is the fault of what serves.
+
+    Args:
+        now: UTC.
+    """
+    raised = [alarm for alarm in _in_alarm(serving, observed) if may_be_of_before(serving, alarm.since, now)]
+    return bool(causes(serving, raised, None))
+
+
+def _in_alarm(serving: Deployment, observed: Observed) -> list[RaisedAlarm]:
     if not by_alarm(serving):
         return []
     found = []
     for kind in names.ALARM_KINDS:
         name = names.standing_alarm(serving.endpoint, kind)
         alarm = observed.alarms.get(name)
-        if alarm is None or alarm.state != "ALARM" or alarm.since is None:
-            continue
-        if not may_be_of_before(serving, alarm.since, now):
+        if alarm is not None and alarm.state == "ALARM" and alarm.since is not None:
             found.append(RaisedAlarm(name, kind, alarm.since.astimezone(UTC), alarm.reason))
     return found
 
@@ -213,9 +234,9 @@ def may_be_of_before(serving: Deployment, since: datetime, now: datetime) -> boo
         return False
     alarms = serving.stage_file.get("alarms") or {}
     period = timedelta(seconds=alarms.get("period_seconds") or 60)
-    # going back bakes nothing, and follows close upon what was wrong
-    reaches_back = period * (alarms.get("periods") or 1) - (timedelta(0) if serving.goes_back else ENDING)
-    last = serving.ended + max(reaches_back, timedelta(0))
+    # going back follows close upon what was wrong: there every moment before its end is doubted
+    from_here_on = serving.ended - (timedelta(0) if serving.goes_back else _alone(serving))
+    last = from_here_on + period * (alarms.get("periods") or 1)
     return since < last and now < last + period
 
 
@@ -238,14 +259,22 @@ def way_back(
 ) -> Deployment | None:
     """The last deployment before this one that served another version which is approved now, and of the same kind.
 
+    A version that was gone back from since, by a person or by itself, is none: whoever left it had a reason.
+
     Args:
         history: the endpoint's deployments since its last removal, the newest first.
         approval_of: a version's ModelApprovalStatus now; asked only of those that it could be.
     """
     kind, asked = serving.stage_file.get("kind"), {serving.package_arn}
+    left = {serving.previous} if serving.goes_back else set()
     for one in history:
-        served = one.endpoint == serving.endpoint and one.number < serving.number and one.status == "succeeded"
-        if not served or one.stage_file.get("kind") != kind or one.package_arn in asked:
+        if one.endpoint != serving.endpoint or one.number >= serving.number or one.status != "succeeded":
+            continue
+        if one.goes_back:
+            left.add(one.previous)
+        if one.number in left:
+            asked.add(one.package_arn)
+        if one.stage_file.get("kind") != kind or one.package_arn in asked:
             continue
         asked.add(one.package_arn)
         if approval_of(one.package_arn) == "Approved":
@@ -256,6 +285,15 @@ def way_back(
 def is_automatic(entry: Entry) -> bool:
     """Whether it is the controller's own going back."""
     return entry.kind == "go-back" and entry.source == "controller"
+
+
+def led_on(entry: Entry, approval_of: Callable[[str], str | None]) -> bool:
+    """Whether what the entry went back to may serve still; else it came to nothing, or is over.
+
+    Args:
+        approval_of: a version's ModelApprovalStatus now.
+    """
+    return entry.package_arn is not None and approval_of(entry.package_arn) == "Approved"
 
 
 def left_behind(entries: Iterable[Entry]) -> Entry | None:
@@ -282,8 +320,9 @@ def _shortened(failure: str) -> str:
 def _no_way(serving: Deployment) -> str:
     kind = str(serving.stage_file.get("kind", "")).replace("_", "-")
     return (
-        f"There is no other version of kind {kind} that served before and is approved now, so it serves on: approve a "
-        f"version that is right, or take it away (reject {serving.endpoint} {package_version(serving.package_arn)})"
+        f"There is no other version of kind {kind} that served before, was not gone back from and is approved now, so "
+        "it serves on: approve a version that is right, or take it away "
+        f"(reject {serving.endpoint} {package_version(serving.package_arn)})"
     )
 
 

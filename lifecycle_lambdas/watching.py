@@ -55,7 +55,7 @@ def judged(
         lambda entry: entry.kind != "remove" and entry.at >= since, context.ledger.entries(state.endpoint)
     )
     previous = going_back.way_back(serving, history(context, state), approval_of)
-    return going_back.decide(serving, previous, raised, tests, list(entries), hold, now)
+    return going_back.decide(serving, previous, raised, tests, list(entries), approval_of, hold, now)
 
 
 def history(context: Context, state: State) -> Iterator[Deployment]:
@@ -72,9 +72,10 @@ def _verdict(context: Context, serving: Deployment, package: dict[str, Any] | No
 
 
 def stays(endpoint: str, decision: Hold | NoWayBack) -> Message:
-    """That what serves is at fault, and serves on."""
+    """That what serves is at fault, and serves on; of endpoint tests once for the deployment, not for every run."""
     what = "hold" if isinstance(decision, Hold) else "no-way-back"
-    about = f"{what}#{decision.cause.key}"
+    cause = decision.cause
+    about = f"{what}#{cause.key.rpartition('#')[0] if cause.kind == 'tests' else cause.key}"
     return messages.of_endpoint("stuck", endpoint, about, decision.reason + ".", _GOES_ON.format(endpoint=endpoint))
 
 

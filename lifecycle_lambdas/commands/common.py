@@ -6,7 +6,9 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +36,21 @@ class InputError(Exception):
 
 
 def append(context: Context, state: State, options: argparse.Namespace, kind: Any, package: Package | None) -> int:
-    """Add the operator's entry to the ledger, tell of it, and ask the function for a look."""
+    """Add the operator's entry to the ledger as the newest one, tell of it, and ask the function for a look."""
+    caller = context.client("sts").get_caller_identity()
     entry = Entry(
         endpoint=state.endpoint,
         kind=kind,
-        at=whole_seconds(context.now()),
+        at=_time_at_aws(caller, context),
         package_arn=None if package is None else package["ModelPackageArn"],
-        by=context.client("sts").get_caller_identity()["Arn"],
+        by=caller["Arn"],
         why=options.why,
         source="command",
         until=options.until if kind == "park" else None,
     )
+    newest = next(context.ledger.entries(state.endpoint), None)
+    if newest is not None and newest.key > entry.key:  # of the same second, or by a clock that is fast
+        entry = replace(entry, at=newest.at + timedelta(seconds=1))
     if not context.ledger.append(entry):
         raise InputError(f"{state.endpoint}: somebody did the same in this second; look at it with show")
     tell_entry(context, entry)
@@ -52,6 +58,19 @@ def append(context: Context, state: State, options: argparse.Namespace, kind: An
     print(f"{kind} is in the ledger of {state.endpoint}")
     print(HINT.format(endpoint=state.endpoint))
     return OK
+
+
+def _time_at_aws(answer: dict[str, Any], context: Context) -> datetime:
+    """When AWS answered, in whole seconds: approvals are ordered by AWS's clock, and an operator's may be minutes off.
+
+    By a slow one the entry would lie below an approval made just before, and change nothing; by a fast one above the
+    approvals of the minutes to come.
+
+    Args:
+        answer: any call's. Without the header Date, which AWS's answers have, it is this machine's time.
+    """
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return whole_seconds(context.now() if date is None else parsedate_to_datetime(date))
 
 
 def look_after(context: Context, looks: list[LookAt], wait: bool) -> int:

@@ -1,4 +1,4 @@
-"""`go-back`: an older version serves again, the one before or a named one."""
+"""`go-back`: an older version serves again, the one before or a named one; during an update what serves still."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from lifecycle_lambdas.commands.common import (
 )
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt
+from lifecycle_lambdas.observe import Observed
 from lifecycle_lambdas.recording import describe
 from lifecycle_lambdas.records import Deployment, State, package_version
 
@@ -29,7 +30,12 @@ TEXT = "serve an older version that is still approved, at once, and leave the ne
 def add(commands: Any) -> None:
     command = commands.add_parser("go-back", help=TEXT, description=TEXT)
     command.add_argument("endpoint", help="<project>-<stage>")
-    command.add_argument("version", type=positive, nargs="?", help="default: the one that served before")
+    command.add_argument(
+        "version",
+        type=positive,
+        nargs="?",
+        help="default: the one that served before; during an update the one that serves still",
+    )
     command.add_argument("--why", type=reason, required=True, help="kept, and told to whoever watches")
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.add_argument(
@@ -58,10 +64,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def previous(context: Context, state: State) -> int:
-    """The version that served before the one that serves. Raises InputError where there is none."""
-    serving = _serving(context, state)
+    """The version that served before the one that serves; while another one is rolled out, the one that serves.
+
+    Raises InputError where there is none.
+    """
+    observed = observe.observe(context.clients, state.endpoint, None, context.settings.schedule_group)
+    serving = None if observed.serving is None else context.ledger.deployment(state.endpoint, observed.serving)
     if serving is None:
         raise InputError(f"nothing that Modelyard deployed serves at {state.endpoint}: name a version to go back to")
+    if _is_left(serving, observed, next(watching.history(context, state), None)):
+        return package_version(serving.package_arn)
 
     def approval_of(arn: str) -> str | None:
         package = describe(context, arn)
@@ -76,6 +88,8 @@ def previous(context: Context, state: State) -> int:
     return package_version(found.package_arn)
 
 
-def _serving(context: Context, state: State) -> Deployment | None:
-    observed = observe.observe(context.clients, state.endpoint, None, context.settings.schedule_group)
-    return None if observed.serving is None else context.ledger.deployment(state.endpoint, observed.serving)
+def _is_left(serving: Deployment, observed: Observed, newest: Deployment | None) -> bool:
+    """Whether the endpoint is on its way from what serves to something else, or a deployment is to bring it there."""
+    pending = None if observed.endpoint is None else observed.endpoint.pending
+    begun = newest is not None and newest.status == "under-way" and newest.number != serving.number
+    return begun or pending not in (None, serving.name)

@@ -466,7 +466,9 @@ def test_a_canary_that_is_superseded_is_rolled_back_and_the_newest_version_follo
 
     assert stage.serves == third
     assert stage.statuses == ["succeeded", "superseded", "succeeded"]
-    assert stage.aws.packages[second]["ModelApprovalStatus"] == "Approved"
+    version = stage.aws.packages[second]
+    stamps = {name: version["CustomerMetadataProperties"][f"deployment.{name}"] for name in ("number", "status")}
+    assert (version["ModelApprovalStatus"], stamps) == ("Approved", {"number": "2", "status": "superseded"})
 
 
 def test_all_at_once_is_waited_for_before_the_next_version_follows(stage: Stage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from lifecycle_lambdas import approvals, going_back
 from lifecycle_lambdas.going_back import GoBack, Hold, NoWayBack, RaisedAlarm, decide, way_back
+from lifecycle_lambdas.ledger import Ledger
 from lifecycle_lambdas.observe import Alarm, Observed
 from lifecycle_lambdas.records import Deployment, Entry, TestRun
 from tests.lifecycle_lambdas.fault_matrix import GUARDED, cases, faults_of, goes_bad, undisturbed
@@ -74,6 +76,11 @@ def went_back(minutes_ago: float, **changes: Any) -> Entry:
 SERVING, PREVIOUS = deployment(2), deployment(1)
 
 
+def approved(package_arn: str) -> str:
+    """Every version is."""
+    return "Approved"
+
+
 # --- deciding
 
 
@@ -104,12 +111,12 @@ def test_what_is_done_about_what_serves(
     previous: Deployment | None,
     expected: type | None,
 ) -> None:
-    decision = decide(SERVING, previous, alarms, tests, entries, HOUR, NOW)
+    decision = decide(SERVING, previous, alarms, tests, entries, approved, HOUR, NOW)
     assert type(decision) is (type(None) if expected is None else expected)
 
 
 def test_the_entry_says_what_happened_since_when_and_from_which_version_to_which() -> None:
-    decision = decide(SERVING, PREVIOUS, [raised()], None, [], HOUR, NOW)
+    decision = decide(SERVING, PREVIOUS, [raised()], None, [], approved, HOUR, NOW)
     assert isinstance(decision, GoBack)
     entry = decision.entry
     assert (entry.endpoint, entry.kind, entry.package_arn, entry.leaves) == (ENDPOINT, "go-back", arn(1), arn(2))
@@ -125,7 +132,7 @@ def test_the_entry_says_what_happened_since_when_and_from_which_version_to_which
 
 
 def test_of_failed_tests_the_entry_names_the_first_failure() -> None:
-    decision = decide(SERVING, PREVIOUS, [], a_run(), [], HOUR, NOW)
+    decision = decide(SERVING, PREVIOUS, [], a_run(), [], approved, HOUR, NOW)
     assert isinstance(decision, GoBack)
     assert decision.entry.why.startswith(
         "3 of its 12 endpoint tests failed, the first: bad input is a clear error: answered 200, since 2026-11-21 08:30"
@@ -134,7 +141,7 @@ def test_of_failed_tests_the_entry_names_the_first_failure() -> None:
 
 def test_however_long_the_failure_is_what_stands_on_the_version_says_since_when_and_to_which() -> None:
     failed = a_run(failures=(f"rows: {'not as it was evaluated ' * 80}",))
-    decision = decide(SERVING, PREVIOUS, [], failed, [], HOUR, NOW)
+    decision = decide(SERVING, PREVIOUS, [], failed, [], approved, HOUR, NOW)
     assert isinstance(decision, GoBack)
     stands = approvals.description(approvals.gone_back_from(ENDPOINT, decision.reason))
     assert "3 of its 12 endpoint tests failed, the first: rows: not as it was evaluated" in stands
@@ -149,6 +156,9 @@ def test_however_long_the_failure_is_what_stands_on_the_version_says_since_when_
         pytest.param("approve", 1, {"periods": 5}, 4.1, 4.2, False, id="all of its periods are its own"),
         pytest.param("approve", 1, {"periods": 5}, 3.9, 5.1, False, id="it lasts when all of its periods are its own"),
         pytest.param("approve", None, {"periods": 5}, 0.2, 0.3, False, id="nothing served before"),
+        pytest.param("bake", 1, {"periods": 3}, -3.1, -3, True, id="its first periods reach back before the bake"),
+        pytest.param("bake", 1, {"periods": 3}, -3.1, 0, False, id="it lasts until the end of the bake"),
+        pytest.param("bake", 1, {"periods": 3}, 0.2, 0.3, False, id="all requests went to it while it baked"),
         pytest.param("go-back", 1, {}, 0.9, 1.5, True, id="somebody went back, and the last minute was the other's"),
         pytest.param("go-back", 1, {}, 0.9, 2.1, False, id="somebody went back, and it lasts"),
         pytest.param("go-back", 1, {"period_seconds": 3600}, 50, 55, True, id="an hour that began with the other"),
@@ -158,11 +168,13 @@ def test_an_alarm_that_may_still_measure_what_served_before_is_not_held_against_
     kind: str, previous: int | None, alarms: dict[str, Any], since: float, now: float, expected: bool
 ) -> None:
     """Minutes since the deployment's end."""
+    rollout = {"type": "canary", "finish_bake_minutes": 5} if kind == "bake" else None
     serving = deployment(
         2,
-        entry_key=f"ENTRY#2026-11-21T08:00:00Z#0000000002#{kind}",
+        entry_key=f"ENTRY#2026-11-21T08:00:00Z#0000000002#{'go-back' if kind == 'go-back' else 'approve'}",
         previous=previous,
-        stage_file={"kind": "real_time", "alarms": {"error_share": 0.05, **alarms}},
+        requested=ENDED - timedelta(minutes=20),
+        stage_file={"kind": "real_time", "alarms": {"error_share": 0.05, **alarms}, "rollout": rollout},
     )
     at, then = (ENDED + timedelta(minutes=minutes) for minutes in (since, now))
     assert going_back.may_be_of_before(serving, at, then) is expected
@@ -195,12 +207,24 @@ def test_an_alarm_of_the_updates_last_moments_is_held_against_what_all_requests_
 
 def test_the_first_of_several_causes_counts_and_the_next_one_when_that_was_gone_back_for() -> None:
     both = [raised(10), raised(3, "latency")]
-    first = decide(SERVING, PREVIOUS, both, None, [], HOUR, NOW)
+    first = decide(SERVING, PREVIOUS, both, None, [], approved, HOUR, NOW)
     assert isinstance(first, GoBack)
     assert "latency" in first.cause.key
-    second = decide(SERVING, PREVIOUS, both, None, [replace(first.entry, source="command")], HOUR, NOW)
+    second = decide(SERVING, PREVIOUS, both, None, [replace(first.entry, source="command")], approved, HOUR, NOW)
     assert isinstance(second, GoBack)
     assert "errors" in second.cause.key
+
+
+@pytest.mark.parametrize(("status", "expected"), [("Approved", None), ("Rejected", GoBack), (None, GoBack)])
+def test_a_cause_that_led_to_a_version_which_is_not_approved_any_more_counts_again(
+    status: str | None, expected: type | None
+) -> None:
+    first = decide(SERVING, PREVIOUS, [raised()], None, [], approved, HOUR, NOW)
+    assert isinstance(first, GoBack)
+    again = decide(
+        SERVING, deployment(1, 7), [raised()], None, [first.entry], {arn(1): status}.get, HOUR, NOW + 2 * HOUR
+    )
+    assert type(again) is (type(None) if expected is None else expected)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +273,38 @@ def test_the_way_back_is_the_last_version_that_served_is_approved_and_of_the_sam
     found = way_back(history[0], history, approval_of)
     assert found == history[-1]
     assert asked == [arn(4), arn(3), arn(2)]
+
+
+def gone_back(number: int, version: int, previous: int) -> Deployment:
+    """A deployment by which somebody, or the controller, went back."""
+    return deployment(
+        number, version, previous=previous, entry_key=f"ENTRY#2026-11-21T08:00:00Z#{version:010d}#go-back"
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "approved", "expected"),
+    [
+        pytest.param([gone_back(3, 1, 2)], {1, 2}, None, id="the version left is still approved"),
+        pytest.param([gone_back(4, 2, 3), deployment(3)], {1, 2, 3}, 1, id="the one before it"),
+        pytest.param(
+            [gone_back(5, 1, 4), gone_back(4, 2, 3), deployment(3)], {1, 2, 3}, None, id="back once more: both left"
+        ),
+        pytest.param([deployment(4, 3), gone_back(3, 1, 2)], {1, 2, 3}, 1, id="what it had gone back to"),
+        pytest.param([deployment(4, 3), gone_back(3, 1, 2)], {2, 3}, None, id="which is not approved any more"),
+        pytest.param(
+            [deployment(5, 3), deployment(4, 2), gone_back(3, 1, 2)], {1, 2, 3}, 2, id="somebody approved it again"
+        ),
+    ],
+)
+def test_a_version_that_was_left_is_no_way_back_until_it_is_deployed_again(
+    history: list[Deployment], approved: set[int], expected: int | None
+) -> None:
+    """After versions 1 and 2 by the deployments 1 and 2."""
+    history = [*history, deployment(2), deployment(1)]
+    approval = {arn(version): "Approved" for version in approved}
+    found = way_back(history[0], history, approval.get)
+    assert (None if found is None else found.package_arn) == (None if expected is None else arn(expected))
 
 
 VERSIONS, OTHERS = range(1, 5), "churn-b-prod"
@@ -301,7 +357,7 @@ def test_it_never_goes_to_what_is_not_approved_nor_twice_for_a_cause_nor_within_
     previous = way_back(serving, history, approval.get)
     entries = [went_back(ago) for ago in sorted(backs)]
 
-    decision = decide(serving, previous, alarms, tests, entries, timedelta(minutes=hold), NOW)
+    decision = decide(serving, previous, alarms, tests, entries, approval.get, timedelta(minutes=hold), NOW)
 
     if not isinstance(decision, GoBack):
         return
@@ -314,7 +370,7 @@ def test_it_never_goes_to_what_is_not_approved_nor_twice_for_a_cause_nor_within_
     assert all(ago >= hold for ago in backs)
     assert decision.cause.since >= ENDED.replace(microsecond=0)
     written = [entry, *entries]
-    again = decide(serving, previous, alarms, tests, written, timedelta(0), NOW)
+    again = decide(serving, previous, alarms, tests, written, approval.get, timedelta(0), NOW)
     assert again is None or again.cause.key != decision.cause.key
 
 
@@ -380,7 +436,7 @@ def test_an_alarm_that_was_raised_before_the_deployment_ended_is_not_its_fault(p
     platform.approve(second)
     platform.run(lambda: platform.status == "Updating")
     platform.raise_alarm("errors")
-    platform.pass_time(30)
+    platform.pass_time(120)
     platform.held = False
     platform.pass_time(1300)
     assert platform.serves == second
@@ -466,9 +522,111 @@ def test_when_what_it_goes_back_to_does_not_start_what_is_at_fault_serves_on(pla
     assert platform.serves == second
     status = {arn: version["ModelApprovalStatus"] for arn, version in platform.aws.packages.items()}
     assert status == {first: "Rejected", second: "Approved"}
-    assert platform.told() == {"goes back to version 1 by itself": 1, "version 1 could not be deployed": 1}
+    told = {"goes back to version 1 by itself": 1, "version 1 could not be deployed": 1, "needs somebody": 1}
+    assert platform.told() == told
+    assert "does not go back again before" in platform.aws.published[-1]["Message"]
     assert len(automatic(platform)) == 1
     assert "could not go back" in page(platform)
+
+    platform.pass_time(7200)
+    assert (platform.serves, platform.told()) == (second, {**told, "needs somebody": 2})
+    assert "no other version of kind real-time" in platform.aws.published[-1]["Message"]
+
+
+def test_when_what_it_goes_back_to_does_not_start_the_version_before_that_is_tried_after_the_hold(
+    platform: Platform,
+) -> None:
+    first, second, third = (platform.register(GUARDED) for _ in range(3))
+    for version in (first, second, third):
+        platform.approve(version)
+        platform.run()
+    platform.pass_time(60)
+    platform.begin()
+    platform.aws.broken.add(second)
+    platform.raise_alarm("errors")
+    platform.run()
+    platform.pass_time(1300)
+    assert platform.serves == third
+    platform.pass_time(3600)
+    platform.run()
+    assert platform.serves == first
+    status = {arn: version["ModelApprovalStatus"] for arn, version in platform.aws.packages.items()}
+    assert status == {first: "Approved", second: "Rejected", third: "Rejected"}
+    assert platform.told() == {
+        "goes back to version 2 by itself": 1,
+        "version 2 could not be deployed": 1,
+        "needs somebody": 1,  # of the hold
+        "goes back to version 1 by itself": 1,
+        "version 1 serves": 1,
+    }
+
+
+def test_what_was_not_gone_back_from_after_all_stays_the_way_back_of_the_next_version(platform: Platform) -> None:
+    first, second = goes_bad(platform)
+    platform.aws.broken.add(first)
+    platform.run()
+    third = platform.register(GUARDED)
+    platform.approve(third)
+    platform.run()
+    assert platform.serves == third
+    assert platform.aws.packages[second]["ModelApprovalStatus"] == "Approved"
+
+
+def test_the_version_that_a_person_left_is_not_what_an_alarm_goes_back_to(platform: Platform) -> None:
+    first, second = (platform.register(GUARDED) for _ in range(2))
+    for version in (first, second):
+        platform.approve(version)
+        platform.run()
+    platform.command("go-back", first)
+    platform.run()
+    platform.pass_time(600)
+    platform.begin()
+    platform.raise_alarm("errors")
+    platform.pass_time(1300)
+    assert (platform.serves, automatic(platform)) == (first, [])
+    assert platform.told() == {"needs somebody": 1}
+
+
+SLOW_ALARM = {**GUARDED, "alarms": {**GUARDED["alarms"], "periods": 3}}
+
+
+def served_after_a_long_update(platform: Platform) -> list[str]:
+    """Two versions whose alarms take three minutes; the second one serves, and nothing is under way."""
+    versions = [platform.register(SLOW_ALARM) for _ in range(2)]
+    platform.approve(versions[0])
+    platform.run()
+    platform.held = True
+    platform.approve(versions[1])
+    platform.run(lambda: platform.status == "Updating")
+    platform.pass_time(300)
+    platform.held = False
+    platform.run()
+    platform.pass_time(60)
+    return versions
+
+
+def test_an_alarm_whose_periods_reach_back_is_looked_at_again_within_a_minute_of_when_they_do_not(
+    platform: Platform,
+) -> None:
+    first, _ = served_after_a_long_update(platform)
+    platform.raise_alarm("errors")
+    raised_at = platform.clock.now()
+    platform.run()
+    assert platform.serves == first
+    (entry,) = automatic(platform)
+    # of three minutes; two are gone when it is raised, and it is asked once more a minute after the third
+    assert timedelta(minutes=1) < entry.at - raised_at < timedelta(minutes=4)
+
+
+def test_an_alarm_that_was_of_what_served_before_and_is_quiet_then_is_no_fault(platform: Platform) -> None:
+    _, second = served_after_a_long_update(platform)
+    platform.raise_alarm("errors")
+    platform.pass_time(30)
+    assert platform.state is not None
+    assert platform.state.status == "under-way"
+    platform.aws.set_alarm_state(f"{platform.endpoint}-errors", "OK", "fine")
+    platform.run()
+    assert (platform.serves, automatic(platform)) == (second, [])
 
 
 def test_a_newer_approval_comes_before_going_back_and_what_was_left_is_rejected_all_the_same(
@@ -513,6 +671,23 @@ def test_failed_endpoint_tests_go_back_whatever_kind_it_is(platform: Platform, k
     assert "aws s3 cp s3://artifacts/results.json -" in text
     assert "python -m pipeline test-endpoint --stage dev" in text
     assert "3 of its 12 endpoint tests failed" in page(platform)
+
+
+def test_tests_that_fail_on_every_schedule_with_no_way_back_call_for_somebody_once(platform: Platform) -> None:
+    version = platform.register(STAGE_FILE)
+    platform.approve(version)
+    platform.run()
+    platform.aws.packages[version]["CustomerMetadataProperties"]["tests.sha256"] = "ab"
+    platform.begin()
+    for _ in range(3):
+        platform.pass_time(900)
+        at = platform.clock.now().replace(microsecond=0)
+        run = a_run(endpoint=platform.endpoint, number=1, package_arn=version, at=at, ended=at)
+        platform._read(partial(Ledger.begin_test_run, run=run))
+        platform.send_event({"look": "endpoint", "endpoint": platform.endpoint, "missed": False})
+        platform.run()
+    assert platform.serves == version
+    assert platform.told()["needs somebody"] == 1
 
 
 # --- whatever happens meanwhile

@@ -19,7 +19,8 @@ SETTLED = ("InService", "OutOfService", "Failed", "UpdateRollbackFailed", NONE, 
 SCHEDULE_GROUP = "modelyard"
 PAUSE_SECONDS = 2
 # An approval may find its version serving already: then nothing is deployed, and nothing is written on the version.
-# Otherwise the platform writes on it within seconds after the endpoint is there.
+# Otherwise the platform writes on it within seconds after the endpoint is there. Nor is anything deployed where another
+# version was approved just after it.
 STEADY_LOOKS = 30
 
 
@@ -78,7 +79,8 @@ def watch_approved(
     """Reports every change of the endpoint until the deployment that an approval caused has ended.
 
     package: the version as it was before the approval. Returns the deployment's number, status and ended, and
-    description (what happened, when it failed); None when `wait` says to stop.
+    description (what happened, when it failed or was superseded); None when `wait` says to stop. Number and ended are
+    None where the approval was overtaken before a deployment began, or the version was rejected meanwhile.
     """
     ended_before = _end(registry.deployment_of(package))
     before: dict[str, Any] = {}
@@ -86,10 +88,18 @@ def watch_approved(
     while True:
         now = aws.client("sagemaker").describe_model_package(ModelPackageName=package["ModelPackageArn"])
         deployment = registry.deployment_of(now)
-        before = _report(aws, name, before, on_change)
-        steady = steady + 1 if _serves(before, package["ModelPackageArn"]) else 0
-        if deployment["ended"] and (_end(deployment) != ended_before or steady > STEADY_LOOKS):
-            return {**deployment, "description": now.get("ApprovalDescription")}
+        found = _report(aws, name, before, on_change)
+        before, steady = found, steady + 1 if found == before else 0
+        is_steady = steady >= STEADY_LOOKS and found["status"] in SETTLED
+        serves = is_steady and _serves(found, package["ModelPackageArn"])
+        if deployment["ended"] and (_end(deployment) != ended_before or serves):
+            if deployment["status"] != "superseded":
+                return {**deployment, "description": now.get("ApprovalDescription")}
+            return {**deployment, "description": _overtaken(aws, now) or "another decision came before it had ended"}
+        if is_steady and not serves:
+            if overtaken := _overtaken(aws, now):
+                return {"number": None, "status": "superseded", "ended": None, "description": overtaken}
+            steady = 0  # asked once a minute: every version that is approved is read
         if wait(PAUSE_SECONDS):
             return None
 
@@ -111,12 +121,23 @@ def watch_rejected(
             return False
 
 
+def _overtaken(aws: boto3.Session, package: dict[str, Any]) -> str | None:
+    """Which decision came after a version's approval; None where the registry knows of none."""
+    status = package["ModelApprovalStatus"]
+    if status != "Approved":
+        why = package.get("ApprovalDescription")
+        return f"the version is {status} by now{f': {why}' if why else ''}"
+    later = registry.approved_later(aws, package["ModelPackageGroupName"], package)
+    return f"approved after it: version {', '.join(map(str, later))}" if later else None
+
+
 def _end(deployment: dict[str, str | None]) -> tuple[str | None, str | None]:
     return deployment["number"], deployment["ended"]
 
 
 def _serves(found: dict[str, Any], package_arn: str) -> bool:
-    return (found["status"], found["package_arn"], found["next_config"]) == ("InService", package_arn, None)
+    steady = found["status"] in ("InService", SCHEDULED) and found["next_config"] is None
+    return steady and bool(found["package_arn"] == package_arn)
 
 
 def _report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import boto3
@@ -137,7 +137,8 @@ def set_approval(aws: boto3.Session, package: dict[str, Any], status: str, reaso
     """
     arn = str(package["ModelPackageArn"])
     if package["ModelApprovalStatus"] == status:
-        again = "; to bring it back, reject what was approved after it" if status == "Approved" else ""
+        away = "another one was approved after it, or it was parked"
+        again = f". Where it does not serve ({away}): reject it, then approve it" if status == "Approved" else ""
         raise InputError(f"{arn} is {status} already: nothing has to be done{again}")
     description = {} if reason is None else {"ApprovalDescription": reason}
     aws.client("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status, **description)
@@ -148,6 +149,24 @@ def deployment_of(package: dict[str, Any]) -> dict[str, str | None]:
     """What the platform wrote onto a version: number, status, ended (ISO 8601) of its last deployment."""
     metadata = package.get("CustomerMetadataProperties", {})
     return {name: metadata.get(f"deployment.{name}") for name in ("number", "status", "ended")}
+
+
+def approved_at(package: dict[str, Any]) -> datetime:
+    """When a version was approved: by the platform's stamp, else when it was changed last."""
+    stamp = package.get("CustomerMetadataProperties", {}).get("approval.at", "")
+    try:
+        return datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:
+        found: datetime = package.get("LastModifiedTime") or package["CreationTime"]
+        return found
+
+
+def approved_later(aws: boto3.Session, group: str, package: dict[str, Any]) -> list[int]:
+    """The numbers of the versions that were approved after this one, and are still; none when it is not approved."""
+    if package["ModelApprovalStatus"] != "Approved":
+        return []
+    approved = packages(aws, group, ModelApprovalStatus="Approved")
+    return sorted(one["ModelPackageVersion"] for one in approved if approved_at(one) > approved_at(package))
 
 
 def versions(aws: boto3.Session, group: str, limit: int) -> list[dict[str, Any]]:
