@@ -18,7 +18,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lifecycle_lambdas.approvals import is_removed
+from lifecycle_lambdas.approvals import Known, Package, desired, is_removed, known
 from lifecycle_lambdas.commands import clean, go_back, ready, rebuild, replay, test
 from lifecycle_lambdas.commands.common import (
     BAD_INPUT,
@@ -43,9 +43,11 @@ from lifecycle_lambdas.commands.common import (
     version_of,
     version_text,
 )
+from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt, LookAtMany
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.messages import duration
+from lifecycle_lambdas.recording import describe
 from lifecycle_lambdas.records import Deployment, Entry, State
 from lifecycle_lambdas.settings import SettingsError
 
@@ -57,8 +59,8 @@ EXIT_CODES = """exit codes:
   130  interrupted (Ctrl-C)
 """
 POLICIES = (
-    "This is for operators: ask an administrator for modelyard-operator, -looking, -serving, -watching and -ledger "
-    '(Modelyard\'s docs/install.md, "Who gets which policy")'
+    "This is for operators: ask an administrator for modelyard-operator, -looking, -serving, -watching and -ledger, "
+    'and to approve for modelyard-approver (Modelyard\'s docs/install.md, "Who gets which policy")'
 )
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -210,17 +212,36 @@ def _decide(options: argparse.Namespace, approval: str, word: str) -> int:
     context = context_of_operator()
     state = state_of(context, options.endpoint)
     package = version_of(context, state, options.version)
-    if package["ModelApprovalStatus"] == approval:
+    anew = word == "approve" and package["ModelApprovalStatus"] == approval and _is_overtaken(context, state, package)
+    if package["ModelApprovalStatus"] == approval and not anew:
         print(f"version {options.version} of {state.group} is {approval} already")
         return OK
     effect = "it will be deployed" if word == "approve" else "if it serves, what served before it comes back"
     confirm(options, f"{word.capitalize()} version {options.version} of {state.group}: {effect}.")
+    if anew:  # to the registry that is no change, so that nobody would hear of it
+        return append(context, state, options, "approve", package)
     context.client("sagemaker").update_model_package(
         ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus=approval, ApprovalDescription=options.why
     )
     print(f"version {options.version} of {state.group} is {approval}")
     print(HINT.format(endpoint=state.endpoint))
     return OK
+
+
+def _is_overtaken(context: Context, state: State, package: Package) -> bool:
+    """Whether the ledger has the version's approval, and after it a decision by which the version should not serve: a
+    park, a removal, or another version's. An approval that is not there yet is found by a look."""
+    entries = list(context.ledger.entries(state.endpoint))
+    arn = package["ModelPackageArn"]
+
+    def approval_of(other: str) -> str | None:
+        described = describe(context, other)
+        return None if described is None else str(described["ModelApprovalStatus"])
+
+    should = desired(entries, approval_of, context.now())
+    if should is not None and should.package_arn == arn:
+        return False
+    return is_removed(entries) or known(entries).get(arn, Known()).is_approved
 
 
 def _why(entry: Entry) -> str:
@@ -269,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     shown = add("show", show, "show an endpoint's ledger and deployments", endpoint=True)
     shown.add_argument("--limit", type=positive, default=20, help="how many of each at most (default: 20)")
     shown.add_argument("--json", action="store_true", help="print JSON instead of tables, with every attempt")
-    decision("approve", approve, "approve a version in the registry, which deploys it")
+    decision("approve", approve, "approve a version in the registry, which deploys it; or anew one that was overtaken")
     decision("reject", reject, "reject a version in the registry: what served before it comes back")
     go_back.add(commands)
     parked = decision("park", park, "let nothing serve for a time", version=False)

@@ -5,7 +5,8 @@ Four services put something there, each in its own form:
 
 - SQS a queue's message that was received too often: as it was, with DeadLetterQueueSourceArn;
 - EventBridge an event that it could not deliver: as it was, with RULE_ARN, TARGET_ARN, ERROR_CODE and ERROR_MESSAGE
-  (EventBridge user guide, "Using dead-letter queues to process undelivered events");
+  (EventBridge user guide, "Using dead-letter queues to process undelivered events"); so does EventBridge Scheduler with
+  the input of a schedule's target, which may be an operation of AWS's and then is for nothing of the platform's;
 - Lambda the event of a function that failed: {"requestContext", "requestPayload", "responsePayload", ...} (Lambda
   developer guide, "Capturing records of Lambda asynchronous invocations");
 - SNS a notification that the function `notify` did not take: {"Type": "Notification", ...} (SNS developer guide,
@@ -16,9 +17,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from lifecycle_lambdas import events
 from lifecycle_lambdas.context import Context
@@ -77,11 +81,11 @@ def read(message: dict[str, Any], queue_arn: str, notify_arn: str) -> Letter:
     to, sent_on, why = "", body, "it does not say why"
     if source := attributes.get("DeadLetterQueueSourceArn"):
         to, why = source, "it failed every time that it was received; the function's log says why"
-    elif "TARGET_ARN" in told:
-        to = told["TARGET_ARN"]
+    elif "TARGET_ARN" in told or "ERROR_CODE" in told:
+        to = told.get("TARGET_ARN", "")
         why = ": ".join(told[name] for name in ("ERROR_CODE", "ERROR_MESSAGE") if told.get(name)) or why
     elif "requestPayload" in content:
-        context = content.get("requestContext") or {}
+        context = _known(content.get("requestContext"))
         # with the function's version or alias at its end
         to, sent_on = (
             ":".join(str(context.get("functionArn", "")).split(":")[:7]),
@@ -175,8 +179,10 @@ class DeadLetters:
         self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=letter.receipt)
 
     def release(self, letter: Letter) -> None:
-        """Let others see it again now."""
-        self._sqs.change_message_visibility(QueueUrl=self._url, ReceiptHandle=letter.receipt, VisibilityTimeout=0)
+        """Let others see it again now, as far as that can be done: after HIDDEN seconds they do so by themselves, and
+        SQS refuses what is hidden no more (SQS API reference, ChangeMessageVisibility: MessageNotInflight)."""
+        with suppress(ClientError):
+            self._sqs.change_message_visibility(QueueUrl=self._url, ReceiptHandle=letter.receipt, VisibilityTimeout=0)
 
     def _url_of(self, arn: str) -> str:
         return str(self._sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"])
@@ -206,11 +212,13 @@ def _what(body: str) -> tuple[str, Removal | None]:
     content = _object(body)
     if content.get("Type") == "Notification":
         return f"message: {content.get('Subject') or content.get('Message', '')}"[:200], None
-    if "Records" in content:
-        subjects = [record.get("Sns", {}).get("Subject") for record in content["Records"] if isinstance(record, dict)]
-        return f"message: {', '.join(filter(None, subjects)) or 'without a subject'}"[:200], None
+    if isinstance(content.get("Records"), list):
+        subjects = [_known(_known(record).get("Sns")).get("Subject") for record in content["Records"]]
+        return f"message: {', '.join(map(str, filter(None, subjects))) or 'without a subject'}"[:200], None
     if "scheduled_time" in content:
         return f"batch run of {content.get('endpoint')} at {content['scheduled_time']}", None
+    if "PipelineName" in content:
+        return f"scheduled execution of the pipeline {content['PipelineName']}"[:200], None
     if "test" in content:
         return f"endpoint tests of {content['test']}, deployment {content.get('number')}", None
     try:
@@ -234,4 +242,9 @@ def _object(text: str) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
+    return _known(found)
+
+
+def _known(found: Any) -> dict[str, Any]:
+    """A dictionary as it is; empty of anything else: who writes into the queue writes what he likes."""
     return found if isinstance(found, dict) else {}

@@ -34,13 +34,26 @@ PLATFORM_ALARMS = (
     "modelyard-seed-throttled",
 )
 SCHEDULES = ("modelyard-under-way", "modelyard-everything")
+# The other rules of servicecatalog/platform.yaml: schedules, and those by which AWS's events come.
+RULES = (
+    "modelyard-alarms",
+    "modelyard-clean",
+    "modelyard-endpoint-tests",
+    "modelyard-endpoints",
+    "modelyard-executions",
+    "modelyard-model-packages",
+    "modelyard-test-jobs",
+    "modelyard-transform-jobs",
+)
+QUEUES = ("modelyard-commit-status", "modelyard-events", "modelyard-failed", "modelyard-tests")
 # Who approves without being a person: the controller, and a project's roles of pipelines and of CI.
 _MACHINE = r"role/(?:.*/)?(?:modelyard-deploy-|{project}-(?:pipeline|ci)-)"
-REINSTALL = "install the platform again: make install-platform"
+REINSTALL = "let an administrator put it right: make install-platform OPTIONS=--revert-drift"
 NOT_CHECKED = (
     "whether the alarms' thresholds, the endpoint tests and their load are what the business needs",
     "whether somebody is on call, and reads what the topic sends",
     "how good and how fair the model is, and whether the data drifts",
+    "with which key the models' own logs are encrypted",
     "quotas of the account, costs and budgets",
     "networks (VPC), the Git host, and who may read the repositories",
     "the loss of the whole Region, and backups outside of this account",
@@ -82,9 +95,10 @@ class PlatformFacts:
         backups: DescribeContinuousBackups' ContinuousBackupsDescription.
         dead_letters: how many lie in modelyard-failed.
         alarms: by name, as DescribeAlarms has them.
-        logs: by log group, for how many days they are kept; None: for ever.
+        queues: GetQueueAttributes' Attributes by the queue's name; None where there is none.
+        logs: of the functions, by log group, as DescribeLogGroups has them.
         event_source: GetEventSourceMapping's State of the controller's queue.
-        schedules: by rule, its State; None where there is none.
+        rules: by rule, its State; None where there is none.
     """
 
     topic_arn: str
@@ -95,9 +109,10 @@ class PlatformFacts:
     backups: dict[str, Any] | Unread
     dead_letters: int | Unread
     alarms: dict[str, dict[str, Any]] | Unread
-    logs: dict[str, int | None] | Unread
+    queues: dict[str, dict[str, str] | None] | Unread
+    logs: dict[str, dict[str, Any]] | Unread
     event_source: str | Unread
-    schedules: dict[str, str | None] | Unread
+    rules: dict[str, str | None] | Unread
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ class EndpointFacts:
         endpoint: DescribeEndpoint's answer; None: there is none.
         config: DescribeEndpointConfig's of what it is on.
         schedule: GetSchedule's of a batch stage; None: there is none.
+        last_job: of a batch stage the newest of ListTransformJobs that its schedule started; None: there is none.
         tags: of the endpoint.
         group_tags: of its model package group.
         targets: DescribeScalableTargets' ScalableTargets.
@@ -135,6 +151,7 @@ class EndpointFacts:
     endpoint: dict[str, Any] | None | Unread
     config: dict[str, Any] | None | Unread
     schedule: dict[str, Any] | None | Unread
+    last_job: dict[str, Any] | None | Unread
     tags: dict[str, str] | Unread
     group_tags: dict[str, str] | Unread
     targets: list[dict[str, Any]] | Unread
@@ -237,16 +254,44 @@ def platform_is_watched(facts: PlatformFacts) -> Item:
     return _judged("platform", "the platform's alarms", facts.alarms, judge)
 
 
+def queues_are_encrypted(facts: PlatformFacts) -> Item:
+    def judge(queues: dict[str, dict[str, str] | None]) -> Verdict:
+        if absent := [name for name in QUEUES if queues.get(name) is None]:
+            return "missing", f"there is no {', '.join(absent)}", REINSTALL
+        plain = [name for name in QUEUES if not _is_encrypted(queues[name] or {})]
+        if plain:
+            url = f"$(aws sqs get-queue-url --queue-name {plain[0]} --query QueueUrl --output text)"
+            command = f"aws sqs set-queue-attributes --queue-url {url} --attributes SqsManagedSseEnabled=true"
+            return "missing", f"in plain text: {', '.join(plain)}", command
+        return "ok", f"{len(QUEUES)}, with SQS's key or one of KMS", ""
+
+    return _judged("platform", "queues are encrypted", facts.queues, judge)
+
+
 def logs_end(facts: PlatformFacts) -> Item:
-    def judge(logs: dict[str, int | None]) -> Verdict:
-        kept = [name for name, days in sorted(logs.items()) if days is None]
-        if not logs:
+    def judge(logs: dict[str, dict[str, Any]]) -> Verdict:
+        days = {name: group.get("retentionInDays") for name, group in sorted(logs.items())}
+        if not days:
             return "missing", "there are none", REINSTALL
-        if kept:
-            return "missing", f"kept for ever: {', '.join(kept)}", REINSTALL
-        return "ok", f"{max(days for days in logs.values() if days is not None)} days at most", ""
+        if kept := [name for name, number in days.items() if number is None]:
+            command = f"aws logs put-retention-policy --log-group-name {kept[0]} --retention-in-days 90"
+            return "missing", f"kept for ever: {', '.join(kept)}", command
+        return "ok", f"{max(number for number in days.values() if number is not None)} days at most", ""
 
     return _judged("platform", "the functions' logs end", facts.logs, judge)
+
+
+def logs_are_encrypted(facts: PlatformFacts) -> Item:
+    def judge(logs: dict[str, dict[str, Any]]) -> Verdict:
+        if not logs:
+            return "missing", "there are none", REINSTALL
+        if plain := [name for name, group in sorted(logs.items()) if not group.get("kmsKeyId")]:
+            key = "<SSM parameter /modelyard/key-arn>"
+            command = f"aws logs associate-kms-key --log-group-name {plain[0]} --kms-key-id {key}"
+            return "missing", f"with CloudWatch's own key: {', '.join(plain)}", command
+        return "ok", "with a key of KMS", ""
+
+    return _judged("platform", "the functions' logs are encrypted", facts.logs, judge)
 
 
 def controller_is_on(facts: PlatformFacts) -> Item:
@@ -260,13 +305,17 @@ def controller_is_on(facts: PlatformFacts) -> Item:
 
 
 def controller_looks_again(facts: PlatformFacts) -> Item:
-    def judge(schedules: dict[str, str | None]) -> Verdict:
-        off = [name for name in SCHEDULES if schedules.get(name) != "ENABLED"]
-        if off:
-            return "missing", f"off: {', '.join(off)}", f"aws events enable-rule --name {off[0]}, or {REINSTALL}"
-        return "ok", "every minute, and at everything every ten", ""
+    def judge(rules: dict[str, str | None]) -> Verdict:
+        return _rules_verdict(rules, SCHEDULES, "every minute, and at everything every ten")
 
-    return _judged("platform", "the controller looks by itself", facts.schedules, judge)
+    return _judged("platform", "the controller looks by itself", facts.rules, judge)
+
+
+def rules_are_on(facts: PlatformFacts) -> Item:
+    def judge(rules: dict[str, str | None]) -> Verdict:
+        return _rules_verdict(rules, RULES, f"{len(RULES)}: cleaning up, endpoint tests, what AWS tells")
+
+    return _judged("platform", "events and schedules come", facts.rules, judge)
 
 
 # --- buckets
@@ -320,7 +369,8 @@ def bucket_is_private(facts: BucketFacts) -> Item:
 def it_serves(facts: EndpointFacts) -> Item:
     def judge(endpoint: dict[str, Any] | None) -> Verdict:
         if endpoint is None:
-            return "missing", "there is no endpoint", "approve a version"
+            remedy = f"approve a version; one that is parked: python -m lifecycle_lambdas go-back {facts.name} VERSION"
+            return "missing", "there is no endpoint", remedy
         status = endpoint["EndpointStatus"]
         if status != "InService":
             return "missing", f"the endpoint is {status}", f"python -m lifecycle_lambdas show {facts.name}"
@@ -340,6 +390,19 @@ def its_schedule_is_on(facts: EndpointFacts) -> Item:
         return "ok", str(schedule.get("ScheduleExpression")), ""
 
     return _judged(facts.name, "its batch jobs are scheduled", facts.schedule, judge)
+
+
+def its_last_run_succeeded(facts: EndpointFacts) -> Item:
+    def judge(job: dict[str, Any] | None) -> Verdict:
+        if job is None:
+            return "missing", "there was no run yet", "wait for the first one before you rely on it"
+        name, status = job["TransformJobName"], job["TransformJobStatus"]
+        if status in ("Completed", "InProgress"):
+            return "ok", f"{name} is {status}", ""
+        found = f"{name} is {status}: {job.get('FailureReason') or 'no reason given'}"
+        return "missing", found, "put the reason right; the log group /aws/sagemaker/TransformJobs has its log"
+
+    return _judged(facts.name, "its last batch job succeeded", facts.last_job, judge)
 
 
 def it_is_watched(facts: EndpointFacts) -> Item:
@@ -397,7 +460,11 @@ def a_person_approves(facts: EndpointFacts) -> Item:
             return "missing", "versions may approve themselves", remedy
         by = ({} if package is None else package.get("CustomerMetadataProperties", {})).get(BY, "")
         if not by or by == UNKNOWN:
-            return "missing", "who approved what serves is not known", "approve it again"
+            return (
+                "missing",
+                "who approved what serves is not known",
+                "approve another one: who approved this is lost",
+            )
         project = re.escape(facts.name.rpartition("-")[0])
         if re.search(_MACHINE.format(project=project), by):
             return "missing", f"approved by {by}", "let a person approve: attach modelyard-deny-approval to that role"
@@ -441,7 +508,8 @@ def it_is_tagged(facts: EndpointFacts) -> Item:
         wanted = ("sagemaker:project-name", "sagemaker:project-id", "modelyard:project", "modelyard:stage")
         lacks = [name for name in wanted if not tags.get(name)]
         if lacks:
-            return "missing", f"it lacks {', '.join(lacks)}", "approve a version again: it is tagged when it is made"
+            remedy = f"aws sagemaker add-tags, with what the model package group {facts.name} has"
+            return "missing", f"it lacks {', '.join(lacks)}", remedy
         return "ok", "project and stage: costs can be told apart", ""
 
     return _judged(facts.name, "tags", facts.tags, judge)
@@ -461,14 +529,17 @@ def its_log_ends(facts: EndpointFacts) -> Item:
 PLATFORM: tuple[Callable[[PlatformFacts], Item], ...] = (
     controller_is_on,
     controller_looks_again,
+    rules_are_on,
     platform_is_watched,
     somebody_is_told,
     no_dead_letters,
     topic_is_encrypted,
+    queues_are_encrypted,
     ledger_is_encrypted,
     ledger_can_be_restored,
     ledger_cannot_be_deleted,
     logs_end,
+    logs_are_encrypted,
 )
 BUCKET: tuple[Callable[[BucketFacts], Item], ...] = (
     bucket_is_encrypted,
@@ -489,6 +560,7 @@ HOSTED: tuple[Callable[[EndpointFacts], Item], ...] = (
 )
 SCHEDULED: tuple[Callable[[EndpointFacts], Item], ...] = (
     its_schedule_is_on,
+    its_last_run_succeeded,
     a_person_approves,
     it_is_tested,
     it_can_go_back,
@@ -524,6 +596,19 @@ def _judged(place: str, name: str, fact: Any, judge: Callable[[Any], Verdict]) -
 
 def _lacking(lacks: list[str], found: str) -> Verdict:
     return ("missing", "; ".join(lacks), REINSTALL) if lacks else ("ok", found, "")
+
+
+def _is_encrypted(queue: dict[str, str]) -> bool:
+    return bool(queue.get("KmsMasterKeyId")) or queue.get("SqsManagedSseEnabled", "").lower() == "true"
+
+
+def _rules_verdict(rules: dict[str, str | None], wanted: Iterable[str], found: str) -> Verdict:
+    wanted = list(wanted)
+    if absent := [name for name in wanted if rules.get(name) is None]:
+        return "missing", f"there is no {', '.join(absent)}", REINSTALL
+    if off := [name for name in wanted if rules[name] != "ENABLED"]:
+        return "missing", f"off: {', '.join(off)}", f"aws events enable-rule --name {off[0]}"
+    return "ok", found, ""
 
 
 def _alarm_verdict(alarms: dict[str, dict[str, Any]], wanted: Iterable[str], topic: str, remedy: str) -> Verdict:

@@ -15,6 +15,8 @@ from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.dead_letters import DeadLetters
 from lifecycle_lambdas.readiness import (
     PLATFORM_ALARMS,
+    QUEUES,
+    RULES,
     SCHEDULES,
     SERVING_STAGES,
     BucketFacts,
@@ -60,9 +62,10 @@ def platform(context: Context) -> PlatformFacts:
         ),
         dead_letters=_need(lambda: DeadLetters(context).count()),
         alarms=_need(partial(_alarms, context, PLATFORM_ALARMS)),
-        logs=_need(partial(_retention, context, FUNCTIONS_LOGS)),
+        queues=_need(partial(_queues, context)),
+        logs=_need(partial(_log_groups, context, FUNCTIONS_LOGS)),
         event_source=source if isinstance(source, Unread) else _need(partial(_event_source, context, source)),
-        schedules=_need(partial(_schedules, context)),
+        rules=_need(partial(_rules, context)),
     )
 
 
@@ -84,6 +87,20 @@ def buckets(context: Context, found: Iterable[EndpointFacts]) -> list[BucketFact
     return [_bucket(context, name) for name in dict.fromkeys([own, *theirs]) if name]
 
 
+def newest_run(endpoint: str, jobs: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first job that the stage's schedule started, which is called <deployment>-<time>; a job of endpoint tests is
+    called <deployment>-<time>test. Pure.
+
+    Args:
+        jobs: ListTransformJobs' summaries, the newest first; other stages' may be among them.
+    """
+    for job in jobs:
+        deployment, _, end = job["TransformJobName"].rpartition("-")
+        if names.number_of(endpoint, deployment) is not None and not end.endswith("test"):
+            return job
+    return None
+
+
 def _endpoint(context: Context, name: str, group_arn: str) -> EndpointFacts:
     sagemaker, logs = context.client("sagemaker"), f"{ENDPOINTS_LOGS}{name}"
     endpoint = _read(lambda: sagemaker.describe_endpoint(EndpointName=name))
@@ -103,18 +120,19 @@ def _endpoint(context: Context, name: str, group_arn: str) -> EndpointFacts:
         answer = _read(lambda: sagemaker.describe_model(ModelName=before.name))
         model = answer if isinstance(answer, Unread) else answer is not None
     group = context.settings.schedule_group
-    kept = _need(partial(_retention, context, logs))
+    kept = _need(partial(_log_groups, context, logs))
     return EndpointFacts(
         name=name,
         topic_arn=context.settings.topic_arn,
         endpoint=endpoint,
         config=config,
         schedule=_read(lambda: context.client("scheduler").get_schedule(Name=name, GroupName=group)),
+        last_job=_read(partial(_last_job, context, name)),
         tags=tags,
         group_tags=_need(lambda: tags_of(sagemaker, group_arn)),
         targets=_need(partial(_targets, context, name)),
         alarms=_need(partial(_alarms, context, names.standing_alarms(name))),
-        logs=kept if isinstance(kept, Unread) else kept.get(logs, 0),
+        logs=kept if isinstance(kept, Unread) else kept[logs].get("retentionInDays") if logs in kept else 0,
         deployment=deployment,
         package=package,
         way_back=before,
@@ -164,9 +182,30 @@ def _alarms(context: Context, wanted: Iterable[str]) -> dict[str, dict[str, Any]
     return {alarm["AlarmName"]: alarm for alarm in answer["MetricAlarms"]}
 
 
-def _retention(context: Context, prefix: str) -> dict[str, int | None]:
+def _log_groups(context: Context, prefix: str) -> dict[str, dict[str, Any]]:
     found = _pages(context.client("logs"), "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
-    return {one["logGroupName"]: one.get("retentionInDays") for one in found}
+    return {one["logGroupName"]: one for one in found}
+
+
+def _queues(context: Context) -> dict[str, dict[str, str] | None]:
+    return {name: _queue(context.client("sqs"), name) for name in QUEUES}
+
+
+def _queue(sqs: Any, name: str) -> dict[str, str] | None:
+    wanted = ["SqsManagedSseEnabled", "KmsMasterKeyId"]
+    try:
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        found: dict[str, str] = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted).get("Attributes", {})
+    except sqs.exceptions.QueueDoesNotExist:
+        return None
+    return found
+
+
+def _last_job(context: Context, endpoint: str) -> dict[str, Any] | None:
+    answer = context.client("sagemaker").list_transform_jobs(
+        NameContains=f"{endpoint}-", SortBy="CreationTime", SortOrder="Descending", MaxResults=100
+    )
+    return newest_run(endpoint, answer["TransformJobSummaries"])
 
 
 def _event_source(context: Context, uuid: str) -> str:
@@ -175,11 +214,11 @@ def _event_source(context: Context, uuid: str) -> str:
     return str(context.client("lambda").get_event_source_mapping(UUID=uuid)["State"])
 
 
-def _schedules(context: Context) -> dict[str, str | None]:
-    return {name: _schedule(context, name) for name in SCHEDULES}
+def _rules(context: Context) -> dict[str, str | None]:
+    return {name: _rule(context, name) for name in (*SCHEDULES, *RULES)}
 
 
-def _schedule(context: Context, name: str) -> str | None:
+def _rule(context: Context, name: str) -> str | None:
     try:
         return str(context.client("events").describe_rule(Name=name)["State"])
     except ClientError as error:

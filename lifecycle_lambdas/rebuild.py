@@ -1,8 +1,8 @@
 """Brings back a ledger that was lost, from what AWS still knows. Deciding is pure.
 
 What serves must not change by it: where what serves is not what was approved last, somebody had gone back, and where
-nothing serves although a version was deployed, somebody had parked it; both are written down as such. Who and why
-is lost, as is all that docs/operate.md lists.
+nothing serves although a version was deployed, somebody had parked it; both are written down as such, of a ledger
+that was restored to an earlier time as well. Who and why is lost, as is all that docs/operate.md lists.
 
 Only what the ledger does not have is added, so that the same again changes nothing, and a whole ledger stays as it is.
 """
@@ -70,11 +70,12 @@ def rebuilt(found: Remains, kept: Kept, now: datetime) -> Rebuilt:
         now: UTC.
     """
     decided, notes = _decisions(found, kept, now), list(found.faults)
-    if not kept.entries and (conclusion := _concluded(found, decided, now)) is not None:
+    if (conclusion := _concluded(found, kept, decided, now)) is not None:
         decided.append(conclusion)
         notes.append(conclusion.why)
     entries = _newest_first([*kept.entries, *decided])
     wanted = approvals.desired(entries, lambda arn: _approval(found, arn), now)
+    notes += _doubts(found, kept, wanted)
     deployments = _deployments(found, entries, wanted)
     have = {deployment.number for deployment in kept.deployments}
     removed = 0 if kept.state is None else kept.state.removed_number
@@ -110,15 +111,19 @@ def _decisions(found: Remains, kept: Kept, now: datetime) -> list[Entry]:
     return [replace(entry, source="controller" if entry.source == "controller" else SOURCE) for entry in decided]
 
 
-def _concluded(found: Remains, decided: Sequence[Entry], now: datetime) -> Entry | None:
+def _concluded(found: Remains, kept: Kept, decided: Sequence[Entry], now: datetime) -> Entry | None:
     """The going back or the parking without which what serves would change; None where what serves was approved last.
 
     A version that was approved after what serves began is on its way, and is no going back.
     """
-    newest = approvals.desired(_newest_first(decided), lambda arn: _approval(found, arn), now)
+    live = found.serving if found.pending is None else found.pending
+    if kept.entries and not _is_behind(found, kept, decided, live):
+        return None
+    entries = _newest_first([*kept.entries, *decided])
+    newest = approvals.desired(entries, lambda arn: _approval(found, arn), now)
     if newest is None or newest.package_arn is None:
         return None
-    version, live = package_version(newest.package_arn), found.serving if found.pending is None else found.pending
+    version = package_version(newest.package_arn)
     if live is None:
         package = _package(found, newest.package_arn)
         # it was in the ledger, others had served, and nothing of a deployment of it is left: what was parked is swept
@@ -145,6 +150,36 @@ def _concluded(found: Remains, decided: Sequence[Entry], now: datetime) -> Entry
     return Entry(found.endpoint, "go-back", at, model.package_arn, UNKNOWN, why, SOURCE)
 
 
+def _is_behind(found: Remains, kept: Kept, decided: Sequence[Entry], live: int | None) -> bool:
+    """Whether the ledger lacks what one once had, so that it was restored to an earlier time.
+
+    That is the deployment that serves; where nothing does, any deployment, or an approval that stands on a version.
+
+    Args:
+        live: the number of the deployment that serves, or that the endpoint is on its way to; None: nothing serves.
+    """
+    have = {deployment.number for deployment in kept.deployments}
+    if live is not None:
+        return live not in have
+    removed = 0 if kept.state is None else kept.state.removed_number
+    stamps = {(package["ModelPackageArn"], _metadata(package).get(AT)) for package in found.packages}
+    return any(number > removed and number not in have for number in {*_stamped(found), *found.models}) or any(
+        entry.kind == "approve" and (entry.package_arn, f"{entry.at:%Y-%m-%dT%H:%M:%SZ}") in stamps for entry in decided
+    )
+
+
+def _doubts(found: Remains, kept: Kept, wanted: Entry | None) -> list[str]:
+    """What only people know: of a park after the time to which a ledger was restored nothing is left in AWS."""
+    nothing_serves = found.serving is None and found.pending is None
+    settled = kept.state is not None and kept.state.status == "settled"
+    if not (nothing_serves and settled) or wanted not in kept.entries or wanted is None or wanted.package_arn is None:
+        return []
+    return [
+        f"Nothing serves, although version {package_version(wanted.package_arn)} should, and the controller makes it "
+        f"anew. If somebody parked it, before the controller is started: park {found.endpoint} --why ..."
+    ]
+
+
 def _deployments(found: Remains, entries: Sequence[Entry], wanted: Entry | None) -> list[Deployment]:
     """Those that a model or a stamp tells of, in the order of their numbers.
 
@@ -153,9 +188,7 @@ def _deployments(found: Remains, entries: Sequence[Entry], wanted: Entry | None)
         wanted: the one that says what should serve.
     """
     by_arn = {package["ModelPackageArn"]: package for package in found.packages}
-    stamped = {
-        int(stamp): package for package in found.packages if (stamp := _metadata(package).get(NUMBER, "")).isdecimal()
-    }
+    stamped = _stamped(found)
     built: list[Deployment] = []
     for number in sorted({*stamped, *found.models}):
         model = found.models.get(number)
@@ -274,6 +307,13 @@ def _state(found: Remains, kept: Kept, wanted: Entry | None, deployments: Sequen
 
 def _newest_first(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.key, reverse=True)
+
+
+def _stamped(found: Remains) -> dict[int, Package]:
+    """The versions that say of which deployment they were last, by its number."""
+    return {
+        int(stamp): package for package in found.packages if (stamp := _metadata(package).get(NUMBER, "")).isdecimal()
+    }
 
 
 def _package(found: Remains, arn: str) -> Package | None:

@@ -304,6 +304,7 @@ async def _serve(
     ministack_host.offer_catalog(permissions, loopback, catalog.provisioning)
     ministack_host.offer_pipelines(codepipeline, loopback)
     ministack_host.authorize_stacks(permissions)
+    ministack_host.revert_drift()
     custom_resources = ministack_host.run_custom_resources(clock, loopback.endpoint)
     forwarded = ministack_host.Forwarded(permissions, loop)
     forwarded.take_over()

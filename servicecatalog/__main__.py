@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="VALUE",
         help="a SageMaker domain (d-...) whose Studio shall list the S3 project template",
     )
+    installing.add_argument(
+        "--revert-drift",
+        action="store_true",
+        help="make again what was deleted by hand, and take back what was changed by hand (docs/operate.md)",
+    )
     removing = commands.add_parser("uninstall", help="remove both; the ledger, its key, buckets and repositories stay")
     removing.add_argument(
         "--force",
@@ -89,7 +94,8 @@ def _install(arguments: argparse.Namespace) -> int:
         _say(line)
     if not _agreed(arguments.yes):
         return 1
-    _say("Installed." if install.carry_out(plan, _say) else "Nothing to do: the platform is as it should be.")
+    changed = install.carry_out(plan, _say, arguments.revert_drift)
+    _say("Installed." if changed else "Nothing to do: the platform is as it should be.")
     for line in install.next_steps(plan.platform.stack.outputs | plan.portfolio.stack.outputs, plan.domain):
         _say(line)
     return 0

@@ -202,10 +202,13 @@ def principals(account: Account, given: Mapping[str, str]) -> dict[str, str]:
     return dict(zip(PRINCIPALS, [*patterns, *[""] * len(PRINCIPALS)], strict=False))
 
 
-def carry_out(plan: Plan, say: Say) -> bool:
+def carry_out(plan: Plan, say: Say, revert_drift: bool = False) -> bool:
     """Do it. False: there was nothing to do.
 
     Each step finds what an interrupted one left and goes on.
+
+    Args:
+        revert_drift: put back what was deleted or changed by hand, too (Stack.deploy).
 
     Raises:
         InstallError: with the reasons that AWS gives.
@@ -216,10 +219,10 @@ def carry_out(plan: Plan, say: Say) -> bool:
     uploaded = [bucket.upload(account, account.bucket, key, body) for key, body in made.code_objects.items()]
     if any(uploaded):
         say("Code and templates uploaded.")
-    changed = [_deploy(plan, plan.platform, made.platform_key)]
+    changed = [_deploy(plan, plan.platform, made.platform_key, revert_drift)]
     templates = plan.platform.stack.outputs["TemplateBucket"]
     bucket.upload(account, templates, made.product_key, made.product, studio.VISIBLE)
-    changed.append(_deploy(plan, plan.portfolio, made.portfolio_key))
+    changed.append(_deploy(plan, plan.portfolio, made.portfolio_key, revert_drift))
     changed.append(studio.show_only(account, templates, made.product_key))
     if plan.domain:
         changed.append(studio.connect(account, plan.domain, templates))
@@ -303,10 +306,10 @@ def _adopt(
     return tuple(notes)
 
 
-def _deploy(plan: Plan, stack: StackPlan, key: str) -> bool:
+def _deploy(plan: Plan, stack: StackPlan, key: str, revert_drift: bool) -> bool:
     account = plan.account
     host = account.client("s3").meta.endpoint_url
-    return stack.stack.deploy(_template_url(host, account, key), stack.parameters, TAGS)
+    return stack.stack.deploy(_template_url(host, account, key), stack.parameters, TAGS, revert_drift)
 
 
 def _template_url(s3_endpoint: str, account: Account, key: str) -> str:

@@ -87,13 +87,22 @@ class Stack:
             )
         return status
 
-    def deploy(self, template_url: str, parameters: list[dict[str, Any]], tags: dict[str, str]) -> bool:
+    def deploy(
+        self,
+        template_url: str,
+        parameters: list[dict[str, Any]],
+        tags: dict[str, str],
+        revert_drift: bool = False,
+    ) -> bool:
         """Create or update the stack.
 
         Args:
             template_url: https, in S3.
             parameters: [{"ParameterKey", "ParameterValue"} or {"ParameterKey", "UsePreviousValue": True}].
             tags: of the stack and of all that is in it.
+            revert_drift: look at what is there, make again what was deleted and take back what was changed by hand,
+                where else CloudFormation compares nothing but templates. Of a stack that is there.
+                https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
 
         Returns:
             False when there was nothing to do.
@@ -112,6 +121,7 @@ class Stack:
             Parameters=parameters,
             Capabilities=["CAPABILITY_NAMED_IAM"],
             Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            **({"DeploymentMode": "REVERT_DRIFT"} if revert_drift and not new else {}),
         )
         described = self._change_set(change_set)
         if described["Status"] == "FAILED":

@@ -30,18 +30,19 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(text(letters)))
         if options.show:
             return OK
-        stale = {letter.receipt: why for letter in letters if (why := outdated(letter, context.ledger.entries))}
+        stale = {letter.receipt for letter in letters if outdated(letter, context.ledger.entries)}
         sent = [letter for letter in letters if letter.is_known and letter.receipt not in stale]
         ask(options, question(len(sent), len(stale), len(letters) - len(sent) - len(stale)))
         for letter in letters:
-            if letter.receipt in stale:
+            # as it is now: while somebody thought about it a version may have been approved
+            if (why := outdated(letter, context.ledger.entries)) is not None:
                 queue.delete(letter)
-                print(f"deleted: {letter.what}: {stale[letter.receipt]}")
+                print(f"deleted: {letter.what}: {why}")
             elif letter.is_known:
                 queue.replay(letter)
                 print(f"sent to {letter.target}: {letter.what}")
             else:
-                print(f"left where it is: {letter.what}: nobody knows where it came from")
+                print(f"left where it is: {letter.what}: it came from nothing of the platform's")
                 continue
             left.remove(letter)
         return NOT_SETTLED if left else OK
@@ -55,7 +56,7 @@ def question(sent: int, stale: int, unknown: int) -> str:
     if stale:
         parts.append(f"{stale} removals are deleted, since versions were approved after them")
     if unknown:
-        parts.append(f"{unknown} stay, since nobody knows where they came from")
+        parts.append(f"{unknown} stay, since they came from nothing of the platform's")
     return "; ".join(parts) + "."
 
 

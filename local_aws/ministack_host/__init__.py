@@ -20,6 +20,7 @@ signature. MiniStack reads its environment when it is imported: nothing here imp
 | resources | what MiniStack's CloudFormation leaves out of types that our templates use |
 | builds | CodeBuild's projects, whose builds are our own |
 | pipelines | CodePipeline's pipelines as resources of stacks and as targets of rules |
+| drift | CloudFormation's change sets that make again what was deleted by hand |
 | custom_resources | CloudFormation's custom resources; what stacks say of resources that are being worked on |
 | forwarded, keys | what services do for callers and as roles; the KMS keys that they use |
 | state, stores | what survives the process |
@@ -40,6 +41,7 @@ from local_aws.ministack_host.credentials import (
     role_trusts,
 )
 from local_aws.ministack_host.custom_resources import run_custom_resources
+from local_aws.ministack_host.drift import revert_drift
 from local_aws.ministack_host.events import put_event
 from local_aws.ministack_host.forwarded import Forwarded
 from local_aws.ministack_host.functions import run_functions
@@ -81,6 +83,7 @@ __all__ = [
     "put_event",
     "request_scope",
     "resolve_stored_parameters",
+    "revert_drift",
     "role_credentials",
     "role_trusts",
     "run_builds",

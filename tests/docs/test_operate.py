@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from lifecycle_lambdas import names, readiness
 from servicecatalog import account
 from tests.docs.pages import DOCS
 from tests.servicecatalog import template
+from tests.servicecatalog.permitted import allowed
 
 PAGE = (DOCS / "operate.md").read_text(encoding="utf-8")
 PARTS = ("Means", "Users notice", "Look at", "Do", "Over when")
@@ -61,10 +64,71 @@ def items() -> set[str]:
     return {item.name for item in found}
 
 
-def test_the_platforms_alarms_of_the_checklist_are_those_that_are_made() -> None:
+def test_the_platforms_alarms_rules_and_queues_of_the_checklist_are_those_that_are_made() -> None:
     assert sorted(readiness.PLATFORM_ALARMS) == sorted(OF_PLATFORM)
     rules = [one["Properties"]["Name"] for one in RESOURCES if one["Type"] == "AWS::Events::Rule"]
-    assert set(readiness.SCHEDULES) <= set(rules)
+    assert sorted([*readiness.SCHEDULES, *readiness.RULES]) == sorted(rules)
+    queues = [one["Properties"]["QueueName"] for one in RESOURCES if one["Type"] == "AWS::SQS::Queue"]
+    assert sorted(readiness.QUEUES) == sorted(queues)
+
+
+REGION = "eu-west-1:111122223333"
+POLICIES = ("OperatorPolicy", "LookingPolicy", "ServingPolicy", "WatchingPolicy", "LedgerPolicy")
+OF_A_PROJECT = {"tags": {"modelyard:project": "churn"}}
+# What the page leaves to an administrator.
+ADMINISTRATORS = {"restore-table-to-point-in-time", "wait", "create-table", "cancel-key-deletion"}
+
+
+@cache
+def policies() -> list[dict[str, Any]]:
+    values = {"ArtifactBuckets": "my-artifacts", "CodeBucket": "code", "CodeKey": "code.zip", "SeedCodeKey": "seed.zip"}
+    documents = template.policies(template.resolved(template.load(account.TEMPLATE), values))
+    return [documents[name] for name in POLICIES]
+
+
+def aws_commands() -> list[list[str]]:
+    """The page's commands of the AWS CLI, each as its words; those that are named in a text end there."""
+    blocks = "\n".join(re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+    inline = re.sub(r"^```.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"(?:^|\$\()(aws [^\n)]+)", blocks, re.MULTILINE) + re.findall(r"`(aws [^`]+)`", inline)
+    return [shlex.split(command)[1:] for command in found]
+
+
+def needs(words: list[str]) -> tuple[str, str, dict[str, Any]]:
+    """Action, resource and context that IAM is asked for."""
+    service, operation, *more = words
+    match service, operation:
+        case "logs", "tail":
+            group = more[0] if more else "/aws/lambda/modelyard-deploy"
+            return "logs:FilterLogEvents", f"arn:aws:logs:{REGION}:log-group:{group}:*", {}
+        case "ssm", "get-parameter":
+            return "ssm:GetParameter", f"arn:aws:ssm:{REGION}:parameter{more[more.index('--name') + 1]}", {}
+        case "lambda", "update-event-source-mapping":
+            mapping = f"arn:aws:lambda:{REGION}:event-source-mapping:modelyard-deploy"  # as template.py calls it
+            return "lambda:UpdateEventSourceMapping", mapping, {}
+        case "sagemaker", "update-endpoint-weights-and-capacities":
+            return "sagemaker:UpdateEndpointWeightsAndCapacities", "endpoint/churn-prod", OF_A_PROJECT
+        case "sagemaker", "list-transform-jobs":
+            return "sagemaker:ListTransformJobs", "*", {}
+        case "sqs", "delete-message":
+            return "sqs:DeleteMessage", f"arn:aws:sqs:{REGION}:modelyard-failed", {}
+        case "s3", "ls":
+            return "s3:ListBucket", "arn:aws:s3:::my-artifacts", {}
+    raise AssertionError(f"aws {service} {operation}: say here what it needs, or whose it is")
+
+
+@pytest.mark.parametrize("words", [one for one in aws_commands() if one[1] not in ADMINISTRATORS], ids=" ".join)
+def test_operators_may_do_what_the_page_tells_them(words: list[str]) -> None:
+    action, resource, context = needs(words)
+    assert allowed(policies(), action, resource, **context), f"{action} {resource}"
+
+
+def test_what_is_an_administrators_is_named_so() -> None:
+    commands = [one for one in aws_commands() if one[1] in ADMINISTRATORS]
+    assert {one[1] for one in commands} == ADMINISTRATORS
+    for service, operation, *_ in commands:
+        before = PAGE[: PAGE.index(f"aws {service} {operation}")]
+        assert "administrator" in before[before.rindex("\n#") :], operation
 
 
 def test_the_empty_table_that_the_page_makes_has_the_keys_and_the_index_of_the_platforms() -> None:

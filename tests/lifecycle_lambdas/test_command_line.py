@@ -21,7 +21,7 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import command_line, looking, planning, stage_schema
+from lifecycle_lambdas import command_line, dead_letters, looking, planning, stage_schema
 from lifecycle_lambdas.commands import common
 from lifecycle_lambdas.commands import go_back as going_back_command
 from lifecycle_lambdas.context import Context
@@ -190,6 +190,29 @@ def test_approving_and_rejecting_are_done_in_the_registry(run, endpoint, registe
     assert list(context.ledger.entries(endpoint)) == []  # its event brings it there, or a look
 
 
+@pytest.mark.parametrize("overtaken_by", ["park", "go-back", "approve", "remove"])
+def test_approving_what_is_approved_and_was_overtaken_deploys_it_again(
+    run, endpoint, register, context, overtaken_by, told
+):
+    told()
+    first, second = (register("Approved") for _ in range(2))
+    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    for minute, arn in enumerate((first, second)):
+        assert context.ledger.append(Entry(endpoint, "approve", at.replace(minute=minute), arn, ROOT, "", "event"))
+    code, out, _ = run("approve", endpoint, "2", "--why", "again", "--yes")
+    assert (code, "is Approved already" in out) == (0, True)
+    other = first if overtaken_by in ("go-back", "approve") else None
+    assert context.ledger.append(Entry(endpoint, overtaken_by, at + timedelta(hours=1), other, ROOT, "", "command"))
+    asked(context)
+
+    assert run("approve", endpoint, "2", "--why", "again", "--yes")[0] == 0
+    newest = next(context.ledger.entries(endpoint))
+    assert (newest.kind, newest.package_arn, newest.by, newest.why) == ("approve", second, ROOT, "again")
+    assert asked(context) == [{"look": "endpoint", "endpoint": endpoint, "missed": False}]
+    assert len(told()) == 1
+    assert "is Approved already" in run("approve", endpoint, "2", "--why", "again", "--yes")[1]
+
+
 @pytest.mark.parametrize("command", [("approve", "1"), ("reject", "1"), ("go-back", "1"), ("park",), ("remove",)])
 def test_nothing_is_done_before_somebody_says_yes(run, endpoint, version, clients, context, command, monkeypatch):
     arn = version("Approved" if command[0] != "approve" else "PendingManualApproval")
@@ -227,22 +250,76 @@ def test_going_back_to_what_could_not_be_deployed_is_refused_with_the_reason(run
     assert "register it with the project's pipeline" in error
 
 
-def test_without_a_version_it_goes_back_to_the_one_before(run, endpoint, version, context, monkeypatch):
-    first, second, third = (version("Approved") for _ in range(3))
-    served: list[tuple[str, DeploymentStatus]] = [(first, "succeeded"), (second, "failed"), (third, "succeeded")]
-    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-    with context.ledger.lease(endpoint, "test", 60) as lease:
-        for arn, status in served:
-            key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#approve"
-            stage_file = stage_schema.dump(stage_schema.parse(STAGE_FILE, "dev"))
-            context.ledger.start_deployment(lease, Deployment(endpoint, 0, key, arn, stage_file, "ab", status, at))
-    serves = plans.endpoint(config=f"{endpoint}-3")
-    monkeypatch.setattr(planning, "observe", lambda *_: Observed(endpoint, serves))
-    monkeypatch.setattr(going_back_command.observe, "observe", lambda *_: Observed(endpoint, serves))
+@pytest.mark.parametrize("clock", ["slow", "fast"])
+def test_what_an_operator_decides_comes_after_what_was_decided_whatever_their_clock_says(
+    run, endpoint, version, context, clock, monkeypatch
+):
+    """The newest approval is an hour ahead, as by a clock that was fast; the operator's own is three minutes off."""
+    first, second = (version("Approved") for _ in range(2))
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return now + timedelta(minutes=3 if clock == "fast" else -3)
+
+    monkeypatch.setattr("lifecycle_lambdas.context.datetime", Clock)
+    assert run("go-back", endpoint, "1", "--why", "slow", "--yes")[0] == 0
+    at = next(context.ledger.entries(endpoint)).at
+    assert now <= at < now + timedelta(minutes=2)
+
+    ahead = Entry(endpoint, "approve", now + timedelta(hours=1), second, ROOT, "", "event")
+    assert context.ledger.append(ahead)
+    assert run("go-back", endpoint, "1", "--why", "slow", "--yes")[0] == 0
+    newest = next(context.ledger.entries(endpoint))
+    assert (newest.package_arn, newest.at) == (first, ahead.at + timedelta(seconds=1))
+
+
+@pytest.fixture
+def served(endpoint, version, context, monkeypatch):
+    """Records deployments of versions that are approved, and what serves; answers the versions."""
+
+    def served(statuses: list[DeploymentStatus], serving: int, pending: int | None = None) -> list[str]:
+        versions = [version("Approved") for _ in statuses]
+        at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+        with context.ledger.lease(endpoint, "test", 60) as lease:
+            for arn, status in zip(versions, statuses, strict=True):
+                key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#approve"
+                stage_file = stage_schema.dump(stage_schema.parse(STAGE_FILE, "dev"))
+                context.ledger.start_deployment(lease, Deployment(endpoint, 0, key, arn, stage_file, "ab", status, at))
+        config = None if pending is None else f"{endpoint}-{pending}"
+        state = "InService" if pending is None else "Updating"
+        observed = Observed(endpoint, plans.endpoint(state, f"{endpoint}-{serving}", pending=config))
+        monkeypatch.setattr(planning, "observe", lambda *_: observed)
+        monkeypatch.setattr(going_back_command.observe, "observe", lambda *_: observed)
+        return versions
+
+    return served
+
+
+def test_without_a_version_it_goes_back_to_the_one_before(run, endpoint, served, context):
+    first, _, _ = served(["succeeded", "failed", "succeeded"], 3)
     code, out, error = run("go-back", endpoint, "--why", "slow", "--yes")
     assert (code, error) == (0, "")
     assert "  version: 3 -> 1" in out.splitlines()
     assert next(context.ledger.entries(endpoint)).package_arn == first
+
+
+@pytest.mark.parametrize(
+    ("newest", "pending"),
+    [
+        pytest.param("under-way", 3, id="SageMaker is at it"),
+        pytest.param("under-way", None, id="SageMaker was not asked yet, or refuses"),
+        pytest.param("superseded", 3, id="it is being aborted"),
+    ],
+)
+def test_without_a_version_while_another_is_rolled_out_it_goes_back_to_what_serves_still(
+    run, endpoint, served, context, newest, pending
+):
+    _, second, _ = served(["succeeded", "succeeded", newest], 2, pending)
+    code, _, error = run("go-back", endpoint, "--why", "slow", "--yes")
+    assert (code, error) == (0, "")
+    assert next(context.ledger.entries(endpoint)).package_arn == second
 
 
 def test_without_a_version_before_it_says_what_to_do(run, endpoint, version):
@@ -554,8 +631,9 @@ def test_the_plan_function_answers_the_same(aws, context, version, project, monk
     plan_handler._clients.cache_clear()
     event = {"project": project, "stage": "dev", "package_arn": None, "stage_file": None, "something": "else"}
     assert plan_handler.handler(event, Function()) == planning.answer(context, project, "dev")
-    with pytest.raises(ValueError, match="lacks project, stage"):
-        plan_handler.handler({}, Function())
+    lacking = plan_handler.handler({}, Function())
+    assert lacking["refused"].startswith("the request lacks project, stage;")
+    assert lacking.keys() == planning.answer(context, project, "dev").keys()
 
 
 # --- operating
@@ -639,6 +717,50 @@ def test_dead_letters_are_shown_and_sent_back_and_what_nobody_knows_stays(
     assert (code, bodies(clients, events)) == (1, [look])
     assert "left where it is" in out
     assert bodies(clients, failed_queue) == ["hello"]
+
+
+def test_whoever_thinks_longer_than_the_letters_are_hidden_and_says_no_is_told_that_nothing_was_done(
+    run: Run, clients: LocalClients, failed_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients("sqs").send_message(QueueUrl=failed_queue, MessageBody="hello")
+    monkeypatch.setattr(dead_letters, "HIDDEN", 0)
+    monkeypatch.setattr(dead_letters, "MOST", 1)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    def somebody_else_deletes_it(_: str) -> str:
+        (message,) = clients("sqs").receive_message(QueueUrl=failed_queue)["Messages"]
+        clients("sqs").delete_message(QueueUrl=failed_queue, ReceiptHandle=message["ReceiptHandle"])
+        return "n"
+
+    monkeypatch.setattr("builtins.input", somebody_else_deletes_it)
+    code, _, error = run("replay")
+    assert (code, error) == (2, "error: nothing was done")
+
+
+def test_a_removal_is_not_sent_where_a_version_is_approved_while_somebody_thinks_about_it(
+    run: Run,
+    clients: LocalClients,
+    context: Context,
+    endpoint: str,
+    register: Callable[..., str],
+    failed_queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = clients("sqs").create_queue(QueueName=f"modelyard-events-{context.settings.ledger_table}")["QueueUrl"]
+    target = {"TARGET_ARN": {"DataType": "String", "StringValue": queue_arn(clients, events)}}
+    removal = json.dumps({"look": "remove", "endpoint": endpoint, "by": "arn:stack", "why": "deleted"})
+    clients("sqs").send_message(QueueUrl=failed_queue, MessageBody=removal, MessageAttributes=target)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    def somebody_approves(_: str) -> str:
+        later = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=1)
+        assert context.ledger.append(Entry(endpoint, "approve", later, register("Approved"), ROOT, "", "event"))
+        return "y"
+
+    monkeypatch.setattr("builtins.input", somebody_approves)
+    code, out, _ = run("replay")
+    assert (code, "deleted: remove" in out) == (0, True)
+    assert bodies(clients, events) == bodies(clients, failed_queue) == []
 
 
 def test_a_removal_that_is_older_than_an_approval_is_deleted_and_not_sent(

@@ -95,6 +95,13 @@ def test_a_notification_goes_to_the_function_that_posts_it_in_the_form_that_it_r
         {"look": "somewhere"},
         {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "detail": {}},
         {"requestPayload": {}, "requestContext": None},
+        {"requestPayload": 1, "requestContext": "x", "responsePayload": []},
+        {"requestPayload": {"Records": [{"Sns": "x"}, 1]}, "requestContext": ["x"]},
+        {"Records": 1},
+        {"Records": [1, {"Sns": "x"}, {"Sns": {"Subject": 1}}]},
+        {"Type": "Notification", "Subject": 1},
+        {"look": {}},
+        {"scheduled_time": []},
     ],
 )
 def test_what_does_not_say_where_it_came_from_is_shown_and_goes_nowhere(body: Any) -> None:
@@ -141,3 +148,12 @@ def test_a_removal_is_not_sent_again_where_a_version_was_approved_since() -> Non
 
 def test_any_other_letter_may_be_as_old_as_it_is() -> None:
     assert outdated(letter(APPROVED, EVENTS), lambda endpoint: iter([entry("approve", LATER)])) is None
+
+
+def test_a_schedule_of_aws_own_operation_is_named_and_left() -> None:
+    """As EventBridge Scheduler leaves it of a pipeline that could not be started; nothing of ours takes it."""
+    target = "arn:aws:scheduler:::aws-sdk:sagemaker:startPipelineExecution"
+    found = letter({"PipelineName": "churn-dev"}, TARGET_ARN=target, ERROR_CODE="AccessDeniedException")
+    assert (found.is_known, found.why) == (False, "AccessDeniedException")
+    assert found.what == "scheduled execution of the pipeline churn-dev"
+    assert letter({"PipelineName": "churn-dev"}, ERROR_CODE="Throttled").why == "Throttled"

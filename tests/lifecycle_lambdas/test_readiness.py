@@ -17,6 +17,8 @@ from lifecycle_lambdas.readiness import (
     HOSTED,
     PLATFORM,
     PLATFORM_ALARMS,
+    QUEUES,
+    RULES,
     SCHEDULED,
     SCHEDULES,
     BucketFacts,
@@ -26,6 +28,7 @@ from lifecycle_lambdas.readiness import (
     Unread,
     checklist,
 )
+from lifecycle_lambdas.readiness_facts import newest_run
 from lifecycle_lambdas.records import Deployment
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:modelyard-deployments"
@@ -72,9 +75,10 @@ READY_PLATFORM = PlatformFacts(
     backups={"PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": "ENABLED"}},
     dead_letters=0,
     alarms={name: alarm() for name in PLATFORM_ALARMS},
-    logs={"/aws/lambda/modelyard-deploy": 90},
+    queues={name: {"SqsManagedSseEnabled": "true"} for name in QUEUES},
+    logs={"/aws/lambda/modelyard-deploy": {"retentionInDays": 90, "kmsKeyId": "key"}},
     event_source="Enabled",
-    schedules=dict.fromkeys(SCHEDULES, "ENABLED"),
+    rules=dict.fromkeys((*SCHEDULES, *RULES), "ENABLED"),
 )
 READY_BUCKET = BucketFacts(
     name="artifacts",
@@ -99,6 +103,7 @@ READY_ENDPOINT = EndpointFacts(
     },
     config={"KmsKeyId": "key", "ProductionVariants": [{"InstanceType": "ml.m5.large"}]},
     schedule={"State": "ENABLED", "ScheduleExpression": "rate(1 day)"},
+    last_job={"TransformJobName": "churn-prod-2-20261121T0800", "TransformJobStatus": "Completed"},
     tags={
         "sagemaker:project-name": "churn",
         "sagemaker:project-id": "p-1",
@@ -194,10 +199,26 @@ ONE = {
             {"alarms": {**READY_PLATFORM.alarms, "modelyard-event-age": alarm(StateValue="ALARM")}},  # type: ignore[dict-item]
             "raised now: modelyard-event-age",
         ),
-        (readiness.logs_end, {"logs": {"/aws/lambda/modelyard-plan": None}}, "/aws/lambda/modelyard-plan"),
+        (readiness.logs_end, {"logs": {"/aws/lambda/modelyard-plan": {}}}, "/aws/lambda/modelyard-plan"),
         (readiness.logs_end, {"logs": {}}, "there are none"),
+        (readiness.logs_are_encrypted, {"logs": {"/aws/lambda/modelyard-plan": {}}}, "/aws/lambda/modelyard-plan"),
+        (readiness.logs_are_encrypted, {"logs": {}}, "there are none"),
+        (readiness.queues_are_encrypted, {"queues": {}}, QUEUES[0]),
+        (
+            readiness.queues_are_encrypted,
+            {
+                "queues": {
+                    **{name: {"KmsMasterKeyId": "key"} for name in QUEUES},
+                    QUEUES[1]: {"SqsManagedSseEnabled": "false"},
+                }
+            },
+            f"in plain text: {QUEUES[1]}",
+        ),
         (readiness.controller_is_on, {"event_source": "Disabled"}, "Disabled"),
-        (readiness.controller_looks_again, {"schedules": {SCHEDULES[0]: "ENABLED"}}, SCHEDULES[1]),
+        (readiness.controller_looks_again, {"rules": {SCHEDULES[0]: "ENABLED"}}, f"there is no {SCHEDULES[1]}"),
+        (readiness.controller_looks_again, {"rules": dict.fromkeys(SCHEDULES, "DISABLED")}, f"off: {SCHEDULES[0]}"),
+        (readiness.rules_are_on, {"rules": {**dict.fromkeys(RULES, "ENABLED"), RULES[1]: None}}, RULES[1]),
+        (readiness.rules_are_on, {"rules": {**dict.fromkeys(RULES, "ENABLED"), RULES[2]: "DISABLED"}}, RULES[2]),
     ],
 )
 def test_what_the_platform_lacks_is_named_with_what_to_do(
@@ -245,6 +266,12 @@ def test_what_a_bucket_lacks_is_named_with_what_to_do(
         ),
         (readiness.it_serves, {"deployment": deployment(3)}, "churn-prod-2, which is not the last"),
         (readiness.its_schedule_is_on, {"schedule": {"State": "DISABLED"}}, "no schedule"),
+        (readiness.its_last_run_succeeded, {"last_job": None}, "no run yet"),
+        (
+            readiness.its_last_run_succeeded,
+            {"last_job": {"TransformJobName": "x", "TransformJobStatus": "Failed", "FailureReason": "no column"}},
+            "x is Failed: no column",
+        ),
         (readiness.it_is_watched, {"alarms": {"churn-prod-errors": alarm()}}, "churn-prod-latency"),
         (readiness.it_has_two_instances, {"endpoint": ONE}, "1 instances"),
         (readiness.it_has_two_instances, {"targets": [{"MinCapacity": 1}]}, "1 at least"),
@@ -301,3 +328,10 @@ def test_a_batch_stage_is_asked_for_its_schedule_and_not_for_an_endpoint() -> No
     items = checklist(READY_PLATFORM, [], [facts])
     assert lacks(items) == []
     assert len(items) == len(PLATFORM) + len(SCHEDULED)
+
+
+def test_the_last_run_of_a_batch_stage_is_none_of_its_tests_and_of_no_other_stage() -> None:
+    found = ["new-churn-prod-9-20261121T0900", "churn-prod-2-69200000test", "churn-prod-2-20261121T0800"]
+    jobs = [{"TransformJobName": name} for name in found]
+    assert newest_run("churn-prod", jobs) == jobs[2]
+    assert newest_run("churn-prod", jobs[:2]) is None

@@ -24,6 +24,7 @@ NAMES = {
     "ministack.services.cloudformation.handlers._create_stack_task_in_region": "(coro, stack, stack_id)",
     "ministack.services.cloudformation.changesets._create_stack_task_in_region": "(coro, stack, stack_id)",
     "ministack.services.cloudformation.changesets._find_change_set": "(cs_name, stack_name)",
+    "ministack.services.cloudformation.changesets._IMPORT_LOOKUPS": "dict",
     "ministack.services.cloudformation.helpers._p": "(params, key, default)",
     "ministack.services.cloudformation.helpers._esc": "(s, quote)",
     "ministack.services.cloudformation.helpers._error": "(code, message, status)",

@@ -125,8 +125,8 @@ def zipped(files: dict[str, str]) -> bytes:
     return content.getvalue()
 
 
-def as_operator(aws: LocalAWS, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m lifecycle_lambdas` by a user who has the operators' policies and no other."""
+def operators_credentials(aws: LocalAWS) -> dict[str, str]:
+    """As environment variables, of a new user who has the operators' policies and no other."""
     iam = aws.client("iam")
     user = f"operator-{len(iam.list_users()['Users'])}"
     iam.create_user(UserName=user)
@@ -138,11 +138,15 @@ def as_operator(aws: LocalAWS, *arguments: str) -> subprocess.CompletedProcess[s
     for policy in ("operator", "looking", "serving", "watching", "ledger"):
         iam.attach_user_policy(UserName=user, PolicyArn=policies[f"modelyard-{policy}-{aws.server.region}"])
     key = iam.create_access_key(UserName=user)["AccessKey"]
-    signed_in = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def as_operator(aws: LocalAWS, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m lifecycle_lambdas` by such a user."""
     return subprocess.run(
         [sys.executable, "-m", "lifecycle_lambdas", *arguments],
         cwd=CHECKOUT,
-        env=os.environ | aws.environment | signed_in,
+        env=os.environ | aws.environment | operators_credentials(aws),
         capture_output=True,
         text=True,
         check=False,

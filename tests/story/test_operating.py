@@ -4,14 +4,19 @@ account. By a user with the operators' policies alone, on the installed platform
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 
 from local_aws import LocalAWS
 from tests.story.platform import REAL_TIME, Project, install
-from tests.story.test_going_back import as_operator
+from tests.story.story import CHECKOUT
+from tests.story.test_going_back import as_operator, operators_credentials
 from tests.story.traffic import Traffic
 
 STAGE_FILE = REAL_TIME + "alarms: {error_share: 0.05, p99_latency_ms: 2000, go_back: false}\ndashboard: true\n"
@@ -51,9 +56,15 @@ def lose_ledger(aws: LocalAWS) -> None:
 
 
 def controller(aws: LocalAWS, on: bool) -> None:
-    """Stopped and started as docs/operate.md says."""
-    uuid = aws.client("ssm").get_parameter(Name="/modelyard/deploy-event-source")["Parameter"]["Value"]
-    aws.client("lambda").update_event_source_mapping(UUID=uuid, Enabled=on)
+    """Stopped and started by an operator as docs/operate.md says."""
+    key = operators_credentials(aws)
+    session = boto3.Session(key["AWS_ACCESS_KEY_ID"], key["AWS_SECRET_ACCESS_KEY"], region_name=aws.server.region)
+
+    def client(service: str) -> Any:
+        return session.client(service, endpoint_url=aws.environment["AWS_ENDPOINT_URL"])
+
+    uuid = client("ssm").get_parameter(Name="/modelyard/deploy-event-source")["Parameter"]["Value"]
+    client("lambda").update_event_source_mapping(UUID=uuid, Enabled=on)
 
 
 def test_a_lost_ledger_comes_back_what_serves_serves_on_and_everything_works_as_before(
@@ -115,6 +126,32 @@ def test_every_item_of_the_readiness_checklist_can_be_read_by_an_operator(platfo
     )
     assert [status[name][0] for name in ready] == ["ok"] * len(ready)
     assert status["endpoint tests are there and passed"][0] == "missing"
+    platforms = ("events and schedules come", "queues are encrypted", "the functions' logs are encrypted")
+    assert [status[name][0] for name in platforms] == ["ok"] * len(platforms)
+
+
+def test_what_somebody_deleted_of_the_platform_is_put_back_and_what_was_stopped_stays_so(platform: LocalAWS) -> None:
+    functions, cloudwatch = platform.client("lambda"), platform.client("cloudwatch")
+    permission = functions.get_policy(FunctionName="modelyard-clean")["Policy"]
+    functions.delete_function(FunctionName="modelyard-clean")
+    cloudwatch.delete_alarms(AlarmNames=["modelyard-event-age"])
+    controller(platform, on=False)
+    command = [sys.executable, "-m", "servicecatalog", "install", "--yes", "--revert-drift"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=os.environ | platform.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = json.loads(functions.get_policy(FunctionName="modelyard-clean")["Policy"])
+    assert [one["Principal"] for one in again["Statement"]] == [
+        one["Principal"] for one in json.loads(permission)["Statement"]
+    ]
+    alarms = cloudwatch.describe_alarms(AlarmNames=["modelyard-event-age"])["MetricAlarms"]
+    assert [alarm["AlarmActions"] for alarm in alarms] == [
+        [f"arn:aws:sns:{platform.server.region}:{platform.server.account}:modelyard-deployments"]
+    ]
+    uuid = platform.client("ssm").get_parameter(Name="/modelyard/deploy-event-source")["Parameter"]["Value"]
+    assert functions.get_event_source_mapping(UUID=uuid)["State"] == "Disabled"
+    controller(platform, on=True)
 
 
 def test_dead_letters_go_back_to_the_queue_and_to_the_function_that_they_came_from(platform: LocalAWS) -> None:
