@@ -13,7 +13,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,6 +131,9 @@ class GitHub:
             return "set"
         if answer.status == 422 and "no commit found" in answer.words.lower():
             return "not told: the commit was never pushed"
+        # A thousand of one commit and context, as of a commit that is trained again every hour; none can be deleted.
+        if answer.status == 422 and "maximum number of statuses" in answer.words.lower():
+            return "not told: GitHub keeps no more statuses of this commit"
         if (wait := rate_limit(answer.status, answer.headers, answer.words)) is not None:
             raise Later(f"GitHub's rate limit is reached ({answer.words}); it takes calls again in {wait:.0f} s", wait)
         raise self._refusal(repository, answer)
@@ -258,8 +261,23 @@ def _answered(status: int, headers: Any, body: bytes) -> _Answer:
         found = json.loads(body)
     except (ValueError, RecursionError):
         found = None
-    words = str(found["message"]) if isinstance(found, dict) and "message" in found else "no message"
+    words = ": ".join(_words(found)) or "no message"
     return _Answer(status, {name.lower(): value for name, value in headers.items()}, words[:300], found)
+
+
+def _words(found: Any) -> Iterator[str]:
+    """What an error says, and then of each fault, which is a text or an object: "Validation Failed" alone says nothing.
+
+    https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#validation-failed
+    """
+    if not isinstance(found, dict) or "message" not in found:
+        return
+    yield str(found["message"])
+    faults = found.get("errors")
+    for fault in faults if isinstance(faults, list) else []:
+        said = fault.get("message", fault.get("code")) if isinstance(fault, dict) else fault
+        if isinstance(said, str):
+            yield said
 
 
 def _token_of(text: str) -> str:

@@ -29,14 +29,15 @@ STATES: Mapping[str, State] = {
 FINAL = ("success", "failure", "error")
 # In a comment, which has no sign for it.
 ENDED: Mapping[State, str] = {"pending": "running", "success": "succeeded", "failure": "failed", "error": "stopped"}
-UNDECIDED = ("pending", "error")  # what says nothing about the model
+DECIDED, UNDECIDED = ("success", "failure"), ("pending", "error")  # the latter say nothing about the model
 CHANGED = "SageMaker Model Building Pipeline Execution Status Change"
 CONTEXT = "modelyard/"  # in front of the pipeline's name; pipelines of several branches may have trained one commit
 LONGEST_DESCRIPTION = 140  # characters: https://docs.github.com/rest/commits/statuses
 TRAINING_STAGES = ("feature", "dev")
 NEVER = datetime.min.replace(tzinfo=UTC)
 RUNNING, STOPPED = "the pipeline is running", "the pipeline was stopped: by a newer push, or by somebody"
-_COMMIT = re.compile(r"[0-9a-f]{40}")  # of a commit with changes that nobody committed it ends in -dirty
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+UNCOMMITTED = "-dirty"  # at the end of git.tree: files were changed and not committed, so git.commit was not trained
 # What is none would be read by nobody, and break out of the link to the report:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)", re.ASCII)
@@ -171,13 +172,13 @@ def execution_arn(body: str) -> str:
 
 
 def origin_of(definition: str) -> Origin | None:
-    """Where a definition came from; None when it names no commit that a Git host could have."""
+    """Where a definition came from; None when it names no commit that a Git host could have, or has other files."""
     for step in _steps(_parsed(definition)):
         if step.get("Type") != "RegisterModel":
             continue
         metadata = _mapping(_mapping(step.get("Arguments")).get("CustomerMetadataProperties"))
         known = {name: value for name, value in metadata.items() if isinstance(value, str)}
-        if _COMMIT.fullmatch(known.get("git.commit", "")):
+        if _COMMIT.fullmatch(known.get("git.commit", "")) and not known.get("git.tree", "").endswith(UNCOMMITTED):
             return Origin(
                 known["git.commit"],
                 known.get("git.branch", ""),

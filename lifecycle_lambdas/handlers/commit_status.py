@@ -19,7 +19,9 @@ from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.commit_hosts import CodeCommit, GitHub, Later
 from lifecycle_lambdas.commit_status import (
+    DECIDED,
     FINAL,
+    STATES,
     TRAINING_STAGES,
     UNDECIDED,
     Execution,
@@ -123,7 +125,7 @@ def _tell_once(surroundings: Surroundings, arn: str) -> tuple[str, str]:
     origin = origin_of(definition)
     if origin is None:
         return _log("its definition names no commit", arn, project=project), ""
-    if execution.state in UNDECIDED and _begun_again(sagemaker, execution, origin.commit):
+    if _overtaken(sagemaker, execution, origin.commit):
         return _log("a later execution of this commit is told", arn, project=project), ""
     folder, quality = None, None
     if execution.state in FINAL:
@@ -151,9 +153,10 @@ def _execution(sagemaker: Any, arn: str) -> Execution | None:
     return Execution(arn, pipeline, status, reason, begun=found["CreationTime"])
 
 
-def _begun_again(sagemaker: Any, execution: Execution, commit: str) -> bool:
-    """Whether the pipeline has a later execution of the same commit, as after a push that was delivered twice, or a job
-    that was run again: the earlier one is stopped then, which is no news of the commit.
+def _overtaken(sagemaker: Any, execution: Execution, commit: str) -> bool:
+    """Whether a later execution of the same commit is what the commit is told of, as after a push that was delivered
+    twice, or a job that was run again: that the earlier one is stopped then is no news of the commit, and its result is
+    none once the later one has a result, too. A retraining's name does not say its commit, so it overtakes nothing.
     """
     pages = sagemaker.get_paginator("list_pipeline_executions").paginate(
         PipelineName=execution.pipeline, CreatedAfter=execution.begun
@@ -163,6 +166,7 @@ def _begun_again(sagemaker: Any, execution: Execution, commit: str) -> bool:
         one["PipelineExecutionArn"] != execution.arn
         and one["StartTime"] > execution.begun
         and names_commit(one.get("PipelineExecutionDisplayName", ""), commit)
+        and (execution.state in UNDECIDED or STATES.get(one["PipelineExecutionStatus"]) in DECIDED)
         for one in later
     )
 

@@ -98,15 +98,24 @@ def test_a_feature_branch_is_trained_and_its_pipeline_goes_with_it(project: Proj
 
 
 def test_a_pull_request_is_checked_and_starts_nothing(project: Project) -> None:
-    commit = project.commit("feature-pull")
+    commit = project.commit("feature-pull/one")
     project.ended("push", lambda run: run["head_sha"] == commit)
     started = executions(project.aws, pipelines(project.aws)[0])
-    made = project.github("POST", f"{PATH}/pulls", {"title": MESSAGE[:60], "head": "feature-pull", "base": "dev"})
+    made = project.github("POST", f"{PATH}/pulls", {"title": MESSAGE[:60], "head": "feature-pull/one", "base": "dev"})
     assert made.status == 201, made
     conclusion, logs = project.ended("pull_request")
     assert conclusion == "success", logs
-    assert "the pipeline of feature-pull compiles" in logs["pull-request"]
+    assert "the pipeline of feature-pull/one compiles" in logs["pull-request"]
     assert [name for name, _ in executions(project.aws, pipelines(project.aws)[0])] == [name for name, _ in started]
+
+
+def test_by_hand_prod_promotes_without_a_push(project: Project) -> None:
+    """As after a retraining, whose version was trained from files that prod has already."""
+    asked = project.github("POST", f"{PATH}/actions/workflows/ci.yml/dispatches", {"ref": "prod"})
+    assert asked.status == 204, asked
+    conclusion, logs = project.ended("workflow_dispatch")
+    assert (conclusion, logs.keys()) == ("failure", {"push"}), logs
+    assert "no version of churn-dev that is approved was trained from the files of commit" in logs["push"]
 
 
 def test_a_newer_push_supersedes_the_one_before(project: Project) -> None:

@@ -12,7 +12,7 @@ from local_aws import LocalAWS
 from tests.local_aws.job_requests import IMAGE, Workshop
 from tests.local_aws.waiting import wait_for
 
-COMMIT = "0a1b2c3d" * 5
+COMMIT, TREE = "0a1b2c3d" * 5, "4e5f6a7b" * 5
 EXECUTION_ID = {"Get": "Execution.PipelineExecutionId"}
 EVALUATE = """
 import json
@@ -33,6 +33,7 @@ for name, content in files.items():
 def metadata(**more: Any) -> dict[str, Any]:
     found = {
         "git.commit": COMMIT,
+        "git.tree": TREE,
         "git.branch": "dev",
         "problem-type": "binary_classification",
         "metric.main": "auc",

@@ -359,11 +359,13 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
 class Platform:
     """The project's stage dev on an installed platform: what people do there, and what the functions make of it."""
 
+    stage = "dev"
     endpoint = "churn-dev"
+    aws_type = PlatformAWS
 
     def __init__(self, fault: Fault | None = None, tags: dict[str, str] | None = None) -> None:
         self.clock = Clock()
-        self.aws = PlatformAWS(clock=self.clock, fault=fault)
+        self.aws = self.aws_type(clock=self.clock, fault=fault)
         self.aws.emit, self.aws.waiting, self.aws.after_change = self.send_event, self.pass_time, self.guard
         self.settings = Settings(
             ledger_table="modelyard",
@@ -407,9 +409,9 @@ class Platform:
     # --- what people and pipelines do
 
     def add_group(self, project: str, tags: dict[str, str] | None = None) -> None:
-        """The model package group of a project's stage dev."""
-        all_tags = {"modelyard:project": project, "modelyard:stage": "dev", "sagemaker:project-id": "p-1"}
-        self.aws.tags[arn("sagemaker", f"model-package-group/{project}-dev")] = [
+        """The model package group of a project's stage."""
+        all_tags = {"modelyard:project": project, "modelyard:stage": self.stage, "sagemaker:project-id": "p-1"}
+        self.aws.tags[arn("sagemaker", f"model-package-group/{project}-{self.stage}")] = [
             {"Key": key, "Value": value} for key, value in {**all_tags, **(tags or {})}.items()
         ]
 
@@ -419,7 +421,7 @@ class Platform:
         self.clock.seconds += 2
         self.versions += 1
         package, prefix = arn("sagemaker", f"model-package/{self.endpoint}/{self.versions}"), f"x/{self.versions}/"
-        self.aws.objects["artifacts", f"{prefix}dev.yaml"] = text.encode()
+        self.aws.objects["artifacts", f"{prefix}{self.stage}.yaml"] = text.encode()
         self.aws.packages[package] = {
             "ModelPackageArn": package,
             "ModelPackageVersion": self.versions,
@@ -428,7 +430,7 @@ class Platform:
             "LastModifiedTime": self.clock.now(),
             "CustomerMetadataProperties": {
                 "deployment.prefix": f"s3://artifacts/{prefix}",
-                "deployment.sha256.dev": hashlib.sha256(text.encode()).hexdigest(),
+                f"deployment.sha256.{self.stage}": hashlib.sha256(text.encode()).hexdigest(),
             },
         }
         self.aws.tell_of_version(package, None)

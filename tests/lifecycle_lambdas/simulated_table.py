@@ -58,11 +58,18 @@ class SimulatedTable:
             name, value = _name(request, found[1]), _value(request, found[2])
             items = [item for _, item in sorted(self.items.items()) if item.get(name) == value]
             return {"Items": [dict(item) for item in items]}
-        found = re.fullmatch(r"(#\w+) = (:\w+)(?: AND begins_with\((#\w+), (:\w+)\))?", KeyConditionExpression)
+        found = re.fullmatch(
+            r"#\w+ = (:\w+) AND (?:begins_with\(#\w+, (?P<begins>:\w+)\)|#\w+ <= (?P<last>:\w+))",
+            KeyConditionExpression,
+        )
         assert found, KeyConditionExpression
-        endpoint = _value(request, found[2])["S"]
-        begins = _value(request, found[4])["S"] if found[4] else ""
-        keys = sorted(key for key in self.items if key[0] == endpoint and key[1].startswith(begins))
+        endpoint = _value(request, found[1])["S"]
+        item = _value(request, found["begins"] or found["last"])["S"]
+        keys = sorted(
+            key
+            for key in self.items
+            if key[0] == endpoint and (key[1].startswith(item) if found["begins"] else key[1] <= item)
+        )
         keys = keys if ScanIndexForward else keys[::-1]
         if "ExclusiveStartKey" in request:
             keys = keys[keys.index(_key(request["ExclusiveStartKey"])) + 1 :]
@@ -103,7 +110,9 @@ class SimulatedTable:
     def _holds(self, request: Answer, key: Item) -> bool:
         item = self.items.get(_key(key), {})
         expression = request.get("ConditionExpression")
-        return expression is None or any(_is_true(part, item, request) for part in expression.split(" OR "))
+        return expression is None or any(
+            all(_is_true(part, item, request) for part in one.split(" AND ")) for one in expression.split(" OR ")
+        )
 
     def _update(self, request: Answer) -> Item:
         item = self.items.setdefault(_key(request["Key"]), dict(request["Key"]))

@@ -38,6 +38,7 @@ from tests.lifecycle_lambdas.conftest import LocalClients
 from tests.lifecycle_lambdas.executions import (
     COMMIT,
     EXECUTION_ID,
+    TREE,
     Commented,
     commented,
     metadata,
@@ -126,9 +127,14 @@ def test_a_definition_of_another_kind_says_nothing(text):
     assert evaluation_folder(text, SUCCEEDED, "churn", "dev") is None
 
 
-@pytest.mark.parametrize("commit", [f"{COMMIT}-dirty", "", COMMIT[:12], COMMIT.upper(), {"Get": "Parameters.Commit"}])
-def test_what_was_never_committed_is_told_to_no_commit(commit):
+@pytest.mark.parametrize("commit", ["", COMMIT[:12], COMMIT.upper(), {"Get": "Parameters.Commit"}])
+def test_what_is_no_commit_is_told_nothing(commit):
     assert origin_of(definition(git__commit=commit)) is None
+
+
+def test_what_was_never_committed_is_told_to_no_commit():
+    """As the template registers it (pipeline/lineage.py): the commit that was checked out, and the tree with -dirty."""
+    assert origin_of(definition(git__commit=COMMIT, git__tree=f"{TREE}-dirty")) is None
 
 
 def test_the_evaluation_lies_where_the_step_writes_for_this_execution():
@@ -334,6 +340,27 @@ def test_a_commit_that_was_never_pushed_is_told_nothing_and_nothing_fails(github
     assert github.host().tell(github.url, COMMIT, STATUS) == "not told: the commit was never pushed"
 
 
+FULL = "This SHA and context has reached the maximum number of statuses."
+
+
+@pytest.mark.parametrize("fault", [{"resource": "Status", "code": "custom", "message": FULL}, FULL])
+def test_a_commit_with_as_many_statuses_as_github_keeps_is_no_failure(monkeypatch, fault):
+    refused = json.dumps({"message": "Validation Failed", "errors": [fault]}).encode()
+    monkeypatch.setattr(GitHub, "_ask", lambda *_: commit_hosts._answered(422, {}, refused))
+    host = GitHub("https://github.com", None, "")
+    assert host.tell("https://github.com/acme/churn", COMMIT, STATUS) == (
+        "not told: GitHub keeps no more statuses of this commit"
+    )
+
+
+def test_what_github_finds_wrong_is_said(monkeypatch):
+    errors = [{"resource": "Status", "field": "state", "code": "invalid"}, 7, {"code": None}]
+    refused = json.dumps({"message": "Validation Failed", "errors": errors}).encode()
+    monkeypatch.setattr(GitHub, "_ask", lambda *_: commit_hosts._answered(422, {}, refused))
+    with pytest.raises(NotTold, match=r"GitHub answered 422 for .*: Validation Failed: invalid$"):
+        GitHub("https://github.com", None, "").tell("https://github.com/acme/churn", COMMIT, STATUS)
+
+
 @pytest.mark.parametrize(
     ("limit", "wait"), [({"secondary": 1, "retry_after": 7}, 7), ({"limit": 0, "seconds": 40}, 41)]
 )
@@ -474,10 +501,16 @@ def test_a_tag_that_names_no_repository_here_is_an_error_that_says_so(codecommit
 # --- the function
 
 
-def summary(arn: str = ARN, seconds: float = 0, name: str = f"push-{COMMIT[:12]}") -> dict[str, Any]:
+def summary(
+    arn: str = ARN, seconds: float = 0, name: str = f"push-{COMMIT[:12]}", status: str = "Executing"
+) -> dict[str, Any]:
     """Of an execution that began so much later than ours."""
-    begun = BEGUN + timedelta(seconds=seconds)
-    return {"PipelineExecutionArn": arn, "StartTime": begun, "PipelineExecutionDisplayName": name}
+    return {
+        "PipelineExecutionArn": arn,
+        "StartTime": BEGUN + timedelta(seconds=seconds),
+        "PipelineExecutionDisplayName": name,
+        "PipelineExecutionStatus": status,
+    }
 
 
 @dataclass
@@ -633,9 +666,16 @@ def test_an_end_that_comes_while_the_beginning_is_told_is_told_last():
         ("Stopped", summary(f"{ARN}2", 1, "retrain"), ["error"]),
         ("Stopped", summary(f"{ARN}2", -1), ["error"]),
         ("Succeeded", summary(f"{ARN}2", 1), ["success"]),
+        ("Succeeded", summary(f"{ARN}2", 1, status="Failed"), []),
+        ("Failed", summary(f"{ARN}2", 1, status="Succeeded"), []),
+        ("Failed", summary(f"{ARN}2", -1, status="Succeeded"), ["failure"]),
+        ("Failed", summary(f"{ARN}2", 1, "push-ffffffffffff", "Succeeded"), ["failure"]),
+        ("Failed", summary(f"{ARN}2", 1, status="Stopped"), ["failure"]),
+        # of changes that nobody has committed, as the template's `start` names it: its result is told to no commit
+        ("Failed", summary(f"{ARN}2", 1, f"commit-{COMMIT[:12]}-dirty", "Succeeded"), ["failure"]),
     ],
 )
-def test_that_an_execution_was_stopped_for_a_later_one_of_its_commit_is_no_news(status, later, told):
+def test_what_a_later_execution_of_the_commit_has_overtaken_is_no_news(status, later, told):
     given = scene(status)
     given.sagemaker.later = [later]
     assert respond(given.surroundings, [record()]) == {"batchItemFailures": []}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
-from lifecycle_lambdas import batch_testing, messages, metrics, names
+from lifecycle_lambdas import batch_testing, endpoint_checks, endpoint_testing, messages, metrics, names
 from lifecycle_lambdas.records import TestRun
 from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
 from local_aws.permissions.identities import as_list
@@ -765,6 +765,11 @@ def test_every_five_minutes_one_message_asks_which_scheduled_endpoint_tests_are_
     (target,) = rule["Targets"]
     assert target["Arn"].endswith(":modelyard-tests")
     assert "Input" not in target  # the event's own time says which are due
+
+
+def test_endpoint_tests_have_as_long_as_projects_are_told() -> None:
+    seconds = RESOURCES["EndpointTestsFunction"]["Properties"]["Timeout"]
+    assert seconds - endpoint_testing.SPARE - endpoint_checks.LONGEST_ANSWER == endpoint_checks.PLATFORM_SECONDS
 
 
 def test_the_rule_for_jobs_that_answer_endpoint_tests_passes_their_names() -> None:

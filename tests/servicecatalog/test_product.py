@@ -329,7 +329,8 @@ def test_no_role_of_ci_starts_or_approves_what_codepipeline_does() -> None:
     for who, policies in EVERYBODY.items():
         for name in ("dev", "prod"):
             may = allowed(policies, "codepipeline:StartPipelineExecution", f"{DELIVERY}{name}")
-            assert may is (who == "rules"), who
+            # an approver what a retraining has brought to dev, for which nothing is to be merged into prod
+            assert may is (who == "rules" or (who == "approver" and name == "prod")), who
             for action in ("StopPipelineExecution", "UpdatePipeline", "DisableStageTransition"):
                 assert not allowed(policies, f"codepipeline:{action}", f"{DELIVERY}{name}"), who
             approves = allowed(policies, "codepipeline:PutApprovalResult", f"{DELIVERY}{name}/Approve/Approve")
@@ -371,7 +372,10 @@ def test_the_schedule_starts_the_pipeline_of_dev_and_nothing_else() -> None:
     assert allowed(RETRAIN, start, pipeline("dev"), tags=mine)
     assert not allowed(RETRAIN, start, pipeline("dev"), tags=tags("another", "dev"))
     assert not allowed(RETRAIN, start, pipeline("feature"), tags=tags("churn", "feature"))
-    assert {one["Action"] for document in RETRAIN for one in document["Statement"]} == {start}
+    send, queue = "sqs:SendMessage", "arn:aws:sqs:eu-west-1:111122223333:modelyard-"
+    assert allowed(RETRAIN, send, f"{queue}failed")
+    assert not allowed(RETRAIN, send, f"{queue}events")
+    assert {one["Action"] for document in RETRAIN for one in document["Statement"]} == {start, send}
     (trust,) = RESOURCES["RetrainRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
     group = "arn:aws:scheduler:eu-west-1:111122223333:schedule-group/modelyard"
@@ -649,7 +653,10 @@ def test_a_model_reads_the_project_and_writes_what_it_captured_and_predicted() -
 
 
 def test_pushes_of_feature_branches_start_their_build_with_the_commit_and_the_branch() -> None:
-    assert heard("FeaturePushes") == (["referenceCreated", "referenceUpdated"], [{"prefix": "feature-"}])
+    assert heard("FeaturePushes") == (
+        ["referenceCreated", "referenceUpdated"],
+        [{"prefix": "feature-"}, "template-update"],
+    )
     assert asked("FeaturePushes", commit="0f", branch="feature-x") == {
         "sourceVersion": "0f",
         "environmentVariablesOverride": [variable("MODELYARD_BRANCH", "feature-x")],

@@ -114,6 +114,13 @@ def test_a_feature_branch_is_built_when_it_is_pushed_and_when_it_is_deleted(
     assert "for feature-trees: deleted" in built(aws, "feature", "refs/heads/prod")
 
 
+def test_what_a_newer_template_changes_is_built_before_it_is_merged(aws: LocalAWS, repository: dict[str, str]) -> None:
+    codecommit = aws.client("codecommit")
+    codecommit.create_branch(repositoryName="churn", branchName="template-update", commitId=repository["dev"])
+    proposed = commit(codecommit, "template-update", repository["dev"])
+    assert "for template-update: check push" in built(aws, "feature", proposed)
+
+
 def built(aws: LocalAWS, name: str, version: str) -> str:
     """The log of a class's build of a source version that has succeeded, as its own role."""
 
@@ -150,10 +157,11 @@ def executions(aws: LocalAWS, name: str) -> list[dict[str, Any]]:
     return list(found["pipelineExecutionSummaries"])
 
 
-def actions(aws: LocalAWS, name: str) -> dict[str, str]:
-    """Status of what the newest execution has done, by action."""
+def actions(aws: LocalAWS, name: str, execution: str | None = None) -> dict[str, str]:
+    """Status of what an execution has done, or all of them, by action."""
     found = aws.client("codepipeline").list_action_executions(pipelineName=f"p-churn-{name}")["actionExecutionDetails"]
-    return {one["actionName"]: one["status"] for one in found}
+    of_it = (one for one in found if execution in (None, one["pipelineExecutionId"]))
+    return {one["actionName"]: one["status"] for one in of_it}
 
 
 def test_a_push_to_dev_is_checked_and_then_trains(aws: LocalAWS, repository: dict[str, str]) -> None:
@@ -167,7 +175,7 @@ def test_a_push_to_dev_is_checked_and_then_trains(aws: LocalAWS, repository: dic
 def test_a_push_to_prod_waits_for_an_approver_before_it_promotes(
     aws: LocalAWS, repository: dict[str, str], on_codecommit: Project
 ) -> None:
-    commit(aws.client("codecommit"), "prod", repository["prod"])
+    pushed = commit(aws.client("codecommit"), "prod", repository["prod"])
     wait_for(lambda: actions(aws, "prod").get("Approve") == "InProgress")
     developer = person(aws, on_codecommit, "DeveloperPolicy", "ReaderPolicy")
     approver = person(aws, on_codecommit, "ApproverPolicy", "ReaderPolicy")
@@ -188,13 +196,17 @@ def test_a_push_to_prod_waits_for_an_approver_before_it_promotes(
     for denied, request in (
         (developer.put_approval_result, decision),
         (developer.start_pipeline_execution, {"name": "p-churn-prod"}),
-        (approver.start_pipeline_execution, {"name": "p-churn-prod"}),
+        (approver.start_pipeline_execution, {"name": "p-churn-dev"}),
     ):
         with pytest.raises(ClientError, match=DENIED):
             denied(**request)
     assert "Promote" not in actions(aws, "prod")
     approver.put_approval_result(**decision)
     wait_for(lambda: actions(aws, "prod").get("Promote") == "Succeeded")
+    # what a retraining has brought to dev: prod has the files already
+    variables = [{"name": "PushedCommit", "value": pushed}]
+    again = approver.start_pipeline_execution(name="p-churn-prod", variables=variables)["pipelineExecutionId"]
+    wait_for(lambda: actions(aws, "prod", again).get("Approve") == "InProgress")
 
 
 def person(aws: LocalAWS, project: Project, *policies: str) -> Any:

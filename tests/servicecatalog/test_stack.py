@@ -68,6 +68,61 @@ def test_a_stack_is_made_changed_and_left_alone(stack: Stack, upload: Upload, sa
     assert stack.settle() == "UPDATE_COMPLETE"
 
 
+def test_what_was_deleted_by_hand_is_made_again_where_that_is_asked_for(
+    administrator: Administrator, stack: Stack, upload: Upload, said: list[str]
+) -> None:
+    queue = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "letters"}}
+    policy = {
+        "Type": "AWS::SQS::QueuePolicy",
+        "Properties": {
+            "Queues": [{"Ref": "Queue"}],
+            "PolicyDocument": {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Principal": {"Service": "events.amazonaws.com"},
+                        "Action": "sqs:SendMessage",
+                        "Resource": {"Fn::GetAtt": ["Queue", "Arn"]},
+                    }
+                ],
+            },
+        },
+    }
+    rule = {"Type": "AWS::Events::Rule", "Properties": {"Name": "hourly", "ScheduleExpression": "rate(1 hour)"}}
+    alarm = {
+        "Type": "AWS::CloudWatch::Alarm",
+        "Properties": {
+            "AlarmName": "letters",
+            "Namespace": "AWS/SQS",
+            "MetricName": "ApproximateNumberOfMessagesVisible",
+            "Statistic": "Maximum",
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": 0,
+            "ComparisonOperator": "GreaterThanThreshold",
+        },
+    }
+    address = upload(TOPIC | {"Queue": queue, "QueuePolicy": policy, "Rule": rule, "Alarm": alarm})
+    stack.deploy(address, [], {})
+    sqs, cloudwatch, events = (administrator.client(name) for name in ("sqs", "cloudwatch", "events"))
+    sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName="letters")["QueueUrl"])
+    cloudwatch.delete_alarms(AlarmNames=["letters"])
+    events.delete_rule(Name="hourly")
+
+    assert stack.deploy(address, [], {}) is False
+    assert stack.deploy(address, [], {}, revert_drift=True) is True
+    assert "4 changes:" in said
+    made = sqs.get_queue_attributes(
+        QueueUrl=sqs.get_queue_url(QueueName="letters")["QueueUrl"], AttributeNames=["Policy"]
+    )
+    assert "events.amazonaws.com" in made["Attributes"]["Policy"]
+    assert [one["AlarmName"] for one in cloudwatch.describe_alarms()["MetricAlarms"]] == ["letters"]
+    assert events.describe_rule(Name="hourly")["State"] == "ENABLED"
+    assert set(stack.resources()) == {"Topic", "Queue", "QueuePolicy", "Rule", "Alarm"}
+    assert stack.deploy(address, [], {}, revert_drift=True) is False
+
+
 def test_everything_in_it_has_the_stacks_tags(administrator: Administrator, stack: Stack, upload: Upload) -> None:
     stack.deploy(upload(TOPIC), [], {"modelyard:part": "platform"})
     tags = administrator.client("sns").list_tags_for_resource(ResourceArn=stack.resources()["Topic"])["Tags"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -377,8 +378,8 @@ def make_project(installed: Installed, name: str, folder: Path) -> Pushed:
     made = installed.create(name, ProblemType="regression", OnDelete="delete")
     installed.person(name).admit()
     clone = installed.clone(name, folder / name)
-    for path in (clone.folder / "tests").iterdir():
-        path.unlink()
+    shutil.rmtree(clone.folder / "tests")  # with its endpoint tests: nothing is deployed here
+    (clone.folder / "tests").mkdir()
     (clone.folder / "tests" / "test_one.py").write_text(TEST)
     # its style, like its tests, has its own place (tests/template)
     (clone.folder / "ruff.toml").write_text('lint.select = ["F"]\n')

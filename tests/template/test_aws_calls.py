@@ -64,11 +64,21 @@ def test_an_execution_is_of_exactly_the_version_that_was_upserted(pipeline: Simp
             "PipelineName": "churn-dev",
             "PipelineVersionId": 7,
             "PipelineParameters": [{"Name": "eta", "Value": "0.3"}],
-            "PipelineExecutionDisplayName": "commit-abcdefabcdef",
+            "PipelineExecutionDisplayName": "push-abcdefabcdef",
             "ClientRequestToken": ANY,
         },
     )
-    assert pipeline.execution.start(account, "churn-dev", {"eta": "0.3"}, 7, "abcdef" * 7, "commit") == EXECUTION
+    assert pipeline.execution.start(account, "churn-dev", {"eta": "0.3"}, 7, "push-abcdefabcdef") == EXECUTION
+
+
+@pytest.mark.parametrize(
+    ("tree", "called"), [("4e5f", "commit-abcdefabcdef"), ("4e5f-dirty", "commit-abcdefabcdef-dirty")]
+)
+def test_an_execution_is_named_after_the_commit_alone_that_has_its_files(
+    pipeline: SimpleNamespace, tree: str, called: str
+) -> None:
+    lineage = pipeline.lineage.Lineage("abcdef" * 7, tree, None)
+    assert pipeline.execution.display_name(pipeline.execution.BY_A_PERSON, lineage) == called
 
 
 def test_the_fingerprint_covers_every_page_and_nothing_else(pipeline: SimpleNamespace, account: Account) -> None:
@@ -262,6 +272,7 @@ PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn-dev/3"
 def version_is(account: Account, approval: str = "Approved", description: str = "", **stamps: str) -> dict[str, Any]:
     answer = {
         "ModelPackageName": "churn-dev",
+        "ModelPackageGroupName": "churn-dev",
         "ModelPackageArn": PACKAGE,
         "ModelPackageStatus": "Completed",
         "ModelPackageStatusDetails": {"ValidationStatuses": []},
@@ -294,7 +305,7 @@ def test_an_approval_says_why_and_is_not_given_twice(pipeline: SimpleNamespace, 
         {"ModelPackageArn": PACKAGE, "ModelApprovalStatus": "Approved", "ApprovalDescription": "good"},
     )
     assert pipeline.registry.set_approval(account, package, "Approved", "good") == PACKAGE
-    with pytest.raises(pipeline.InputError, match=r"is Approved already: .*reject what was approved after it"):
+    with pytest.raises(pipeline.InputError, match=r"is Approved already: .*reject it, then approve it"):
         pipeline.registry.set_approval(account, {**package, "ModelApprovalStatus": "Approved"}, "Approved", None)
 
 
@@ -432,11 +443,12 @@ def test_an_approval_is_watched_until_its_own_deployment_has_ended(pipeline: Sim
     assert pipeline.endpoint.watch_approved(account, before, "churn-dev", print, lambda seconds: True) is None
 
 
+@pytest.mark.parametrize("status", ["InService", "scheduled"])
 def test_an_approval_of_what_serves_already_is_not_watched_for_ever(
-    pipeline: SimpleNamespace, account: Account, monkeypatch: pytest.MonkeyPatch
+    pipeline: SimpleNamespace, account: Account, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     monkeypatch.setattr(pipeline.endpoint, "STEADY_LOOKS", 2)
-    found = {"status": "InService", "package_arn": PACKAGE, "next_config": None}
+    found = {"status": status, "package_arn": PACKAGE, "next_config": None}
     monkeypatch.setattr(pipeline.endpoint, "read", lambda aws, name: found)
     stamps = {"deployment.number": "1", "deployment.status": "succeeded", "deployment.ended": "2026-11-20T00:00:00Z"}
     for _ in range(3):
@@ -456,6 +468,92 @@ def test_an_approval_of_what_serves_already_is_not_watched_for_ever(
     )
     assert (ended["number"], ended["status"]) == ("1", "succeeded")
     assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    ("approval", "stamps", "later", "expected"),
+    [
+        pytest.param(
+            "Approved",
+            {"number": "2", "status": "superseded", "ended": "2026-11-21T08:00:00Z"},
+            [],
+            ("2", "superseded", "2026-11-21T08:00:00Z", "another decision came before it had ended"),
+            id="the platform wrote it on the version",
+        ),
+        pytest.param(
+            "Approved",
+            {"number": "2", "status": "superseded", "ended": "2026-11-21T08:00:00Z"},
+            [7],
+            ("2", "superseded", "2026-11-21T08:00:00Z", "approved after it: version 7"),
+            id="by what it was superseded",
+        ),
+        pytest.param(
+            "Approved",
+            {},
+            [4, 7],
+            (None, "superseded", None, "approved after it: version 4, 7"),
+            id="another version was approved before its deployment began",
+        ),
+        pytest.param(
+            "Rejected",
+            {"number": "1", "status": "succeeded", "ended": "2026-11-20T00:00:00Z"},
+            [],
+            (None, "superseded", None, "the version is Rejected by now: too slow"),
+            id="it was rejected; an earlier deployment's stamps stay",
+        ),
+    ],
+)
+def test_an_approval_that_another_decision_overtook_is_not_watched_for_ever(
+    pipeline: SimpleNamespace,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    approval: str,
+    stamps: dict[str, str],
+    later: list[int],
+    expected: tuple[str | None, ...],
+) -> None:
+    """The endpoint serves another version all the time."""
+    found = {"status": "InService", "package_arn": "another", "next_config": None}
+    monkeypatch.setattr(pipeline.endpoint, "read", lambda aws, name: found)
+    monkeypatch.setattr(pipeline.endpoint, "STEADY_LOOKS", 2)
+    monkeypatch.setattr(pipeline.registry, "approved_later", lambda aws, group, package: later)
+    before = {"number": "1", "status": "succeeded", "ended": "2026-11-20T00:00:00Z"}
+    for _ in range(1 if stamps.get("number") == "2" else 3):
+        version_is(account, approval, "too slow", **stamps)
+    ended = pipeline.endpoint.watch_approved(
+        account,
+        {
+            "ModelPackageArn": PACKAGE,
+            "CustomerMetadataProperties": {f"deployment.{name}": value for name, value in before.items()},
+        },
+        "churn-dev",
+        lambda found: None,
+        lambda seconds: False,
+    )
+    assert tuple(ended.values()) == expected
+
+
+def test_an_approval_that_nothing_overtook_is_watched_on_however_long_nothing_changes(
+    pipeline: SimpleNamespace, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota holds it up, for one: the platform tries again. The approved versions are not read at every look."""
+    found = {"status": "InService", "package_arn": "another", "next_config": None}
+    monkeypatch.setattr(pipeline.endpoint, "read", lambda aws, name: found)
+    monkeypatch.setattr(pipeline.endpoint, "STEADY_LOOKS", 2)
+    asked: list[str] = []
+
+    def approved_later(aws: Account, group: str, package: dict[str, Any]) -> list[int]:
+        asked.append(group)
+        return []
+
+    monkeypatch.setattr(pipeline.registry, "approved_later", approved_later)
+    for _ in range(7):
+        version_is(account)
+    pauses = iter([False] * 6 + [True])
+    package = {"ModelPackageArn": PACKAGE}
+    watch = pipeline.endpoint.watch_approved
+    assert watch(account, package, "churn-dev", lambda found: None, lambda seconds: next(pauses)) is None
+    assert asked == ["churn-dev"] * 3
 
 
 def test_a_rejection_is_watched_until_the_endpoint_serves_another_version(

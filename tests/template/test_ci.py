@@ -69,6 +69,11 @@ def executions(*listed: tuple[str, str, str]) -> dict[str, Any]:
     }
 
 
+def nothing_under_way(account: Account) -> None:
+    """The branch's first push: there is no pipeline yet."""
+    account.stub("sagemaker").add_client_error("list_pipeline_executions", "ResourceNotFound", "It does not exist.")
+
+
 def stopping(account: Account, number: str) -> None:
     wanted = {"PipelineExecutionArn": f"{PIPELINE}/execution/{number}", "ClientRequestToken": ANY}
     account.stub("sagemaker").add_response("stop_pipeline_execution", {}, wanted)
@@ -92,6 +97,7 @@ def test_a_push_stops_the_older_pushes_and_nobody_elses(
     job: Callable[..., Any], pipeline: SimpleNamespace, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = job("feature-x", COMMIT)
+    nothing_under_way(account)
     account.stub("sagemaker").add_response(
         "list_pipeline_executions",
         executions(
@@ -115,6 +121,7 @@ def test_a_push_that_is_overtaken_while_it_starts_stops_itself(
     job: Callable[..., Any], pipeline: SimpleNamespace, account: Account, head: str | None, capsys: Any
 ) -> None:
     made = job("dev", COMMIT, head)
+    nothing_under_way(account)
     account.stub("sagemaker").add_response(
         "list_pipeline_executions", executions(("newer", f"push-{OTHER[:12]}", "Executing"))
     )
@@ -132,6 +139,7 @@ def test_a_push_whose_branch_is_deleted_meanwhile_leaves_no_pipeline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     made = job("feature-x", COMMIT, None)
+    nothing_under_way(account)
     sagemaker = account.stub("sagemaker")
     sagemaker.add_response("list_pipeline_executions", executions())
     stopping(account, "abcdefghijkl")
@@ -150,8 +158,49 @@ def test_a_push_can_follow_what_it_started(
 ) -> None:
     made = job("feature-x", COMMIT)
     made.settings = pipeline.settings.load_settings().model_copy(update={"ci": pipeline.settings.Ci(watch=True)})
+    nothing_under_way(account)
     account.stub("sagemaker").add_response("list_pipeline_executions", executions())
     assert pipeline.ci.push(made) == 7, "as watching ends"
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_a_job_that_is_run_again_follows_what_is_under_way_for_its_commit(
+    job: Callable[..., Any],
+    pipeline: SimpleNamespace,
+    account: Account,
+    watch: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    followed: list[str] = []
+
+    def watching(_settings: object, _session: object, arn: str) -> int:
+        followed.append(arn)
+        return 7
+
+    made = job("feature-x", COMMIT)
+    made.settings = pipeline.settings.load_settings().model_copy(update={"ci": pipeline.settings.Ci(watch=watch)})
+    made.watch = watching
+    monkeypatch.setattr(pipeline.ci.starting, "start", lambda *_: pytest.fail("it was started once more"))
+    listed = executions(
+        ("persons", f"commit-{COMMIT[:12]}", "Executing"),
+        ("stopped", f"push-{COMMIT[:12]}", "Stopping"),
+        ("first", f"push-{COMMIT[:12]}", "Executing"),
+        ("older", f"push-{OTHER[:12]}", "Executing"),
+    )
+    for _ in range(2):
+        account.stub("sagemaker").add_response("list_pipeline_executions", listed)
+    stopping(account, "older")
+    assert pipeline.ci.push(made) == (7 if watch else 0)
+    assert followed == ([f"{PIPELINE}/execution/first"] if watch else [])
+    assert f"this commit is being trained already: {PIPELINE}/execution/first\n" in capsys.readouterr().out
+
+
+def test_a_commit_whose_execution_has_ended_is_trained_again(pipeline: SimpleNamespace, account: Account) -> None:
+    """As after a step that failed for lack of instances."""
+    ended = executions(("first", f"push-{COMMIT[:12]}", "Failed"), ("second", f"push-{COMMIT[:12]}", "Stopped"))
+    account.stub("sagemaker").add_response("list_pipeline_executions", ended)
+    assert pipeline.ci.under_way(COMMIT, pipeline.execution.running(account, "churn-dev")) is None
 
 
 @pytest.mark.parametrize("branch", ["main", "template-update", "feature", "Feature-x"])
@@ -209,6 +258,30 @@ def test_what_cannot_be_stopped_is_said(pipeline: SimpleNamespace, account: Acco
     sagemaker.add_response("describe_pipeline_execution", {"PipelineExecutionStatus": "Executing"})
     with pytest.raises(ClientError, match="Not now"):
         pipeline.execution.stop(account, EXECUTION)
+
+
+def test_by_hand_a_check_without_the_right_to_ask_for_plans_says_which_policy_it_is(
+    job: Callable[..., Any], pipeline: SimpleNamespace, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = job("dev", COMMIT)
+    made.run = pipeline.ci_systems.Run("manual", "dev")
+    made.system = pipeline.ci_systems.System({})
+    plans_are_denied(account)
+    pipeline.ci._write_plan(made)
+    printed = capsys.readouterr().out
+    assert "no plan: An error occurred (AccessDeniedException)" in printed
+    assert "`plan` needs modelyard-churn-reader and modelyard-planner-" in printed
+
+
+def test_a_job_whose_role_may_not_ask_for_plans_fails(job: Callable[..., Any], account: Account, pipeline: Any) -> None:
+    plans_are_denied(account)
+    with pytest.raises(ClientError, match="not authorized"):
+        pipeline.ci._write_plan(job("dev", COMMIT))
+
+
+def plans_are_denied(account: Account) -> None:
+    said = "User ada is not authorized to perform: ssm:GetParameter"
+    account.stub("ssm").add_client_error("get_parameter", "AccessDeniedException", said)
 
 
 def described(account: Account, pipeline: SimpleNamespace, branch: str, stage: str = "feature") -> str:
@@ -287,7 +360,7 @@ def retraining(pipeline: SimpleNamespace, schedule: str | None) -> tuple[Any, di
     """Settings that ask for this, and the schedule's request."""
     asked = None if schedule is None else pipeline.settings.Retrain(schedule=schedule)
     settings = pipeline.settings.load_settings().model_copy(update={"retrain": asked})
-    return settings, {} if asked is None else pipeline.retraining.wanted("churn", asked, "123456789012", "aws")
+    return settings, {} if asked is None else pipeline.retraining.wanted("churn", asked, EXECUTION)
 
 
 ARN = {"ScheduleArn": "arn:aws:scheduler:us-east-1:123456789012:schedule/modelyard/churn-retrain"}

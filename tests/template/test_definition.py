@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.model import Shape
 
+from lifecycle_lambdas.commit_status import origin_of
 from local_aws.request_checks import check_shape
 from tests.template.conftest import PROBLEM_TYPES, ROLE_ARN, git, run
 
@@ -182,6 +183,18 @@ def test_spot_training_waits_and_keeps_checkpoints_where_the_cache_finds_them(
         "S3Uri": "s3://churn-artifacts/churn/dev/checkpoints/",
         "LocalPath": "/opt/ml/checkpoints",
     }
+
+
+def test_the_platform_tells_a_commit_of_the_files_that_it_has_and_of_no_others(
+    generated: Generated, compiled: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """What the template writes of its commit is what the platform's function `commit-status` reads."""
+    repository = generated("regression")
+    origin = origin_of(json.dumps(compiled("regression")))
+    assert origin is not None
+    assert (origin.commit, origin.branch) == (git(repository, "rev-parse", "HEAD"), "dev")
+    uncommitted = with_settings(repository, tmp_path / "churn", SPOT)
+    assert origin_of(json.dumps(uncommitted)) is None
 
 
 def test_several_instances_share_the_rows(generated: Generated, tmp_path: Path) -> None:

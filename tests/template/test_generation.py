@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.template.conftest import CHECKOUT, PROBLEM_TYPES, SCENARIOS, Template, git, run
+from local_aws.git.github_actions_workflows import parse
+from tests.template.conftest import CHECKOUT, PROBLEM_TYPES, SCENARIOS, Modules, Template, git, read_json, run
 
 SUPPORTED = [(problem_type, scenario) for problem_type in PROBLEM_TYPES for scenario in SCENARIOS]
 
@@ -148,6 +150,15 @@ def for_host(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Ca
     return get
 
 
+def test_the_notebook_predicts_nothing_before_a_version_is_registered(
+    generated: Generated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = read_json(generated("regression", "baseline") / "notebook.ipynb")["cells"]
+    (cell,) = ("".join(cell["source"]) for cell in cells if cell["id"] == "prediction")
+    exec(cell, {"found": [], "names": SimpleNamespace(group="churn-dev")})
+    assert "no version is registered in churn-dev yet: follow an execution that succeeds" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("host", ["github", "gitlab"])
 def test_the_git_host_decides_on_ci_files_and_readme_alone(for_host: Callable[[str], Path], host: str) -> None:
     here, other = for_host("codecommit"), for_host(host)
@@ -214,6 +225,15 @@ def test_github_gives_each_job_the_least_and_pins_its_actions(for_host: Callable
                 assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("branch", ["dev", "prod", "feature-a", "feature-a/b", "feature-", "feature", "main", "x/dev"])
+def test_github_runs_ci_for_the_branches_that_train_and_for_prod(
+    for_host: Callable[[str], Path], pipeline: Modules, branch: str
+) -> None:
+    workflow = parse((for_host("github") / ".github/workflows/ci.yml").read_text(encoding="utf-8"), "ci.yml")
+    assert workflow.events["push"].takes_branch(branch) is (branch == "prod" or pipeline.names.trains(branch))
+    assert "workflow_dispatch" in workflow.events, "without a push prod promotes what a retraining has brought to dev"
 
 
 def test_no_job_that_whoever_pushes_a_branch_can_change_reads_a_secret(for_host: Callable[[str], Path]) -> None:

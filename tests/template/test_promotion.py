@@ -379,7 +379,7 @@ def test_a_version_of_the_tree_that_is_not_approved_is_named(project: Project, a
     said = project.refusal()
     assert re.search(words, said)
     assert "nearest" not in said
-    assert "promote again: python -m pipeline promote, or this CI job once more" in said
+    assert "Then promote again: prod's CI job once more (README.md, Promoting), or python -m pipeline promote" in said
 
 
 def test_a_group_without_versions_is_said(project: Project) -> None:
@@ -423,10 +423,10 @@ def test_the_moment_of_an_approval_is_the_stamps_else_the_last_change(pipeline: 
     now = datetime.now(UTC)
     changed = {"CreationTime": now - timedelta(hours=2), "LastModifiedTime": now}
     stamped = {**changed, "CustomerMetadataProperties": STAMPED}
-    assert pipeline.promotion.approved_at(stamped) == datetime(2026, 11, 20, 9, tzinfo=UTC)
-    assert pipeline.promotion.approved_at(changed) == now
+    assert pipeline.registry.approved_at(stamped) == datetime(2026, 11, 20, 9, tzinfo=UTC)
+    assert pipeline.registry.approved_at(changed) == now
     odd = {**changed, "CustomerMetadataProperties": {"approval.at": "yesterday"}}
-    assert pipeline.promotion.approved_at(odd) == now
+    assert pipeline.registry.approved_at(odd) == now
 
 
 # --- what the copy has

@@ -38,7 +38,7 @@ from pipeline import (
     starting,
     terminal,
 )
-from pipeline.aws import is_denied, is_missing
+from pipeline.aws import advice, is_denied, is_missing
 from pipeline.ci_systems import NoCredentials, Run, System, fenced, without_secrets
 from pipeline.lineage import read_lineage
 from pipeline.settings import ROOT, Settings, load_settings
@@ -158,7 +158,7 @@ def _check_stage_files(job: Job) -> None:
 def _check_endpoint_tests(job: Job) -> None:
     suite = endpoint_test.load_suite(job.settings)
     if suite is not None:
-        print(f"tests/endpoint/ is right ({len(suite.cases)} cases)")
+        print(f"tests/endpoint/ is right ({endpoint_test.counted(suite.cases)})")
     for text in endpoint_test.warnings(job.settings, suite):
         print(f"warning: {text}")
 
@@ -187,6 +187,11 @@ def _write_plan(job: Job) -> None:
     except NoCredentials as error:
         text = None
         print(f"no plan: {error}")
+    except ClientError as error:
+        if not (job.system.by_hand and is_denied(error)):
+            raise
+        text = None
+        print(f"no plan: {error}\n{advice('plan', job.settings.project, job.settings.aws.region, str(error))}")
     if text is None:
         return
     markdown = f"### Plan of `{job.settings.project}`\n\n{fenced(text)}\n\n{PLAN_SAYS}\n"
@@ -251,7 +256,11 @@ def _train(job: Job) -> int:
     if (head := job.head(branch)) != commit:
         print(f"nothing is started: {outdated(branch, commit, head)}")
         return 0
-    arn = starting.start(job.session, job.settings, found, {}, execution.BY_A_PUSH)
+    # A job that is run again, as when its time was over while it followed, goes on with what was started: another
+    # execution would stop an hour's training.
+    arn = under_way(commit, execution.running(job.session, found.pipeline))
+    began = "this commit is being trained already:" if arn else "started"
+    arn = arn or starting.start(job.session, job.settings, found, {}, execution.BY_A_PUSH)
     # the executions before the branch: whatever ran by then, and is not of the head that is read now, is outdated
     running = execution.running(job.session, found.pipeline)
     head = job.head(branch)
@@ -262,7 +271,7 @@ def _train(job: Job) -> int:
         print(f"this execution is stopped: {outdated(branch, commit, head)}")
         # the branch's pipeline may have been deleted before this job made it anew
         return _delete_pipeline(job, found) if head is None and found.stage == "feature" else 0
-    print(f"started {arn}")
+    print(f"{began} {arn}")
     print(f"  {results_link(arn, job.settings, found)}")
     print(f"  SageMaker Studio shows it below Pipelines; {job.system.tells_the_end}")
     if branch == "dev" and (said := retraining.bring_about(job.session, job.settings, arn)):
@@ -270,14 +279,23 @@ def _train(job: Job) -> int:
     return job.watch(job.settings, job.session, arn) if job.settings.ci.watch else 0
 
 
+def under_way(commit: str, running: Iterable[execution.Running]) -> str | None:
+    """The ARN of the execution that an earlier job has started for this very commit; None without one.
+
+    Args:
+        running: the pipeline's executions.
+    """
+    return next((one.arn for one in running if one.is_push_of(commit) and not one.stopping), None)
+
+
 def superseded(arn: str, commit: str, head: str | None, running: Iterable[execution.Running]) -> list[str]:
     """The executions that a push stops, by ARN: its own when the branch has gone on meanwhile, else the pushes' before.
 
-    Those that a person or the schedule started are nobody's to stop. Of two pushes of one commit (a job that was run
-    again) the execution that began later goes on.
+    Those that a person or the schedule started are nobody's to stop. Of two pushes of one commit (a push that was told
+    twice, to two jobs at once) the execution that began later goes on.
 
     Args:
-        arn: of the push's own execution.
+        arn: of the push's own execution, or of the one that is under way for its commit.
         commit: that it was started for.
         head: the branch's commit at the remote, None when it is gone; read after `running`, so that no execution of
             a newer push can be among these.
@@ -285,7 +303,6 @@ def superseded(arn: str, commit: str, head: str | None, running: Iterable[execut
     """
     if head != commit:
         return [arn]
-    same = execution.display_name(execution.BY_A_PUSH, commit)
     own = next((one for one in running if one.arn == arn), None)
     return [
         one.arn
@@ -293,7 +310,7 @@ def superseded(arn: str, commit: str, head: str | None, running: Iterable[execut
         if one.arn != arn
         and not one.stopping
         and one.name.startswith(f"{execution.BY_A_PUSH}-")
-        and (one.name != same or own is None or (one.started, one.arn) < (own.started, own.arn))
+        and (not one.is_push_of(commit) or own is None or (one.started, one.arn) < (own.started, own.arn))
     ]
 
 

@@ -82,6 +82,7 @@ class System:
     """
 
     name = "by hand"
+    by_hand = True  # with a person's rights, which need not be those of a job's role
     tells_the_end = "python -m pipeline watch follows it to its end"  # of an execution that the job has started
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -130,6 +131,7 @@ class CodeBuild(System):
     """
 
     name = "CodeBuild"
+    by_hand = False
     tells_the_end = "a comment on the commit will say how it ended"
 
     def run(self) -> Run:
@@ -140,6 +142,8 @@ class CodeBuild(System):
 
 class _WithIdentityToken(System):
     """A system that proves with an OIDC token what it runs for, for which AWS gives a role's credentials."""
+
+    by_hand = False
 
     def token_branch(self, run: Run) -> str:
         """The branch that the token names, which decides on the role."""

@@ -91,7 +91,7 @@ def check(options: argparse.Namespace) -> int:
     print(f"deployment/ is right (stages {stages})")
     suite = endpoint_test.load_suite(settings)
     if suite is not None:
-        print(f"tests/endpoint/ is right ({len(suite.cases)} cases)")
+        print(f"tests/endpoint/ is right ({endpoint_test.counted(suite.cases)})")
     for text in (*stage_files.warnings, *endpoint_test.warnings(settings, suite)):
         print(f"warning: {text}", file=sys.stderr)
     return OK
@@ -141,7 +141,8 @@ def register_project(options: argparse.Namespace) -> int:
         )
     for name in ("RepositoryUrl", "Groups"):
         print(f"{name}: {made[name]}")
-    print(f"project {found.name} ({found.id}) is registered; next: python -m pipeline upload-data")
+    print(f"project {found.name} ({found.id}) is registered; next: an administrator gives you the policies that it has")
+    print("  (README.md, Permissions), and you send the data: python -m pipeline upload-data")
     return OK
 
 
@@ -274,7 +275,8 @@ def approve(options: argparse.Namespace) -> int:
     if ended is None:
         print("no longer watching; the deployment goes on: python -m pipeline status", file=sys.stderr)
         return INTERRUPTED
-    out.print(f"deployment {ended['number']} {ended['status']}", markup=False)
+    which = "the deployment" if ended["number"] is None else f"deployment {ended['number']}"
+    out.print(f"{which} {ended['status']}", markup=False)
     if ended["status"] == "succeeded":
         return OK
     if ended["description"]:
@@ -391,6 +393,8 @@ def test_endpoint(options: argparse.Namespace) -> int:
     if target.evaluated is None and suite.needs_evaluated_rows:
         print(f"warning: there are no evaluated rows of {target.version}: {target.why}", file=sys.stderr)
     results = endpoint_test.run(connection, suite, target)
+    if warning := endpoint_test.too_long(results):
+        print(f"warning: {warning}", file=sys.stderr)
     if options.json:
         print(json.dumps({"endpoint": name, "version": target.version, **results.as_json()}, indent=2))
     else:

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from pipeline import InputError
 from pipeline.aws import error_code
+from pipeline.lineage import DIRTY, Lineage
 from pipeline.names import stage_folder, stage_of_pipeline
 
 # Where SageMaker jobs write their logs, by what a pipeline step's metadata call the job.
@@ -73,21 +74,26 @@ class Running:
     started: datetime
     stopping: bool = False
 
+    def is_push_of(self, commit: str) -> bool:
+        """Whether a push of this commit started it; its job may have changed files before."""
+        return self.name.removesuffix(DIRTY) == f"{BY_A_PUSH}-{commit[:12]}"
 
-def display_name(trigger: str, commit: str) -> str:
-    """trigger: BY_A_PERSON or BY_A_PUSH. commit: the full id."""
-    return f"{trigger}-{commit[:12]}"
+
+def display_name(trigger: str, lineage: Lineage) -> str:
+    """Such as push-0a1b2c3d4e5f; the platform takes an execution for one of the commit's when its name ends so.
+
+    trigger: BY_A_PERSON or BY_A_PUSH.
+    """
+    return f"{trigger}-{lineage.commit[:12]}{DIRTY if lineage.is_dirty else ''}"
 
 
-def start(
-    aws: boto3.Session, name: str, parameters: dict[str, str], version: int | None, commit: str, trigger: str
-) -> str:
-    """Starts an execution of that version of the pipeline; returns its ARN."""
+def start(aws: boto3.Session, name: str, parameters: dict[str, str], version: int | None, called: str) -> str:
+    """Starts an execution of that version of the pipeline; returns its ARN. called: its display name."""
     options: dict[str, Any] = {} if version is None else {"PipelineVersionId": version}
     return str(
         aws.client("sagemaker").start_pipeline_execution(
             PipelineName=name,
-            PipelineExecutionDisplayName=display_name(trigger, commit),
+            PipelineExecutionDisplayName=called,
             PipelineParameters=[{"Name": key, "Value": value} for key, value in parameters.items()],
             ClientRequestToken=str(uuid.uuid4()),
             **options,
@@ -96,7 +102,7 @@ def start(
 
 
 def running(aws: boto3.Session, name: str) -> list[Running]:
-    """The pipeline's executions that are under way, of its newest ones, the newest first."""
+    """The pipeline's executions that are under way, of its newest ones, the newest first; none without a pipeline."""
     pages = (
         aws.client("sagemaker")
         .get_paginator("list_pipeline_executions")
@@ -107,6 +113,12 @@ def running(aws: boto3.Session, name: str) -> list[Running]:
             PaginationConfig={"MaxItems": NEWEST, "PageSize": 100},
         )
     )
+    try:
+        executions = [found for page in pages for found in page["PipelineExecutionSummaries"]]
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFound":
+            raise
+        return []
     return [
         Running(
             arn=found["PipelineExecutionArn"],
@@ -114,8 +126,7 @@ def running(aws: boto3.Session, name: str) -> list[Running]:
             started=found["StartTime"],
             stopping=found["PipelineExecutionStatus"] == "Stopping",
         )
-        for page in pages
-        for found in page["PipelineExecutionSummaries"]
+        for found in executions
         if found["PipelineExecutionStatus"] in ("Executing", "Stopping")
     ]
 

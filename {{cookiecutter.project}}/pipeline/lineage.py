@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline import InputError
 from pipeline.settings import ROOT
 
+DIRTY = "-dirty"  # at the end of a tree's id: files were changed and not committed
 # What the CI systems call the branch that they build; they check out a commit, not a branch. CodeBuild has no variable
 # of its own for it: the rule that starts a build gives it ours.
 CI_BRANCH_VARIABLES = ("GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "MODELYARD_BRANCH")
@@ -28,12 +29,16 @@ class Lineage:
     tree: str
     repository: str | None
 
+    @property
+    def is_dirty(self) -> bool:
+        return self.tree.endswith(DIRTY)
+
 
 def read_lineage(root: Path = ROOT) -> Lineage:
     """Asks git. Raises InputError without git, without a repository, or without a commit."""
     commit = _git(root, "rev-parse", "--verify", "HEAD^{commit}")
     tree = _git(root, "rev-parse", "--verify", "HEAD^{tree}")
-    dirty = "-dirty" if _git(root, "status", "--porcelain") else ""
+    dirty = DIRTY if _git(root, "status", "--porcelain") else ""
     remotes = _git(root, "remote").split()
     url = _git(root, "remote", "get-url", "origin" if "origin" in remotes else remotes[0]) if remotes else None
     return Lineage(commit=commit, tree=tree + dirty, repository=without_credentials(url) if url else None)

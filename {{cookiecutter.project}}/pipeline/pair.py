@@ -19,7 +19,8 @@ import boto3
 from pipeline import InputError, promotion, registry
 from pipeline.endpoint import NONE, SCHEDULED, endpoint_name, read
 from pipeline.names import group_name
-from pipeline.promotion import BY, FROM, Package, approved_at, metadata_of, short
+from pipeline.promotion import BY, FROM, Package, metadata_of, short
+from pipeline.registry import approved_at
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 STAGES = (CHAMPION, CHALLENGER)

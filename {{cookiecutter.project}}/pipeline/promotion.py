@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,8 @@ ETAGS = ("ModelDataETag", "ETag", "ManifestEtag")
 CREATIONS = 10  # a copy that was deleted is made again, that often
 LOOKED_AT, SHOWN = 200, 3  # newest versions among which the nearest are looked for; how many of them are said
 TREE = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+# CI's role for prod may, and of people an administrator alone.
+AGAIN = "Then promote again: prod's CI job once more (README.md, Promoting), or python -m pipeline promote"
 
 
 def promote_branch(settings: Settings, connection: boto3.Session, root: Path = ROOT) -> int:
@@ -84,7 +85,7 @@ def promote_branch(settings: Settings, connection: boto3.Session, root: Path = R
         ClientError: what AWS refuses. What was copied before stays, and the next try goes on.
     """
     lineage = read_lineage(root)
-    if lineage.tree.endswith("-dirty"):
+    if lineage.is_dirty:
         raise InputError(
             "files here are changed and not committed, and what is promoted is a commit: commit them, or put them away "
             "(git stash --include-untracked), then promote again"
@@ -101,7 +102,7 @@ def promote_branch(settings: Settings, connection: boto3.Session, root: Path = R
         group = group_name(settings.project, stage)
         made = copy(connection, source, group, {FROM: source["ModelPackageArn"], COMMIT: lineage.commit})
         check_data(source, made)
-        _say(made, stage, _approved_later(connection, group, made))
+        _say(made, stage, registry.approved_later(connection, group, made))
     return 0
 
 
@@ -214,7 +215,8 @@ def check_tested(source: Package, expected: str | None) -> None:
     raise InputError(
         f"{short(source)} is not promoted before its endpoint tests on dev have passed, and nothing is known of them "
         "yet. They are run when dev's deployment of it has ended (python -m pipeline status --stage dev), and take "
-        "seconds. Then promote again: python -m pipeline promote, or this CI job once more"
+        "seconds. Or it never served there, since another version was approved after it: reject that one on dev, and "
+        f"this one is deployed and tested. {AGAIN}"
     )
 
 
@@ -238,22 +240,12 @@ def short(package: Package | str) -> str:
     return str(arn).partition(":model-package/")[2]
 
 
-def approved_at(package: Package) -> datetime:
-    """When a version was approved: by the platform's stamp, else when it was changed last."""
-    stamp = metadata_of(package).get("approval.at", "")
-    try:
-        return datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    except ValueError:
-        found: datetime = package.get("LastModifiedTime") or package["CreationTime"]
-        return found
-
-
 def _approved_version(connection: boto3.Session, group: str, lineage: Lineage, root: Path) -> Package:
     """The version of dev that was approved last for this tree. Raises InputError, with the nearest, when none was."""
     approved = registry.packages(connection, group, ModelApprovalStatus="Approved")
     found = [package for package in approved if metadata_of(package).get("git.tree") == lineage.tree]
     if found:
-        return max(found, key=lambda package: (approved_at(package), package["ModelPackageVersion"]))
+        return max(found, key=lambda package: (registry.approved_at(package), package["ModelPackageVersion"]))
     raise InputError(_none_approved(group, lineage, registry.packages(connection, group, LOOKED_AT), root))
 
 
@@ -267,7 +259,7 @@ def _none_approved(group: str, lineage: Lineage, newest: list[Package], root: Pa
     for package in same[:SHOWN]:
         lines.append(f"  {_described(package)}: {_what_it_needs(package)}")
     if any(not _is_dirty(package) for package in same):
-        return "\n".join([*lines, "Then promote again: python -m pipeline promote, or this CI job once more"])
+        return "\n".join([*lines, AGAIN])
     trees = {tree for package in newest if TREE.fullmatch(tree := metadata_of(package).get("git.tree", ""))}
     changed = {tree: files for tree in trees if (files := _changed_files(tree, root)) is not None}
 
@@ -326,15 +318,6 @@ def _changed_files(tree: str, root: Path) -> list[str] | None:
     command = ["git", "diff", "--name-only", "--no-renames", tree, "HEAD"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     return None if done.returncode else done.stdout.splitlines()
-
-
-def _approved_later(connection: boto3.Session, group: str, package: Package) -> list[int]:
-    """The numbers of the versions that were approved after this one, and are still; none when it is not approved."""
-    if package["ModelApprovalStatus"] != "Approved":
-        return []
-    approved = registry.packages(connection, group, ModelApprovalStatus="Approved")
-    later = [one for one in approved if approved_at(one) > approved_at(package)]
-    return sorted(one["ModelPackageVersion"] for one in later)
 
 
 def _say(package: Package, stage: str, approved_later: list[int]) -> None:

@@ -18,7 +18,7 @@ from pipeline.names import pipeline_name
 from pipeline.parameters import FINGERPRINT
 from pipeline.settings import Retrain, Settings
 
-GROUP = "modelyard"  # the platform's
+GROUP, FAILED = "modelyard", "modelyard-failed"  # the platform's: a group of schedules, and a queue that has an alarm
 BY_THE_SCHEDULE = "retrain"
 # Scheduler writes the time of the invocation here:
 # https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
@@ -30,15 +30,20 @@ def schedule_name(project: str) -> str:
     return f"{project}-retrain"
 
 
-def wanted(project: str, retrain: Retrain, account: str, partition: str) -> dict[str, Any]:
-    """CreateSchedule's and UpdateSchedule's request."""
+def wanted(project: str, retrain: Retrain, pipeline_arn: str) -> dict[str, Any]:
+    """CreateSchedule's and UpdateSchedule's request.
+
+    Args:
+        pipeline_arn: of dev's pipeline, or of one of its executions; partition, Region and account are the schedule's.
+    """
+    _, partition, _, region, account, _ = pipeline_arn.split(":", 5)
     request = {
         "PipelineName": pipeline_name(project, "dev", "dev"),
         "PipelineExecutionDisplayName": BY_THE_SCHEDULE,
         # another value than ever before: Preprocess reads the data again, instead of taking its result from the cache
         "PipelineParameters": [{"Name": FINGERPRINT, "Value": TIME}],
-        # Scheduler may invoke twice; SageMaker takes tokens of at least 32 characters
-        "ClientRequestToken": f"{project}-{BY_THE_SCHEDULE}-{TIME}".ljust(32, "-"),
+        # Scheduler may invoke twice. SageMaker takes tokens of 32 to 128 characters, and the time has 20.
+        "ClientRequestToken": f"{project}-{BY_THE_SCHEDULE}-scheduled-{TIME}",
     }
     return {
         "Name": schedule_name(project),
@@ -53,6 +58,9 @@ def wanted(project: str, retrain: Retrain, account: str, partition: str) -> dict
             "RoleArn": f"arn:{partition}:iam::{account}:role/modelyard/ci/{project}-ci-retrain",
             "Input": json.dumps(request),
             "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 10},
+            # What could not be started is told by the alarm of this queue, else nobody would hear of it:
+            # https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
+            "DeadLetterConfig": {"Arn": f"arn:{partition}:sqs:{region}:{account}:{FAILED}"},
         },
     }
 
@@ -60,7 +68,7 @@ def wanted(project: str, retrain: Retrain, account: str, partition: str) -> dict
 def bring_about(connection: boto3.Session, settings: Settings, pipeline_arn: str) -> str | None:
     """Makes, changes or removes the schedule; returns what was done, None when it was so already. Twice is as once.
 
-    pipeline_arn: of dev's pipeline, or of one of its executions; its account and partition are the schedule's.
+    pipeline_arn: as for `wanted`.
 
     Raises:
         InputError: the platform's schedule group is not there.
@@ -71,8 +79,7 @@ def bring_about(connection: boto3.Session, settings: Settings, pipeline_arn: str
         if there is None or not _delete(scheduler, name):
             return None
         return f"the schedule {name} is removed: settings.yaml asks for no retraining"
-    _, partition, _, _, account, _ = pipeline_arn.split(":", 5)
-    request = wanted(settings.project, settings.retrain, account, partition)
+    request = wanted(settings.project, settings.retrain, pipeline_arn)
     said = f"dev trains again by {settings.retrain.schedule} ({settings.retrain.timezone})"
     if there is None:
         return f"{said}: the schedule {name} is made" if _create(scheduler, request) else None

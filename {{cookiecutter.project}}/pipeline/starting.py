@@ -65,4 +65,5 @@ def start(connection: boto3.Session, settings: Settings, names: Names, given: di
     uri = given.get("DataUri", settings.data.uri)
     values = {**given, parameters.FINGERPRINT: aws.data_fingerprint(connection, uri)}
     version, commit = upsert(connection, settings, names)
-    return execution.start(connection, names.pipeline, values, version, commit.lineage.commit, trigger)
+    called = execution.display_name(trigger, commit.lineage)
+    return execution.start(connection, names.pipeline, values, version, called)

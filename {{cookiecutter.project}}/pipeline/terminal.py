@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.endpoint_checks import Results
+from pipeline.endpoint_test import counted
 from pipeline.execution import Step
 
 STYLES = {"Succeeded": "green", "InService": "green", "Failed": "red", "Stopped": "yellow", "Executing": "cyan"}
@@ -129,7 +130,7 @@ def print_endpoint_tests(out: Console, name: str, version: str, results: Results
             out.print(f"             {line}", markup=False)
     failed = len(results.failed)
     said = f"{failed} failed" if failed else "all passed"
-    out.print(f"{len(results.cases)} cases in {results.seconds:.1f} s: {said}", style="bold", markup=False)
+    out.print(f"{counted(results.cases)} in {results.seconds:.1f} s: {said}", style="bold", markup=False)
 
 
 def _verdict(passed: bool) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from pipeline.stage_file import load_stage_files
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+DEV = "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn-dev"
 HOSTILE = "feature-$(id)`id`\"';&|<>#!{}()%0Aset-output,name=x"
 
 
@@ -150,6 +151,7 @@ MINE, OLDER = running("push-" + COMMIT[:12], 5), running("push-" + OTHER[:12], 1
         (COMMIT, [running("commit-" + OTHER[:12]), running("retrain"), running("pushed"), running("")], []),
         (COMMIT, [running("push-" + OTHER[:12], 1, stopping=True)], []),
         (COMMIT, [running(MINE.name, 4)], [running(MINE.name, 4)]),  # the same commit's, begun earlier
+        (COMMIT, [running(f"{MINE.name}-dirty", 6)], []),  # its job changed files
         (COMMIT, [running(MINE.name, 6)], []),  # the same commit's, begun later: it stops this one
         (OTHER, [OLDER], [MINE]),  # a newer push, or one that went back to an older commit
         (None, [OLDER], [MINE]),  # the branch is gone
@@ -226,10 +228,24 @@ def test_retraining_is_a_schedule_of_eventbridge(schedule: str, timezone: str, m
 
 def test_a_retraining_reads_the_data_again() -> None:
     project = load_settings().project
-    request = retraining.wanted(project, Retrain(schedule="rate(7 days)"), "123456789012", "aws")
+    request = retraining.wanted(project, Retrain(schedule="rate(7 days)"), DEV)
     started = json.loads(request["Target"]["Input"])
     assert started["PipelineName"] == f"{project}-dev"
     assert started["PipelineParameters"] == [{"Name": "DataFingerprint", "Value": "<aws.scheduler.scheduled-time>"}]
-    assert "<aws.scheduler.scheduled-time>" in started["ClientRequestToken"]
-    assert len(started["ClientRequestToken"]) >= 32
     assert len(request["Name"]) <= 64
+
+
+@pytest.mark.parametrize("project", ["a", "ab", "churn", "x" * 32])
+def test_two_invocations_of_one_time_start_one_retraining(project: str) -> None:
+    request = retraining.wanted(project, Retrain(schedule="rate(7 days)"), DEV)
+    token = json.loads(request["Target"]["Input"])["ClientRequestToken"]
+    first, second = (token.replace("<aws.scheduler.scheduled-time>", f"2026-11-2{day}T05:00:00Z") for day in (1, 2))
+    assert first != second
+    assert 32 <= len(first) <= 128  # SageMaker API reference, StartPipelineExecution
+
+
+def test_a_retraining_that_cannot_be_started_goes_where_an_alarm_is() -> None:
+    request = retraining.wanted("churn", Retrain(schedule="rate(7 days)"), DEV)
+    failed = {"Arn": "arn:aws-cn:sqs:cn-north-1:123456789012:modelyard-failed"}
+    assert request["Target"]["DeadLetterConfig"] == failed
+    assert request["Target"]["RoleArn"] == "arn:aws-cn:iam::123456789012:role/modelyard/ci/churn-ci-retrain"
