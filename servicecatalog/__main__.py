@@ -94,7 +94,9 @@ def _install(arguments: argparse.Namespace) -> int:
         _say(line)
     if not _agreed(arguments.yes):
         return 1
-    changed = install.carry_out(plan, _say, arguments.revert_drift)
+    # What is taken back shows only when CloudFormation has looked at what is there: it is asked for once more then.
+    agreed = (lambda: _agreed(arguments.yes, "That stack stays as it is.")) if arguments.revert_drift else None
+    changed = install.carry_out(plan, _say, agreed)
     _say("Installed." if changed else "Nothing to do: the platform is as it should be.")
     for line in install.next_steps(plan.platform.stack.outputs | plan.portfolio.stack.outputs, plan.domain):
         _say(line)
@@ -125,18 +127,18 @@ def _session() -> boto3.Session:
     return boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
 
 
-def _agreed(yes: bool) -> bool:
+def _agreed(yes: bool, otherwise: str = "Nothing was changed.") -> bool:
     """Whether the person at the terminal agrees; without a person, --yes must."""
     if yes:
         return True
     try:
         answer = input("Go on? [y/N] ")
     except EOFError:
-        _say("\nNobody answers, so nothing was changed; add --yes (make: YES=1).")
+        _say(f"\nNobody answers. {otherwise} Add --yes (make: YES=1).")
         return False
     agreed = answer.strip().lower() in ("y", "yes")
     if not agreed:
-        _say("Nothing was changed.")
+        _say(otherwise)
     return agreed
 
 

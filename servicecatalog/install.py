@@ -202,13 +202,13 @@ def principals(account: Account, given: Mapping[str, str]) -> dict[str, str]:
     return dict(zip(PRINCIPALS, [*patterns, *[""] * len(PRINCIPALS)], strict=False))
 
 
-def carry_out(plan: Plan, say: Say, revert_drift: bool = False) -> bool:
+def carry_out(plan: Plan, say: Say, revert_drift: Callable[[], bool] | None = None) -> bool:
     """Do it. False: there was nothing to do.
 
     Each step finds what an interrupted one left and goes on.
 
     Args:
-        revert_drift: put back what was deleted or changed by hand, too (Stack.deploy).
+        revert_drift: asked, when given, before what was deleted or changed by hand is put back, too (Stack.deploy).
 
     Raises:
         InstallError: with the reasons that AWS gives.
@@ -306,7 +306,7 @@ def _adopt(
     return tuple(notes)
 
 
-def _deploy(plan: Plan, stack: StackPlan, key: str, revert_drift: bool) -> bool:
+def _deploy(plan: Plan, stack: StackPlan, key: str, revert_drift: Callable[[], bool] | None) -> bool:
     account = plan.account
     host = account.client("s3").meta.endpoint_url
     return stack.stack.deploy(_template_url(host, account, key), stack.parameters, TAGS, revert_drift)

@@ -92,7 +92,7 @@ class Stack:
         template_url: str,
         parameters: list[dict[str, Any]],
         tags: dict[str, str],
-        revert_drift: bool = False,
+        revert_drift: Callable[[], bool] | None = None,
     ) -> bool:
         """Create or update the stack.
 
@@ -100,12 +100,13 @@ class Stack:
             template_url: https, in S3.
             parameters: [{"ParameterKey", "ParameterValue"} or {"ParameterKey", "UsePreviousValue": True}].
             tags: of the stack and of all that is in it.
-            revert_drift: look at what is there, make again what was deleted and take back what was changed by hand,
-                where else CloudFormation compares nothing but templates. Of a stack that is there.
+            revert_drift: when given, what is there is looked at: made again is what was deleted and taken back what was
+                changed by hand, where else CloudFormation compares nothing but templates. Asked when the changes were
+                said; False leaves the stack as it is. Of a stack that is there.
                 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
 
         Returns:
-            False when there was nothing to do.
+            False when there was nothing to do, or it was not agreed to.
 
         Raises:
             InstallError: with the reasons that CloudFormation gives.
@@ -121,7 +122,7 @@ class Stack:
             Parameters=parameters,
             Capabilities=["CAPABILITY_NAMED_IAM"],
             Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-            **({"DeploymentMode": "REVERT_DRIFT"} if revert_drift and not new else {}),
+            **({"DeploymentMode": "REVERT_DRIFT"} if revert_drift is not None and not new else {}),
         )
         described = self._change_set(change_set)
         if described["Status"] == "FAILED":
@@ -132,6 +133,9 @@ class Stack:
             raise InstallError(f"CloudFormation refuses the template: {reason}")
         for line in change_lines([change["ResourceChange"] for change in described["Changes"]]):
             self.say(line)
+        if revert_drift is not None and not new and not revert_drift():
+            self.cloudformation.delete_change_set(StackName=self.name, ChangeSetName=change_set)
+            return False
         self._skip_past_events()
         self.cloudformation.execute_change_set(StackName=self.name, ChangeSetName=change_set)
         status = self._wait(moving=True)

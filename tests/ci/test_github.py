@@ -109,7 +109,7 @@ def test_a_pull_request_is_checked_and_starts_nothing(project: Project) -> None:
     assert [name for name, _ in executions(project.aws, pipelines(project.aws)[0])] == [name for name, _ in started]
 
 
-def test_by_hand_prod_promotes_without_a_push(project: Project) -> None:
+def test_by_hand_prod_is_asked_for_what_a_push_would_promote(project: Project) -> None:
     """As after a retraining, whose version was trained from files that prod has already."""
     asked = project.github("POST", f"{PATH}/actions/workflows/ci.yml/dispatches", {"ref": "prod"})
     assert asked.status == 204, asked

@@ -556,6 +556,31 @@ def test_an_approval_that_nothing_overtook_is_watched_on_however_long_nothing_ch
     assert asked == ["churn-dev"] * 3
 
 
+@pytest.mark.parametrize(
+    ("stamp", "looks", "expected"), [("2026-11-20T08:00:00Z", 7, None), ("2026-11-21T08:00:00Z", 3, "superseded")]
+)
+def test_the_stamp_of_an_earlier_approval_does_not_say_that_this_one_is_overtaken(
+    pipeline: SimpleNamespace,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    stamp: str,
+    looks: int,
+    expected: str | None,
+) -> None:
+    """Rejected and approved again, while the platform is throttled: it has not read the approval yet."""
+    found = {"status": "InService", "package_arn": "another", "next_config": None}
+    monkeypatch.setattr(pipeline.endpoint, "read", lambda aws, name: found)
+    monkeypatch.setattr(pipeline.endpoint, "STEADY_LOOKS", 2)
+    monkeypatch.setattr(pipeline.registry, "approved_later", lambda aws, group, package: [4])
+    for _ in range(looks):
+        version_is(account)["CustomerMetadataProperties"]["approval.at"] = stamp
+    pauses = iter([False] * (looks - 1) + [True])
+    before = {"ModelPackageArn": PACKAGE, "CustomerMetadataProperties": {"approval.at": "2026-11-20T08:00:00Z"}}
+    watch = pipeline.endpoint.watch_approved
+    ended = watch(account, before, "churn-dev", lambda found: None, lambda seconds: next(pauses))
+    assert (ended and ended["status"]) == expected
+
+
 def test_a_rejection_is_watched_until_the_endpoint_serves_another_version(
     pipeline: SimpleNamespace, account: Account
 ) -> None:

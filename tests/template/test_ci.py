@@ -46,7 +46,8 @@ def job(pipeline: SimpleNamespace, account: Account, monkeypatch: pytest.MonkeyP
         variables = {"CODEBUILD_BUILD_ID": "p:1", "MODELYARD_BRANCH": branch}
         made = pipeline.ci.Job(pipeline.ci_systems.CodeBuild(variables), watch=lambda *_: 7)
         made.session = account
-        monkeypatch.setattr(pipeline.ci, "read_lineage", lambda: SimpleNamespace(commit=COMMIT))
+        lineage = pipeline.lineage.Lineage(commit=COMMIT, tree=COMMIT, repository=None)
+        monkeypatch.setattr(pipeline.ci, "read_lineage", lambda: lineage)
         monkeypatch.setattr(pipeline.remote, "head", Remote(*heads).head)
         monkeypatch.setattr(pipeline.ci.starting, "start", lambda *_: EXECUTION)
         return made
@@ -196,11 +197,16 @@ def test_a_job_that_is_run_again_follows_what_is_under_way_for_its_commit(
     assert f"this commit is being trained already: {PIPELINE}/execution/first\n" in capsys.readouterr().out
 
 
-def test_a_commit_whose_execution_has_ended_is_trained_again(pipeline: SimpleNamespace, account: Account) -> None:
-    """As after a step that failed for lack of instances."""
-    ended = executions(("first", f"push-{COMMIT[:12]}", "Failed"), ("second", f"push-{COMMIT[:12]}", "Stopped"))
-    account.stub("sagemaker").add_response("list_pipeline_executions", ended)
-    assert pipeline.ci.under_way(COMMIT, pipeline.execution.running(account, "churn-dev")) is None
+def test_a_commit_is_trained_though_executions_of_it_have_ended_or_had_changed_files(
+    pipeline: SimpleNamespace, account: Account
+) -> None:
+    """As after a step that failed for lack of instances, or when somebody tried something out by hand."""
+    called = f"push-{COMMIT[:12]}"
+    listed = executions(
+        ("first", called, "Failed"), ("second", called, "Stopped"), ("changed", f"{called}-dirty", "Executing")
+    )
+    account.stub("sagemaker").add_response("list_pipeline_executions", listed)
+    assert pipeline.ci.under_way(called, pipeline.execution.running(account, "churn-dev")) is None
 
 
 @pytest.mark.parametrize("branch", ["main", "template-update", "feature", "Feature-x"])

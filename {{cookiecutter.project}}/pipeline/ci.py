@@ -251,14 +251,16 @@ def push(job: Job) -> int:
 
 
 def _train(job: Job) -> int:
-    branch, commit = job.run.branch, read_lineage().commit
+    lineage = read_lineage()
+    branch, commit = job.run.branch, lineage.commit
     found = names.names_of(job.settings.project, branch)
     if (head := job.head(branch)) != commit:
         print(f"nothing is started: {outdated(branch, commit, head)}")
         return 0
     # A job that is run again, as when its time was over while it followed, goes on with what was started: another
     # execution would stop an hour's training.
-    arn = under_way(commit, execution.running(job.session, found.pipeline))
+    called = execution.display_name(execution.BY_A_PUSH, lineage)
+    arn = under_way(called, execution.running(job.session, found.pipeline))
     began = "this commit is being trained already:" if arn else "started"
     arn = arn or starting.start(job.session, job.settings, found, {}, execution.BY_A_PUSH)
     # the executions before the branch: whatever ran by then, and is not of the head that is read now, is outdated
@@ -279,13 +281,14 @@ def _train(job: Job) -> int:
     return job.watch(job.settings, job.session, arn) if job.settings.ci.watch else 0
 
 
-def under_way(commit: str, running: Iterable[execution.Running]) -> str | None:
+def under_way(called: str, running: Iterable[execution.Running]) -> str | None:
     """The ARN of the execution that an earlier job has started for this very commit; None without one.
 
     Args:
+        called: as a push of the commit calls its execution; one of changed files is called otherwise, and not followed.
         running: the pipeline's executions.
     """
-    return next((one.arn for one in running if one.is_push_of(commit) and not one.stopping), None)
+    return next((one.arn for one in running if one.name == called and not one.stopping), None)
 
 
 def superseded(arn: str, commit: str, head: str | None, running: Iterable[execution.Running]) -> list[str]:

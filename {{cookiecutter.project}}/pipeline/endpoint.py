@@ -95,9 +95,10 @@ def watch_approved(
         if deployment["ended"] and (_end(deployment) != ended_before or serves):
             if deployment["status"] != "superseded":
                 return {**deployment, "description": now.get("ApprovalDescription")}
-            return {**deployment, "description": _overtaken(aws, now) or "another decision came before it had ended"}
+            why = _overtaken(aws, package, now) or "another decision came before it had ended"
+            return {**deployment, "description": why}
         if is_steady and not serves:
-            if overtaken := _overtaken(aws, now):
+            if overtaken := _overtaken(aws, package, now):
                 return {"number": None, "status": "superseded", "ended": None, "description": overtaken}
             steady = 0  # asked once a minute: every version that is approved is read
         if wait(PAUSE_SECONDS):
@@ -121,12 +122,17 @@ def watch_rejected(
             return False
 
 
-def _overtaken(aws: boto3.Session, package: dict[str, Any]) -> str | None:
-    """Which decision came after a version's approval; None where the registry knows of none."""
+def _overtaken(aws: boto3.Session, before: dict[str, Any], package: dict[str, Any]) -> str | None:
+    """Which decision came after a version's approval; None where the registry knows of none.
+
+    before: the version as it was then. The stamp of an earlier approval says nothing about this one.
+    """
     status = package["ModelApprovalStatus"]
     if status != "Approved":
         why = package.get("ApprovalDescription")
         return f"the version is {status} by now{f': {why}' if why else ''}"
+    if (stamp := registry.approval_stamp(package)) and stamp == registry.approval_stamp(before):
+        return None  # the platform has not heard of it yet
     later = registry.approved_later(aws, package["ModelPackageGroupName"], package)
     return f"approved after it: version {', '.join(map(str, later))}" if later else None
 

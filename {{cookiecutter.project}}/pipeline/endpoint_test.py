@@ -86,13 +86,13 @@ def counted(cases: Sized) -> str:
     return f"{len(cases)} case{'' if len(cases) == 1 else 's'}"
 
 
-def too_long(results: endpoint_checks.Results) -> str:
-    """That the platform could not ask all of it; "" where it can."""
-    if results.seconds <= endpoint_checks.PLATFORM_SECONDS:
+def too_long(seconds: float) -> str:
+    """That the platform could not ask all of what took so long, the load with it; "" where it can."""
+    if seconds <= endpoint_checks.PLATFORM_SECONDS:
         return ""
     return (
-        f"the cases took {results.seconds:.0f} s, and the platform has {endpoint_checks.PLATFORM_SECONDS} s for them: "
-        "it would come to no verdict. Write fewer cases, vary fewer values, or send a shorter load"
+        f"the cases and the load take {seconds:.0f} s, and the platform has {endpoint_checks.PLATFORM_SECONDS} s for "
+        "them: it would come to no verdict. Write fewer cases, vary fewer values, or send a shorter load"
     )
 
 

@@ -151,11 +151,15 @@ def deployment_of(package: dict[str, Any]) -> dict[str, str | None]:
     return {name: metadata.get(f"deployment.{name}") for name in ("number", "status", "ended")}
 
 
+def approval_stamp(package: dict[str, Any]) -> str:
+    """When the platform heard of a version's approval, as it wrote that onto the version; "" before."""
+    return str(package.get("CustomerMetadataProperties", {}).get("approval.at", ""))
+
+
 def approved_at(package: dict[str, Any]) -> datetime:
     """When a version was approved: by the platform's stamp, else when it was changed last."""
-    stamp = package.get("CustomerMetadataProperties", {}).get("approval.at", "")
     try:
-        return datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        return datetime.strptime(approval_stamp(package), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     except ValueError:
         found: datetime = package.get("LastModifiedTime") or package["CreationTime"]
         return found
