@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt, LookAtMany
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.messages import duration
-from lifecycle_lambdas.recording import describe
+from lifecycle_lambdas.recording import approval_of
 from lifecycle_lambdas.records import Deployment, Entry, State
 from lifecycle_lambdas.settings import SettingsError
 
@@ -218,11 +219,11 @@ def _decide(options: argparse.Namespace, approval: str, word: str) -> int:
         return OK
     effect = "it will be deployed" if word == "approve" else "if it serves, what served before it comes back"
     confirm(options, f"{word.capitalize()} version {options.version} of {state.group}: {effect}.")
-    if anew:  # to the registry that is no change, so that nobody would hear of it
-        return append(context, state, options, "approve", package)
     context.client("sagemaker").update_model_package(
         ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus=approval, ApprovalDescription=options.why
     )
+    if anew:  # to the registry that is no change, so that nobody would hear of it
+        return append(context, state, options, "approve", package)
     print(f"version {options.version} of {state.group} is {approval}")
     print(HINT.format(endpoint=state.endpoint))
     return OK
@@ -233,12 +234,7 @@ def _is_overtaken(context: Context, state: State, package: Package) -> bool:
     park, a removal, or another version's. An approval that is not there yet is found by a look."""
     entries = list(context.ledger.entries(state.endpoint))
     arn = package["ModelPackageArn"]
-
-    def approval_of(other: str) -> str | None:
-        described = describe(context, other)
-        return None if described is None else str(described["ModelApprovalStatus"])
-
-    should = desired(entries, approval_of, context.now())
+    should = desired(entries, partial(approval_of, context), context.now())
     if should is not None and should.package_arn == arn:
         return False
     return is_removed(entries) or known(entries).get(arn, Known()).is_approved

@@ -56,12 +56,14 @@ class Origin:
         commit: the full id.
         branch: "" where it does not say.
         problem_type, metric: which number of Evaluate's files is the main one; "" where it does not say.
+        committed: whether the commit has the files that are trained; else some were changed and not committed.
     """
 
     commit: str
     branch: str = ""
     problem_type: str = ""
     metric: str = ""
+    committed: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,18 +174,19 @@ def execution_arn(body: str) -> str:
 
 
 def origin_of(definition: str) -> Origin | None:
-    """Where a definition came from; None when it names no commit that a Git host could have, or has other files."""
+    """Where a definition came from; None when it names no commit that a Git host could have."""
     for step in _steps(_parsed(definition)):
         if step.get("Type") != "RegisterModel":
             continue
         metadata = _mapping(_mapping(step.get("Arguments")).get("CustomerMetadataProperties"))
         known = {name: value for name, value in metadata.items() if isinstance(value, str)}
-        if _COMMIT.fullmatch(known.get("git.commit", "")) and not known.get("git.tree", "").endswith(UNCOMMITTED):
+        if _COMMIT.fullmatch(known.get("git.commit", "")):
             return Origin(
                 known["git.commit"],
                 known.get("git.branch", ""),
                 known.get("problem-type", ""),
                 known.get("metric.main", ""),
+                not known.get("git.tree", "").endswith(UNCOMMITTED),
             )
     return None
 

@@ -35,7 +35,7 @@ from lifecycle_lambdas.aws_errors import not_allowed
 from lifecycle_lambdas.calls import REQUESTS, AwsCall
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.declared import AdministratorsFault, Declared, StageFileError
-from lifecycle_lambdas.execute import Refused
+from lifecycle_lambdas.execute import Refused, passing
 from lifecycle_lambdas.going_back import GoBack
 from lifecycle_lambdas.ledger import Lease, LeaseLost
 from lifecycle_lambdas.log import log
@@ -311,11 +311,20 @@ class _Look:
                 # Whoever watches its approval sees it there. Before it is recorded: no look comes back to it then. Not
                 # on what was rejected, of which is still to be read who did it.
                 if self.approval_of(deployment.package_arn) == "Approved":
-                    self.update_package(deployment.package_arn, _stamps(deployment))
+                    self.stamp_superseded(deployment)
                 self.record(deployment)
                 self.tell_ended(deployment)
             after.append(deployment)
         return after
+
+    def stamp_superseded(self, deployment: Deployment) -> None:
+        """That it may not be stamped does not hold up what takes its place: that may be going back from it."""
+        try:
+            self.update_package(deployment.package_arn, _stamps(deployment))
+        except ClientError as error:
+            if passing(error):
+                raise
+            log("the version could not be stamped", level="ERROR", package=deployment.package_arn, error=str(error))
 
     # --- what is
 
@@ -376,7 +385,7 @@ class _Look:
         if self.state.status == "settled" and plan(None, observed, self.context.now()) == Done():
             return Outcome(self.endpoint, settled=True, summary="nothing should serve, and nothing does")
         self.under_way()
-        self.began = next((decided.at for decided in self.ledger.entries(self.endpoint)), None)
+        self.began = self.taken_away_since(deployment)
         deployment, step, observed = self.steps(None, _closed(deployment), observed)
         if isinstance(step, GiveUp):
             return self.stuck(step.reason)
@@ -389,6 +398,14 @@ class _Look:
             about = str(deployment.number)
             self.news.append(messages.of_endpoint("removed", self.endpoint, about, reason))
         return self.settled("nothing serves any more", history)
+
+    def taken_away_since(self, deployment: Deployment) -> datetime | None:
+        """Since when nothing should serve. The controller's own park is as of a time before it was decided."""
+        newest = next(iter(self.ledger.entries(self.endpoint)), None)
+        if newest is None or newest.kind != "park" or newest.source != "controller":
+            return None if newest is None else newest.at
+        deletions = (one.at for one in deployment.attempts if one.operation == "delete_endpoint")
+        return next(deletions, self.context.now())
 
     def remove(self, entry: Entry, history: list[Deployment]) -> Outcome:
         """The endpoint's project is being deleted: all of it goes, whichever deployment it belongs to.
@@ -497,11 +514,8 @@ class _Look:
                 log("swept", operation=call.operation, resource=call.resource, outcome=outcome)
 
     def way_back(self, deployment: Deployment) -> int | None:
-        """The deployment before this one, unless its version was rejected: nobody goes back to that."""
-        before = self.deployment(deployment.previous, [])
-        if before is None or self.approval_of(before.package_arn) != "Approved":
-            return None
-        return before.number
+        found = going_back.way_back(deployment, watching.history(self.context, self.state), self.approval_of)
+        return None if found is None else found.number
 
     # --- how it ends
 

@@ -24,7 +24,7 @@ from lifecycle_lambdas.readiness import (
     PlatformFacts,
     Unread,
 )
-from lifecycle_lambdas.recording import describe
+from lifecycle_lambdas.recording import approval_of, describe
 from lifecycle_lambdas.records import Deployment
 from lifecycle_lambdas.settings import PARAMETER_PATH
 from lifecycle_lambdas.tags import tags_of
@@ -244,8 +244,4 @@ def _succeeded(context: Context, endpoint: str) -> Iterator[Deployment]:
 
 
 def _way_back(context: Context, endpoint: str, serving: Deployment) -> Deployment | None:
-    def approval_of(arn: str) -> str | None:
-        package = describe(context, arn)
-        return None if package is None else str(package["ModelApprovalStatus"])
-
-    return going_back.way_back(serving, _succeeded(context, endpoint), approval_of)
+    return going_back.way_back(serving, _succeeded(context, endpoint), partial(approval_of, context))

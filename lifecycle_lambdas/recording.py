@@ -89,6 +89,12 @@ def describe(context: Context, arn: str) -> dict[str, Any] | None:
         return None
 
 
+def approval_of(context: Context, arn: str) -> str | None:
+    """A version's ModelApprovalStatus, None when there is no such version (any more)."""
+    package = describe(context, arn)
+    return None if package is None else str(package["ModelApprovalStatus"])
+
+
 def record_change(context: Context, state: State, change: VersionChanged) -> Entry | None:
     """Write down what the event says was decided, and stamp the version; None when it says nothing of the kind.
 

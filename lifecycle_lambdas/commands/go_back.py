@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from lifecycle_lambdas import going_back, observe, planning, watching
@@ -21,7 +22,7 @@ from lifecycle_lambdas.commands.common import (
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import LookAt
 from lifecycle_lambdas.observe import Observed
-from lifecycle_lambdas.recording import describe
+from lifecycle_lambdas.recording import approval_of
 from lifecycle_lambdas.records import Deployment, State, package_version
 
 TEXT = "serve an older version that is still approved, at once, and leave the newer one approved"
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def previous(context: Context, state: State) -> int:
-    """The version that served before the one that serves; while another one is rolled out, the one that serves.
+    """The version that served before the one that serves; while another one is rolled out, the one that serves; while
+    it is on its way back, the one that it goes back to.
 
     Raises InputError where there is none.
     """
@@ -72,14 +74,12 @@ def previous(context: Context, state: State) -> int:
     serving = None if observed.serving is None else context.ledger.deployment(state.endpoint, observed.serving)
     if serving is None:
         raise InputError(f"nothing that Modelyard deployed serves at {state.endpoint}: name a version to go back to")
-    if _is_left(serving, observed, next(watching.history(context, state), None)):
+    newest = next(watching.history(context, state), None)
+    if newest is not None and newest.status == "under-way" and newest.goes_back and newest.number != serving.number:
+        return package_version(newest.package_arn)  # typed twice, or the controller was faster
+    if _is_left(serving, observed, newest):
         return package_version(serving.package_arn)
-
-    def approval_of(arn: str) -> str | None:
-        package = describe(context, arn)
-        return None if package is None else str(package["ModelApprovalStatus"])
-
-    found = going_back.way_back(serving, watching.history(context, state), approval_of)
+    found = going_back.way_back(serving, watching.history(context, state), partial(approval_of, context))
     if found is None:
         raise InputError(
             f"no version that served at {state.endpoint} before version {package_version(serving.package_arn)}, of the "

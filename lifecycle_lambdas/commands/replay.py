@@ -14,6 +14,8 @@ TEXT = "show what lies in modelyard-failed, and send it back to where it came fr
 def add(commands: Any) -> None:
     command = commands.add_parser("replay", help=TEXT, description=TEXT)
     command.add_argument("--show", action="store_true", help="show it only")
+    others = "delete what came from nothing of the platform's, which is left where it is else"
+    command.add_argument("--delete-others", action="store_true", help=others)
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(command=run)
 
@@ -32,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
             return OK
         stale = {letter.receipt for letter in letters if outdated(letter, context.ledger.entries)}
         sent = [letter for letter in letters if letter.is_known and letter.receipt not in stale]
-        ask(options, question(len(sent), len(stale), len(letters) - len(sent) - len(stale)))
+        others = len(letters) - len(sent) - len(stale)
+        ask(options, question(len(sent), len(stale), others, options.delete_others))
         for letter in letters:
             # as it is now: while somebody thought about it a version may have been approved
             if (why := outdated(letter, context.ledger.entries)) is not None:
@@ -41,6 +44,9 @@ def run(options: argparse.Namespace) -> int:
             elif letter.is_known:
                 queue.replay(letter)
                 print(f"sent to {letter.target}: {letter.what}")
+            elif options.delete_others:
+                queue.delete(letter)
+                print(f"deleted: {letter.what}: it came from nothing of the platform's")
             else:
                 print(f"left where it is: {letter.what}: it came from nothing of the platform's")
                 continue
@@ -51,12 +57,13 @@ def run(options: argparse.Namespace) -> int:
             queue.release(letter)
 
 
-def question(sent: int, stale: int, unknown: int) -> str:
+def question(sent: int, stale: int, unknown: int, delete_unknown: bool) -> str:
     parts = [f"{sent} go back to where they came from"]
     if stale:
         parts.append(f"{stale} removals are deleted, since versions were approved after them")
     if unknown:
-        parts.append(f"{unknown} stay, since they came from nothing of the platform's")
+        become = "are deleted" if delete_unknown else "stay"
+        parts.append(f"{unknown} {become}, since they came from nothing of the platform's")
     return "; ".join(parts) + "."
 
 

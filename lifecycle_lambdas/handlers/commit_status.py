@@ -125,6 +125,8 @@ def _tell_once(surroundings: Surroundings, arn: str) -> tuple[str, str]:
     origin = origin_of(definition)
     if origin is None:
         return _log("its definition names no commit", arn, project=project), ""
+    if not origin.committed:
+        return _log("files were changed and not committed: no commit has them", arn, project=project), ""
     if _overtaken(sagemaker, execution, origin.commit):
         return _log("a later execution of this commit is told", arn, project=project), ""
     folder, quality = None, None

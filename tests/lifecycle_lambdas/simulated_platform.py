@@ -450,7 +450,12 @@ class Platform:
         """`go-back` or `park` of the command line: the entry, and the message to look."""
         self.clock.seconds += 2
         at = self.clock.now().replace(microsecond=0)
-        entry = Entry(self.endpoint, kind, at, package, "arn:aws:iam::123456789012:user/ada", "why", "command", until)
+        self.write(
+            Entry(self.endpoint, kind, at, package, "arn:aws:iam::123456789012:user/ada", "why", "command", until)
+        )
+
+    def write(self, entry: Entry) -> None:
+        """The entry, and the message to look."""
         with self._working(FUNCTION_SECONDS, counting=False):
             assert self.context().ledger.append(entry)
         self.send_event({"look": "endpoint", "endpoint": self.endpoint, "missed": False})

@@ -279,12 +279,14 @@ def test_what_an_operator_decides_comes_after_what_was_decided_whatever_their_cl
 def served(endpoint, version, context, monkeypatch):
     """Records deployments of versions that are approved, and what serves; answers the versions."""
 
-    def served(statuses: list[DeploymentStatus], serving: int, pending: int | None = None) -> list[str]:
+    def served(
+        statuses: list[DeploymentStatus], serving: int, pending: int | None = None, kind: str = "approve"
+    ) -> list[str]:
         versions = [version("Approved") for _ in statuses]
         at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
         with context.ledger.lease(endpoint, "test", 60) as lease:
             for arn, status in zip(versions, statuses, strict=True):
-                key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#approve"
+                key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#{kind}"
                 stage_file = stage_schema.dump(stage_schema.parse(STAGE_FILE, "dev"))
                 context.ledger.start_deployment(lease, Deployment(endpoint, 0, key, arn, stage_file, "ab", status, at))
         config = None if pending is None else f"{endpoint}-{pending}"
@@ -320,6 +322,14 @@ def test_without_a_version_while_another_is_rolled_out_it_goes_back_to_what_serv
     code, _, error = run("go-back", endpoint, "--why", "slow", "--yes")
     assert (code, error) == (0, "")
     assert next(context.ledger.entries(endpoint)).package_arn == second
+
+
+def test_without_a_version_while_it_goes_back_already_it_is_what_it_goes_back_to(run, endpoint, served, context):
+    """Typed twice, or the controller was faster: what is left is not brought back."""
+    *_, back = served(["succeeded", "succeeded", "under-way"], 2, 3, "go-back")
+    code, _, error = run("go-back", endpoint, "--why", "slow", "--yes")
+    assert (code, error) == (0, "")
+    assert next(context.ledger.entries(endpoint)).package_arn == back
 
 
 def test_without_a_version_before_it_says_what_to_do(run, endpoint, version):
@@ -716,7 +726,11 @@ def test_dead_letters_are_shown_and_sent_back_and_what_nobody_knows_stays(
     code, out, _ = run("replay", "--yes")
     assert (code, bodies(clients, events)) == (1, [look])
     assert "left where it is" in out
-    assert bodies(clients, failed_queue) == ["hello"]
+    _, _, err = run("replay", "--delete-others")
+    assert "0 go back to where they came from; 1 are deleted" in err
+    code, out, _ = run("replay", "--delete-others", "--yes")
+    assert (code, "deleted: " in out.splitlines()[-1]) == (0, True)
+    assert bodies(clients, failed_queue) == []
 
 
 def test_whoever_thinks_longer_than_the_letters_are_hidden_and_says_no_is_told_that_nothing_was_done(

@@ -134,7 +134,8 @@ def test_what_is_no_commit_is_told_nothing(commit):
 
 def test_what_was_never_committed_is_told_to_no_commit():
     """As the template registers it (pipeline/lineage.py): the commit that was checked out, and the tree with -dirty."""
-    assert origin_of(definition(git__commit=COMMIT, git__tree=f"{TREE}-dirty")) is None
+    origin = origin_of(definition(git__commit=COMMIT, git__tree=f"{TREE}-dirty"))
+    assert origin == replace(ORIGIN, committed=False)
 
 
 def test_the_evaluation_lies_where_the_step_writes_for_this_execution():

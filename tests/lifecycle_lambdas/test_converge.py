@@ -471,6 +471,24 @@ def test_a_canary_that_is_superseded_is_rolled_back_and_the_newest_version_follo
     assert (version["ModelApprovalStatus"], stamps) == ("Approved", {"number": "2", "status": "superseded"})
 
 
+def test_a_version_that_may_not_be_stamped_does_not_keep_its_canary_from_being_aborted(stage: Stage) -> None:
+    first, second = (stage.register(instance_count=2, rollout=CANARY) for _ in range(2))
+    stage.deploy(first)
+    stage.approve(second)
+    stage.look()
+
+    def refuse(operation: str, request: Any, when: str) -> None:
+        if operation == "UpdateModelPackage" and request["ModelPackageArn"] == second:
+            raise refusal(operation, "AccessDeniedException", "no identity-based policy allows it")
+
+    stage.aws.hook = refuse
+    stage.append("go-back", first)
+    stage.settle()
+
+    assert stage.serves == first
+    assert stage.statuses == ["superseded", "succeeded"]
+
+
 def test_all_at_once_is_waited_for_before_the_next_version_follows(stage: Stage) -> None:
     first, second, third = (stage.register() for _ in range(3))
     stage.deploy(first)
@@ -1241,4 +1259,6 @@ def test_the_calls_of_a_look_do_not_grow_with_the_history(stage: Stage) -> None:
     stage.aws.calls.clear()
     stage.deploy(third)
 
-    assert sorted([*calls, "DeleteEndpointConfig", "DeleteModel", "ListTags", "ListTags"]) == sorted(stage.aws.calls)
+    # both are swept: it would go back to the last of these, of which there is no model
+    swept = 2 * ["DeleteEndpointConfig", "DeleteModel", "ListTags", "ListTags"]
+    assert sorted([*calls, *swept]) == sorted(stage.aws.calls)

@@ -595,6 +595,23 @@ def test_one_failure_of_what_serves_since_long_is_asked_once_more_at_once(reason
     assert len(platform.aws.told) == (1 if reason == "schedule" else 2)
 
 
+def test_one_failure_of_what_serves_on_after_another_one_came_and_went_is_asked_once_more() -> None:
+    """Its run is called after its deployment, as its first one, and comes long after it."""
+    platform = Platform.of(canonical())
+    platform.look()
+    platform.aws.config = f"{ENDPOINT}-4"
+    platform.run()
+    platform.aws.config = f"{ENDPOINT}-3"
+    platform.now += timedelta(minutes=10)
+    platform.look()
+    platform.aws.factor, platform.aws.asked = 3.0, []
+    platform.aws.fail = lambda number, operation: (
+        setattr(platform.aws, "factor", 1.0) if len(platform.aws.asked) == 2 else None
+    )
+    platform.run({"test": ENDPOINT, "run": platform.runs[0].key})
+    assert [run.status for run in platform.runs] == ["passed", "superseded"]
+
+
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_suite_that_takes_too_long_is_not_held_against_the_version(wrong: bool) -> None:
     load = {"seconds": 5, "row": {"age": 30}, "objectives": {"error_share": 0}}

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from lifecycle_lambdas import context, converge, log, looking, metrics
+from lifecycle_lambdas.records import Entry
 from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE
 from tests.lifecycle_lambdas.simulated_aws import refusal
 from tests.lifecycle_lambdas.simulated_platform import Platform
@@ -115,6 +116,24 @@ def test_so_is_the_age_of_what_cannot_be_taken_away(lines: list[dict[str, Any]],
         platform.aws.standing = lambda service, operation, request: denied if operation == "DeleteEndpoint" else None
         lines.clear()
         platform.command(kind, None)
+        platform.pass_time(310)
+    assert 240 <= max(ages(lines)) <= 310
+
+
+def test_a_park_of_the_controllers_has_its_age_since_it_was_decided_and_not_since_the_endpoint_was_idle(
+    lines: list[dict[str, Any]],
+) -> None:
+    platform = Platform()
+    with platform.installed():
+        platform.approve(platform.register(ALL_AT_ONCE))
+        platform.run()
+        idle_since = platform.clock.now().replace(microsecond=0)
+        platform.pass_time(7200)
+        platform.outage_allowed = True
+        denied = refusal("DeleteEndpoint", "AccessDeniedException", "not authorized to perform this")
+        platform.aws.standing = lambda service, operation, request: denied if operation == "DeleteEndpoint" else None
+        lines.clear()
+        platform.write(Entry(platform.endpoint, "park", idle_since, None, "modelyard", "idle", "controller"))
         platform.pass_time(310)
     assert 240 <= max(ages(lines)) <= 310
 
