@@ -284,9 +284,9 @@ def turned_to(record: PolicyRecord | None, sha256: str, now: datetime) -> Policy
     return None if announced is None else replace(record, sha256=sha256, announced=announced, earlier=told)
 
 
-def may_remove(announced: datetime | None, removed: datetime | None, now: datetime) -> bool:
+def may_remove(announced: datetime, removed: datetime | None, now: datetime) -> bool:
     """Whether a policy removes now: a day after people were told of it, and once a day."""
-    return announced is not None and now - max(announced, removed or announced) >= NOTICE
+    return now - max(announced, removed or announced) >= NOTICE
 
 
 def fingerprint(section: Policy | Parking) -> str:

@@ -116,21 +116,20 @@ def _concluded(found: Remains, kept: Kept, decided: Sequence[Entry], now: dateti
 
     A version that was approved after what serves began is on its way, and is no going back.
     """
-    live = found.serving if found.pending is None else found.pending
-    if kept.entries and not _is_behind(found, kept, decided, live):
+    if kept.entries and not _is_behind(found, kept, decided):
         return None
     entries = _newest_first([*kept.entries, *decided])
     newest = approvals.desired(entries, lambda arn: _approval(found, arn), now)
     if newest is None or newest.package_arn is None:
         return None
-    version = package_version(newest.package_arn)
+    version, live, was_left = package_version(newest.package_arn), _live(found), _was_left(found, newest)
     if live is None:
         package = _package(found, newest.package_arn)
         # it was in the ledger, others had served, and nothing of a deployment of it is left: what was parked is swept
         was_known = package is not None and AT in _metadata(package)
         served = any(_metadata(one).get(STATUS) in ("succeeded", WENT_BACK) for one in found.packages)
         begun = any(model.package_arn == newest.package_arn for model in found.models.values())
-        if begun or not (was_known and served):
+        if not was_left and (begun or not (was_known and served)):
             return None
         why = (
             f"Nothing serves, although version {version} is approved: the endpoint was parked or removed. {LOST} "
@@ -138,29 +137,55 @@ def _concluded(found: Remains, kept: Kept, decided: Sequence[Entry], now: dateti
         )
         return Entry(found.endpoint, "park", whole_seconds(now), None, UNKNOWN, why, SOURCE)
     model = found.models.get(live)
-    if model is None or model.package_arn == newest.package_arn or whole_seconds(model.created) < newest.at:
+    if model is None or model.package_arn == newest.package_arn:
+        return None
+    if whole_seconds(model.created) < newest.at and not was_left:
         return None
     if _approval(found, model.package_arn) != "Approved":
         return None
+    how = "was left before it served" if was_left else "was approved before it was deployed"
     why = (
-        f"Version {package_version(model.package_arn)} serves, although version {version} was approved before it was "
-        f"deployed: somebody had gone back. {LOST}"
+        f"Version {package_version(model.package_arn)} serves, although version {version} {how}: somebody had gone "
+        f"back. {LOST}"
     )
     at = max(whole_seconds(model.created), newest.at + timedelta(seconds=1))
     return Entry(found.endpoint, "go-back", at, model.package_arn, UNKNOWN, why, SOURCE)
 
 
-def _is_behind(found: Remains, kept: Kept, decided: Sequence[Entry], live: int | None) -> bool:
-    """Whether the ledger lacks what one once had, so that it was restored to an earlier time.
+def _live(found: Remains) -> int | None:
+    """The number of the deployment that serves, or that the endpoint is on its way to; None: nothing serves.
 
-    That is the deployment that serves; where nothing does, any deployment, or an approval that stands on a version.
+    What it is on its way to and was left is about to be aborted.
+    """
+    return found.serving if found.pending is None or found.pending in _left(found) else found.pending
 
-    Args:
-        live: the number of the deployment that serves, or that the endpoint is on its way to; None: nothing serves.
+
+def _left(found: Remains) -> dict[int, Package]:
+    """By its number, the versions whose last deployment was left before it served (converge.supersede)."""
+    return {
+        number: package
+        for number, package in _stamped(found).items()
+        if _metadata(package).get(STATUS) == "superseded" and ENDED in _metadata(package)
+    }
+
+
+def _was_left(found: Remains, wanted: Entry) -> bool:
+    """Whether the version was left after this decision, and no deployment of it began since."""
+    last = max((number for number, one in found.models.items() if one.package_arn == wanted.package_arn), default=0)
+    return any(
+        package["ModelPackageArn"] == wanted.package_arn
+        and number >= last
+        and wanted.at <= moment(_metadata(package)[ENDED])
+        for number, package in _left(found).items()
+    )
+
+
+def _is_behind(found: Remains, kept: Kept, decided: Sequence[Entry]) -> bool:
+    """Whether the ledger lacks a deployment that it once had, or an approval that stands on a version.
+
+    It was restored to an earlier time then.
     """
     have = {deployment.number for deployment in kept.deployments}
-    if live is not None:
-        return live not in have
     removed = 0 if kept.state is None else kept.state.removed_number
     stamps = {(package["ModelPackageArn"], _metadata(package).get(AT)) for package in found.packages}
     return any(number > removed and number not in have for number in {*_stamped(found), *found.models}) or any(
@@ -220,7 +245,7 @@ def _deployments(found: Remains, entries: Sequence[Entry], wanted: Entry | None)
 def _status(
     found: Remains, number: int, package: Package, stamps: dict[str, str], wanted: Entry | None
 ) -> DeploymentStatus:
-    if number == found.pending:
+    if number == found.pending and number not in _left(found):
         return "under-way"
     if number == found.serving:
         return "succeeded"

@@ -78,7 +78,8 @@ class Deployment:
         stage_file: the stage file as it applies here, defaults filled in and, going back, with the capacity that
             served before (the JSON form of stage_schema.StageFile).
         stage_file_sha256: of the file as it was registered.
-        previous: the number of the deployment that served when this one began: the way back.
+        previous: the number of the deployment that served when this one began; what it would go back to may be an
+            older one, see going_back.way_back.
         requested: when CreateEndpoint, UpdateEndpoint or CreateSchedule was asked for; None before.
     """
 

@@ -1,8 +1,9 @@
 """Removes what no deployment needs any more: models, endpoint configs, alarms, and a dashboard that is not declared.
 
-What is kept: what the endpoint is on or on its way to, what the deployment under way is made of, and model and config
-of the deployment before it, the way back. Names are matched whole and tags are read before anything is deleted: one
-project's name can be the beginning of another's, and people make things of such names, too.
+What is kept: what the endpoint is on or on its way to, what the deployment that serves is made of, and model and config
+of the one that it would go back to (going_back.way_back). SageMaker itself goes back to what the endpoint is on, and
+only until an update is over. Names are matched whole and tags are read before anything is deleted: one project's name
+can be the beginning of another's, and people make things of such names, too.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ class Needed:
 
 
 def needed(
-    observed: Observed, current: int | None, previous: int | None, alarms: Collection[str], dashboard: bool
+    observed: Observed, current: int | None, way_back: int | None, alarms: Collection[str], dashboard: bool
 ) -> Needed:
     """What stays.
 
     Args:
         current: the deployment that serves or is under way; None: nothing should serve.
-        previous: the one before it.
+        way_back: the one that it would go back to; None: there is none.
     """
     endpoint = observed.endpoint
     pending = None if endpoint is None or endpoint.pending is None else endpoint.pending
     on_the_way = None if pending is None else names.number_of(observed.name, pending)
-    kept = {number for number in (current, previous, observed.serving, on_the_way) if number is not None}
+    kept = {number for number in (current, way_back, observed.serving, on_the_way) if number is not None}
     return Needed(
         numbers=frozenset(kept),
         watching=frozenset(() if on_the_way is None else (on_the_way,)),

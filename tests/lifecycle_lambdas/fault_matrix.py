@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from lifecycle_lambdas import approvals, names
+from lifecycle_lambdas import approvals, going_back, names
 from lifecycle_lambdas.messages import id_of_entry
 from tests.lifecycle_lambdas.simulated_aws import arn
 from tests.lifecycle_lambdas.simulated_platform import READ_KINDS, WRITE_KINDS, Call, Fault, Platform, throttled
@@ -442,13 +442,16 @@ def undisturbed(scenario: str) -> Undisturbed:
 def against_the_rules(platform: Platform) -> list[str]:
     """What may be at no scenario's end, whatever another run of it came to."""
     aws, name = platform.aws, platform.endpoint
-    wanted = approvals.desired(
-        platform.entries, lambda arn: aws.packages.get(arn, {}).get("ModelApprovalStatus"), platform.clock.now()
-    )
+
+    def approval_of(arn: str) -> str | None:
+        return cast("str | None", aws.packages.get(arn, {}).get("ModelApprovalStatus"))
+
+    wanted = approvals.desired(platform.entries, approval_of, platform.clock.now())
     serving = next((one for one in platform.deployments if one.number == platform.serving_number), None)
     stage_file: dict[str, Any] = {} if serving is None else serving.stage_file
     of_endpoint = stage_file if aws.endpoints else {}
-    kept = set() if serving is None else {f"{name}-{number}" for number in (serving.number, serving.previous)}
+    back = None if serving is None else going_back.way_back(serving, platform.deployments, approval_of)
+    kept = {one.name for one in (serving, back) if one is not None}
     standing = {*names.standing_alarms(name)} if of_endpoint.get("alarms") else set()
     approved = {arn for arn, version in aws.packages.items() if version["ModelApprovalStatus"] == "Approved"}
     told = {

@@ -12,7 +12,7 @@ import pytest
 from lifecycle_lambdas import rebuild, remains
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.rebuild import Rebuilt
-from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE, SCENARIOS, TAGS, served
+from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE, CANARIED, SCENARIOS, TAGS, served
 from tests.lifecycle_lambdas.simulated_platform import Platform
 from tests.lifecycle_lambdas.test_converge import SCALING
 
@@ -398,6 +398,114 @@ def test_what_was_deployed_and_parked_after_that_time_stays_parked(platform: Pla
     assert f"To have it again: go-back {platform.endpoint} 2" in found.notes[0]
     platform.pass_time(1300)
     assert platform.serves is None
+
+
+# --- left before it served
+
+
+def left_during_its_update(platform: Platform, stage_file: dict[str, Any], over: bool) -> tuple[str, str]:
+    """Somebody goes back while the second version's update is under way; the first one had not stopped serving.
+
+    Args:
+        over: until the endpoint is back; else until the controller has done what it can do now.
+    """
+    first, second = served(platform, ALL_AT_ONCE, stage_file)
+    platform.held = True
+    platform.approve(second)
+    platform.run(lambda: platform.status == "Updating")
+    platform.command("go-back", first)
+    platform.run(lambda: platform.deployments[0].status == "superseded" and not platform.queue)
+    if over:
+        platform.held = False
+        platform.run()
+        assert platform.serving_number == 1
+    return first, second
+
+
+@pytest.mark.parametrize("restores", [False, True])
+@pytest.mark.parametrize(("stage_file", "over"), [(CANARIED, True), (CANARIED, False), (ALL_AT_ONCE, False)])
+def test_who_went_back_during_an_update_stays_there(
+    platform: Platform, stage_file: dict[str, Any], over: bool, restores: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an empty ledger, and with one from before the version was approved."""
+    snapshots: list[dict[Any, Any]] = []
+    monkeypatch.setattr(platform, "begin", lambda: snapshots.append(deepcopy(platform.aws.items)))
+    first, second = left_during_its_update(platform, stage_file, over)
+    (found,) = restored(platform, snapshots[0] if restores else {})
+    assert "somebody had gone back" in found.notes[0]
+    assert all(one.changes_nothing for one in additions(platform))
+    platform.held = False
+    platform.pass_time(1300)
+    assert platform.serves == first
+    assert platform.aws.packages[second]["ModelApprovalStatus"] == "Approved"
+    assert "superseded" not in platform.told()
+    assert platform.faults == platform.dead_letters == []
+
+
+def test_what_was_left_and_is_wanted_after_all_is_deployed_with_a_rebuilt_ledger(platform: Platform) -> None:
+    """Its update is under way once more: the stamp is of the one before."""
+    _, second = left_during_its_update(platform, CANARIED, over=True)
+    platform.held = True
+    platform.command("go-back", second)
+    platform.run(lambda: platform.status == "Updating")
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert found.notes == ()
+    platform.held = False
+    platform.run()
+    assert (platform.serves, platform.serving_number) == (second, 3)
+
+
+def test_what_was_left_and_is_approved_again_is_deployed_with_a_rebuilt_ledger(platform: Platform) -> None:
+    """It was stamped as approved after it was left; the controller came no further."""
+    _, second = left_during_its_update(platform, CANARIED, over=True)
+    platform.clock.seconds += 60
+    platform.aws.missing.add("CreateModel")
+    platform.approve(second)
+    platform.pass_time(120)
+    platform.aws.missing.clear()
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert found.notes == ()
+    platform.run()
+    assert platform.serves == second
+
+
+@pytest.mark.parametrize("swept", [True, False])
+@pytest.mark.parametrize("served_before", [True, False])
+def test_what_was_parked_while_it_was_being_made_stays_parked(
+    platform: Platform, served_before: bool, swept: bool
+) -> None:
+    """The first time, or when it came back: then its stamp that it had served is of the past."""
+    platform.outage_allowed = True
+    version = platform.register(ALL_AT_ONCE)
+    if served_before:
+        platform.approve(version)
+        platform.run()
+        platform.command("park", None)
+        platform.run()
+    platform.held = True
+    if served_before:
+        platform.command("go-back", version)
+    else:
+        platform.approve(version)
+    platform.run(lambda: platform.status == "Creating")
+    platform.command("park", None)
+    platform.run(lambda: platform.deployments[0].status == "superseded" and not platform.queue)
+    if swept:
+        platform.held = False
+        platform.run()
+        assert platform.aws.models == {}
+    lose_ledger(platform)
+    (found,) = rebuild_all(platform)
+    assert f"To have it again: go-back {platform.endpoint} 1" in found.notes[0]
+    platform.held = False
+    platform.pass_time(1300)
+    assert platform.serves is None
+    assert platform.aws.models == {}
+    platform.command("go-back", version)
+    platform.run()
+    assert platform.serves == version
 
 
 # What is removed while its model package group stays leaves no more behind than what is parked.

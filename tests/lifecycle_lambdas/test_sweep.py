@@ -6,8 +6,10 @@ import pytest
 
 from lifecycle_lambdas.observe import Observed
 from lifecycle_lambdas.sweep import Needed, Present, is_ours, needed, stale
+from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE, served
 from tests.lifecycle_lambdas.plans import ENDPOINT, endpoint, observed
 from tests.lifecycle_lambdas.simulated_aws import SimulatedAWS, arn
+from tests.lifecycle_lambdas.simulated_platform import Platform
 
 NOTHING = Needed(frozenset(), frozenset(), frozenset(), dashboard=False)
 
@@ -75,7 +77,7 @@ def test_a_dashboard_goes_when_it_is_not_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "current", "previous", "numbers", "watching"),
+    ("seen", "current", "way_back", "numbers", "watching"),
     [
         (observed(), None, None, set(), set()),
         (observed(endpoint()), 11, 9, {9, 11}, set()),
@@ -86,9 +88,9 @@ def test_a_dashboard_goes_when_it_is_not_declared() -> None:
     ],
 )
 def test_what_the_endpoint_is_on_or_on_its_way_to_and_the_way_back_stay(
-    seen: Observed, current: int | None, previous: int | None, numbers: set[int], watching: set[int]
+    seen: Observed, current: int | None, way_back: int | None, numbers: set[int], watching: set[int]
 ) -> None:
-    need = needed(seen, current, previous, [], dashboard=False)
+    need = needed(seen, current, way_back, [], dashboard=False)
 
     assert need.numbers == numbers
     assert need.watching == watching
@@ -115,3 +117,29 @@ def test_ours_is_what_carries_the_projects_and_the_stages_tags(service: str, tag
     wanted = {"modelyard:project": "churn", "modelyard:stage": "prod"}
 
     assert is_ours(aws, service, resource, wanted) is ours
+
+
+def test_after_going_back_the_model_stays_that_it_would_go_back_to_and_the_one_that_was_left_goes() -> None:
+    platform = Platform()
+    with platform.installed():
+        first, second, third = served(platform, ALL_AT_ONCE, ALL_AT_ONCE, ALL_AT_ONCE)
+        for version in (second, third):
+            platform.approve(version)
+            platform.run()
+        platform.command("go-back", first)
+        platform.run()
+        assert platform.serves == first
+        assert sorted(platform.aws.models) == sorted(platform.aws.configs) == ["churn-dev-2", "churn-dev-4"]
+
+
+def test_what_is_deployed_again_leaves_the_way_back_to_another_version() -> None:
+    platform = Platform()
+    with platform.installed():
+        _, second = served(platform, ALL_AT_ONCE, ALL_AT_ONCE)
+        platform.approve(second)
+        platform.run()
+        platform.aws.delete_endpoint(platform.endpoint)
+        platform.outage_allowed = True
+        platform.pass_time(1300)
+        assert (platform.serves, platform.serving_number) == (second, 3)
+        assert sorted(platform.aws.models) == sorted(platform.aws.configs) == ["churn-dev-1", "churn-dev-3"]
