@@ -29,10 +29,11 @@ OF_THE_CLI = {
     "codecommit": {"credential-helper"},
     "configure": {"get"},
     "logs": {"tail"},
+    "s3": {"ls"},
     "s3": {"cp", "mb"},
     "sso": {"login"},
 }
-GLOBAL = {"query", "output", "region", "endpoint-url", "profile"}
+GLOBAL = {"query", "output", "region", "endpoint-url", "profile", "debug"}
 WRITTEN = template.load(product.TEMPLATE)
 # What a project has that has a name of its own.
 NAMED = (
