@@ -29,8 +29,7 @@ OF_THE_CLI = {
     "codecommit": {"credential-helper"},
     "configure": {"get"},
     "logs": {"tail"},
-    "s3": {"ls"},
-    "s3": {"cp", "mb"},
+    "s3": {"cp", "ls", "mb"},
     "sso": {"login"},
 }
 GLOBAL = {"query", "output", "region", "endpoint-url", "profile", "debug"}
