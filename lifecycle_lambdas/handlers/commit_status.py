@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from lifecycle_lambdas.aws_errors import is_missing
 from lifecycle_lambdas.clients import Clients
@@ -37,6 +37,7 @@ from lifecycle_lambdas.commit_status import (
     status_of,
 )
 from lifecycle_lambdas.log import log
+from lifecycle_lambdas.retries import come_again, seconds_until
 from lifecycle_lambdas.settings import SettingsError
 from lifecycle_lambdas.tags import tags_of
 
@@ -86,7 +87,8 @@ def respond(surroundings: Surroundings, records: list[dict[str, Any]]) -> dict[s
             tell(surroundings, execution_arn(record["body"]))
         except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
             log("not told: comes again", level="WARNING", error=f"{type(error).__name__}: {error}")
-            _come_again(surroundings, record, error)
+            later = round(error.seconds) if isinstance(error, Later) else seconds_until(record, FIRST_RETRY, LAST_RETRY)
+            come_again(surroundings.clients("sqs"), surroundings.queue_url, record, min(later, LONGEST_WAIT))
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
 
@@ -211,20 +213,6 @@ def _text(s3: Any, folder: Folder, name: str) -> str:
         code = error.response["Error"]["Code"]
         log("a file of the evaluation could not be read", level="WARNING", bucket=folder.bucket, name=name, code=code)
         return ""
-
-
-def _come_again(surroundings: Surroundings, record: dict[str, Any], error: Exception) -> None:
-    tries = int(record["attributes"]["ApproximateReceiveCount"])
-    seconds = error.seconds if isinstance(error, Later) else min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY)
-    try:
-        surroundings.clients("sqs").change_message_visibility(
-            QueueUrl=surroundings.queue_url,
-            ReceiptHandle=record["receiptHandle"],
-            VisibilityTimeout=min(round(seconds), LONGEST_WAIT),
-        )
-    except (ClientError, BotoCoreError) as failure:
-        # it comes again all the same, at the queue's own time
-        log("the message's visibility could not be changed", level="WARNING", error=str(failure))
 
 
 def _log(outcome: str, execution: str, **fields: Any) -> str:

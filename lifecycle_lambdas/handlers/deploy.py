@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from lifecycle_lambdas import events, looking
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
@@ -22,6 +20,7 @@ from lifecycle_lambdas.log import log
 from lifecycle_lambdas.recording import endpoint_of_group, record_change
 from lifecycle_lambdas.records import Entry
 from lifecycle_lambdas.removal import record_removal
+from lifecycle_lambdas.retries import come_again, seconds_until
 from lifecycle_lambdas.settings import Settings
 
 FEW = 3  # endpoints that one call looks at itself; more of them each get a message, so that their times do not add up
@@ -43,7 +42,10 @@ def handler(event: dict[str, Any], lambda_context: Any) -> dict[str, Any]:
 def respond(context: Context, event: dict[str, Any]) -> dict[str, Any]:
     """The function's answer to a batch of the queue's messages."""
     failed = handle(context, event["Records"])
-    _soon_again(context, [record for record in event["Records"] if record["messageId"] in failed])
+    for record in event["Records"]:
+        if record["messageId"] in failed:
+            wait = seconds_until(record, FIRST_RETRY, LAST_RETRY)
+            come_again(context.client("sqs"), context.settings.queue_url, record, wait)
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 
 
@@ -131,21 +133,6 @@ def _send(context: Context, looks: list[LookAt]) -> None:
             raise RuntimeError(
                 f"SQS did not take {len(answer['Failed'])} messages: {answer['Failed'][0].get('Message')}"
             )
-
-
-def _soon_again(context: Context, records: list[dict[str, Any]]) -> None:
-    """Let messages that failed come again after seconds at first, not after the queue's long visibility time-out."""
-    for record in records:
-        tries = int(record["attributes"]["ApproximateReceiveCount"])
-        try:
-            context.client("sqs").change_message_visibility(
-                QueueUrl=context.settings.queue_url,
-                ReceiptHandle=record["receiptHandle"],
-                VisibilityTimeout=min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY),
-            )
-        except (ClientError, BotoCoreError) as error:
-            # it comes again all the same, only later
-            _log_failure("a failed message's visibility could not be shortened", error, message_id=record["messageId"])
 
 
 def _log_failure(message: str, error: Exception, **fields: Any) -> None:

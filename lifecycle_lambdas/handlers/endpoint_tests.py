@@ -9,12 +9,11 @@ import traceback
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from lifecycle_lambdas import endpoint_testing
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.log import log
+from lifecycle_lambdas.retries import come_again, seconds_until
 from lifecycle_lambdas.settings import Settings
 
 FIRST_RETRY, LAST_RETRY = 5, 300  # seconds until a failed message comes again: twice as long every time, to a limit
@@ -40,20 +39,7 @@ def respond(context: Context, event: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
             trace = "".join(traceback.format_exception(error))
             log("a message failed: comes again", level="ERROR", message_id=message, error=str(error), traceback=trace)
-            _come_again(context, record)
+            wait = seconds_until(record, FIRST_RETRY, LAST_RETRY)
+            come_again(context.client("sqs"), context.settings.tests_queue_url, record, wait)
             failed.append({"itemIdentifier": message})
     return {"batchItemFailures": failed}
-
-
-def _come_again(context: Context, record: dict[str, Any]) -> None:
-    """After seconds at first, not after the queue's long visibility time-out."""
-    tries = int(record["attributes"]["ApproximateReceiveCount"])
-    try:
-        context.client("sqs").change_message_visibility(
-            QueueUrl=context.settings.tests_queue_url,
-            ReceiptHandle=record["receiptHandle"],
-            VisibilityTimeout=min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY),
-        )
-    except (ClientError, BotoCoreError) as error:
-        # it comes again all the same, at the queue's own time
-        log("a failed message's visibility could not be shortened", level="WARNING", error=str(error))
