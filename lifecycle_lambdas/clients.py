@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import boto3
@@ -16,6 +17,11 @@ _PRICING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard"
 # A model has 60 seconds for an answer, and one that fails is not asked again: what comes is what callers see.
 _ASKING = Config(connect_timeout=5, read_timeout=65, max_pool_connections=64, retries={"total_max_attempts": 1})
 _CONFIGS = {"pricing": _PRICING, "sagemaker-runtime": _ASKING}
+
+
+def default_session() -> boto3.Session:
+    """AWS's default credentials, and AWS_REGION as the AWS CLI takes it: boto3 itself does not read that one."""
+    return boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
 
 
 class Clients:
@@ -34,7 +40,7 @@ class Clients:
         key = service if region is None else f"{service}/{region}"
         if key not in self._made:
             if self._session is None:
-                self._session = boto3.Session()
+                self._session = default_session()
             config = _CONFIGS.get(service, _CONFIG)
             self._made[key] = self._session.client(service, region_name=region, config=config)
         return self._made[key]

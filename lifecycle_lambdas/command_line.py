@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from lifecycle_lambdas.approvals import Known, Package, desired, is_removed, known
 from lifecycle_lambdas.commands import clean, go_back, ready, rebuild, replay, test
@@ -77,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: AWS refused {error.operation_name}: {error.response['Error']['Message']}", file=sys.stderr)
         if error.response["Error"]["Code"].startswith("AccessDenied"):
             print(POLICIES, file=sys.stderr)
+    except NoCredentialsError:
+        print("error: there are no AWS credentials here: sign in as for the AWS CLI", file=sys.stderr)
+    except NoRegionError:
+        print("error: no Region is set: set AWS_REGION, or run: aws configure", file=sys.stderr)
     except BotoCoreError as error:
         print(f"error: calling AWS failed: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -9,12 +9,12 @@ import argparse
 import json
 from typing import Any
 
-import boto3
 from botocore.config import Config
 
 from lifecycle_lambdas import cleaning
 from lifecycle_lambdas.cleaning import Removal
 from lifecycle_lambdas.cleaning_run import LONGEST_RUN
+from lifecycle_lambdas.clients import default_session
 from lifecycle_lambdas.commands.common import OK, InputError, indented
 
 FUNCTION = "modelyard-clean"
@@ -47,7 +47,11 @@ def run(options: argparse.Namespace) -> int:
 def _called(request: dict[str, Any]) -> dict[str, Any]:
     # One try: the function goes on when nobody waits for it any more.
     config = Config(connect_timeout=5, read_timeout=LONGEST_RUN, retries={"total_max_attempts": 1})
-    answer = boto3.client("lambda", config=config).invoke(FunctionName=FUNCTION, Payload=json.dumps(request).encode())
+    answer = (
+        default_session()
+        .client("lambda", config=config)
+        .invoke(FunctionName=FUNCTION, Payload=json.dumps(request).encode())
+    )
     content: dict[str, Any] = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise InputError(f"{FUNCTION} failed: {content.get('errorMessage', 'it did not say why')}")

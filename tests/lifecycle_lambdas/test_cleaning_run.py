@@ -412,7 +412,11 @@ def test_the_command_says_what_the_function_refused(monkeypatch):
         def invoke(self, **_: Any) -> dict[str, Any]:
             return {"Payload": io.BytesIO(b'{"error": "the platform knows no endpoint of a project"}')}
 
-    monkeypatch.setattr(clean.boto3, "client", lambda *_, **__: Lambda())
+    class Session:
+        def client(self, *_: Any, **__: Any) -> Lambda:
+            return Lambda()
+
+    monkeypatch.setattr(clean, "default_session", Session)
     with pytest.raises(InputError, match=r"^the platform knows no endpoint of a project$"):
         clean.run(argparse.Namespace(project="nobody", yes=False))
 

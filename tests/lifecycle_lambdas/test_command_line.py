@@ -176,6 +176,26 @@ def test_a_missing_permission_names_the_policies_that_give_it(run, clients, monk
     assert "ask an administrator for modelyard-operator" in error.splitlines()[1]
 
 
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine where nobody has signed in to AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.mark.parametrize("command", [["show", "churn-dev"], ["clean", "churn"]], ids=["show", "clean"])
+def test_without_credentials_or_region_the_error_says_what_to_do(nowhere, monkeypatch, capsys, command):
+    assert command_line.main(command) == 2
+    assert "no Region is set: set AWS_REGION, or run: aws configure" in capsys.readouterr().err
+
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert command_line.main(command) == 2
+    assert "no AWS credentials here: sign in as for the AWS CLI" in capsys.readouterr().err
+
+
 # --- deciding
 
 
