@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from local_aws import LocalAWS
+from tests.story import platform as modelyard
 from tests.story.demo import the_story
 from tests.story.repository import Repository
 from tests.story.story import Story
@@ -27,6 +28,22 @@ def aws() -> Iterator[LocalAWS]:
 def installed(aws: LocalAWS, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Modelyard's platform, installed by an administrator for all data scientists."""
     the_story(aws.server, "first", tmp_path_factory.mktemp("install"), _console()).install()
+
+
+@pytest.fixture(scope="module")
+def platform(request: pytest.FixtureRequest) -> Iterator[LocalAWS]:
+    """A server of the module's own with the platform installed; the module may say how fast its clock runs
+    (CLOCK_SPEED)."""
+    speed = getattr(request.module, "CLOCK_SPEED", modelyard.CLOCK_SPEED)
+    with LocalAWS(clock_speed=speed, enforce_iam=True) as aws:
+        modelyard.install(aws)
+        yield aws
+
+
+@pytest.fixture
+def project(platform: LocalAWS, request: pytest.FixtureRequest) -> modelyard.Project:
+    """A new one on that platform; the module may say of which stage (STAGE)."""
+    return modelyard.Project.create(platform, getattr(request.module, "STAGE", "dev"))
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from local_aws import LocalAWS
-from tests.story.platform import REAL_TIME, Project, install
+from tests.story.platform import REAL_TIME, Project
 from tests.story.suites import AS_EVALUATED, register_tested
 from tests.story.traffic import Traffic
 
@@ -61,6 +59,7 @@ PROGRAM = """
             return header + "".join(f"{{score!r}}\\n" for score in scores), "text/csv"
         return json.dumps({{"predictions": [{{"score": score}} for score in scores]}}), "application/json"
 """
+CLOCK_SPEED, STAGE = 120.0, "prod"
 CLEAR_ERROR = {
     "name": "bad input is a clear error",
     "body": '{"instances": [{"number": "abc"}]}',
@@ -75,17 +74,9 @@ CANARY = REAL_TIME + (
 )
 
 
-@pytest.fixture(scope="module")
-def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=120, enforce_iam=True) as aws:
-        install(aws)
-        yield aws
-
-
 @pytest.fixture
-def project(platform: LocalAWS) -> Project:
+def project(project: Project) -> Project:
     """With a good version that serves."""
-    project = Project.create(platform, "prod")
     good = register(project, "good")
     project.approve(good)
     project.deployed(good)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from local_aws import LocalAWS
 from tests.lifecycle_lambdas.executions import commented, registering, training_workshop
 from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
-from tests.story.platform import ARTIFACTS, REAL_TIME, Project, install
+from tests.story.platform import ARTIFACTS, REAL_TIME, Project
 
 pytestmark = pytest.mark.slow  # that it decides right, and does it once: tests/lifecycle_lambdas/test_cleaning*.py
 
@@ -24,13 +24,6 @@ CLOCK_SPEED = 60.0  # what takes longer is passed over
 CLEAN = REAL_TIME + "clean: {versions_after_days: 30, pipelines_after_days: 14}\n"
 NIGHTLY = REAL_TIME + "park: {at: nightly, hour: 20, timezone: Europe/Berlin}\n"
 IDLE = REAL_TIME + "park: {idle_hours: 3}\n"
-
-
-@pytest.fixture(scope="module")
-def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=True) as aws:
-        install(aws)
-        yield aws
 
 
 @pytest.fixture(scope="module")

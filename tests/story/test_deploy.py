@@ -12,29 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from local_aws import LocalAWS
 from tests import proof
 from tests.lifecycle_lambdas.executions import commented, trained, training_workshop
 from tests.local_aws.waiting import wait_for
 from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
-from tests.story.platform import ARTIFACTS, BATCH_DATA, CLOCK_SPEED, REAL_TIME, WAIT, Project, install
+from tests.story.platform import ARTIFACTS, BATCH_DATA, REAL_TIME, WAIT, Project
 from tests.story.traffic import Traffic
-
-
-@pytest.fixture(scope="module")
-def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=True) as aws:
-        install(aws)
-        yield aws
-
-
-@pytest.fixture
-def project(platform: LocalAWS) -> Project:
-    return Project.create(platform)
 
 
 def test_an_approved_version_serves_a_newer_one_replaces_it_and_rejections_lead_back_to_nothing(project):

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from lifecycle_lambdas.records import TestRun
 from local_aws import LocalAWS
 from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
-from tests.story.platform import ARTIFACTS, BATCH_DATA, CLOCK_SPEED, REAL_TIME, Project, install
+from tests.story.platform import ARTIFACTS, BATCH_DATA, REAL_TIME, Project
 from tests.story.suites import AS_EVALUATED, register_tested
 
 pytestmark = pytest.mark.slow
@@ -46,18 +45,6 @@ BATCH = (
     "kind: batch\ninstance_type: ml.m5.large\nschedule: rate(1 day)\n"
     f"input: s3://{BATCH_DATA}/{{name}}/in/\noutput: s3://{BATCH_DATA}/{{name}}/out/\n"
 )
-
-
-@pytest.fixture(scope="module")
-def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=CLOCK_SPEED, enforce_iam=True) as aws:
-        install(aws)
-        yield aws
-
-
-@pytest.fixture
-def project(platform: LocalAWS) -> Project:
-    return Project.create(platform)
 
 
 def register(

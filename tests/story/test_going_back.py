@@ -15,27 +15,16 @@ import pytest
 
 from local_aws import LocalAWS
 from servicecatalog import archive
-from tests.story.platform import REAL_TIME, Project, install
+from tests.story.platform import REAL_TIME, Project
 from tests.story.story import CHECKOUT
 from tests.story.traffic import Traffic
 
 pytestmark = pytest.mark.slow  # test_bad_models.py has the straight line
+CLOCK_SPEED, STAGE = 60.0, "prod"
 # The version fails from its first request on, and nothing watches its deployment for as long as an alarm needs.
 WATCHED = REAL_TIME + "alarms: {error_share: 0.05}\n"
 # In the place of the controller's handler: it takes more memory than the function has.
 GREEDY = "def handler(event, context):\n    return len(b'x' * (3 << 29))\n"
-
-
-@pytest.fixture(scope="module")
-def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=60, enforce_iam=True) as aws:
-        install(aws)
-        yield aws
-
-
-@pytest.fixture
-def project(platform: LocalAWS) -> Project:
-    return Project.create(platform, "prod")
 
 
 def test_a_version_that_fails_after_its_deployment_goes_back_by_itself_and_leaves_a_record(project: Project) -> None:

@@ -7,34 +7,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
 
 from local_aws import LocalAWS
-from tests.story.platform import REAL_TIME, Project, install
+from tests.story.platform import REAL_TIME, Project
 from tests.story.story import CHECKOUT
 from tests.story.test_going_back import as_operator, operators_credentials
 from tests.story.traffic import Traffic
 
+CLOCK_SPEED, STAGE = 60.0, "prod"
 STAGE_FILE = REAL_TIME + "alarms: {error_share: 0.05, p99_latency_ms: 2000, go_back: false}\ndashboard: true\n"
 Key = tuple[str, str]
 
 pytestmark = pytest.mark.slow  # tests/lifecycle_lambdas has each part alone
-
-
-@pytest.fixture(scope="module")
-def platform() -> Iterator[LocalAWS]:
-    with LocalAWS(clock_speed=60, enforce_iam=True) as aws:
-        install(aws)
-        yield aws
-
-
-@pytest.fixture
-def project(platform: LocalAWS) -> Project:
-    return Project.create(platform, "prod")
 
 
 def operator(aws: LocalAWS, *arguments: str, code: int = 0) -> str:
