@@ -32,6 +32,7 @@ STATUS = "deployment.status"
 WENT_BACK = "went-back"  # of a version that the controller went back from; of others how its deployment ended
 DEPLOYMENT_STAMPS = ("deployment.number", STATUS, "deployment.ended")
 UNKNOWN = "unknown"
+DELETED = "the version was deleted"
 
 
 def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], now: datetime) -> Entry | None:
@@ -77,6 +78,23 @@ def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], 
                 return entry
             back = entry
     return back
+
+
+def is_lost(arn: str, entries: Iterable[Entry], approval_of: Callable[[str], str | None], now: datetime) -> bool:
+    """Whether the version would serve, were it not gone from the registry: nobody decided against it.
+
+    Args:
+        entries: the newest first; no more of them are read than needed.
+        approval_of: as desired()'s.
+        now: UTC.
+    """
+    for entry in entries:
+        if entry.kind == "remove" or (entry.kind == "park" and (entry.until is None or now < entry.until)):
+            return False
+        if entry.package_arn != arn or (entry.kind == "reject" and entry.why == DELETED):
+            continue
+        return entry.kind != "reject" and approval_of(arn) is None
+    return False
 
 
 @dataclass(frozen=True)
@@ -190,7 +208,7 @@ def missed_rejection(endpoint: str, arn: str, package: Package | None, now: date
         now: when it was found gone.
     """
     if package is None:
-        return Entry(endpoint, "reject", whole_seconds(now), arn, UNKNOWN, "the version was deleted", "found")
+        return Entry(endpoint, "reject", whole_seconds(now), arn, UNKNOWN, DELETED, "found")
     why = package.get("ApprovalDescription", "")
     source = "controller" if was_rejected_by_controller(package) else "found"
     return Entry(endpoint, "reject", _last_modified(package), arn, last_modified_by(package), why, source)

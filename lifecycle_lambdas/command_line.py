@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from lifecycle_lambdas.events import LookAt, LookAtMany
 from lifecycle_lambdas.ledger import whole_seconds
 from lifecycle_lambdas.messages import duration
 from lifecycle_lambdas.recording import approval_of
-from lifecycle_lambdas.records import Deployment, Entry, State
+from lifecycle_lambdas.records import Deployment, Entry, State, package_version
 from lifecycle_lambdas.settings import SettingsError
 
 EXIT_CODES = """exit codes:
@@ -221,7 +221,7 @@ def _decide(options: argparse.Namespace, approval: str, word: str) -> int:
     if package["ModelApprovalStatus"] == approval and not anew:
         print(f"version {options.version} of {state.group} is {approval} already")
         return OK
-    effect = "it will be deployed" if word == "approve" else "if it serves, what served before it comes back"
+    effect = "it will be deployed" if word == "approve" else _after_rejection(context, state, package)
     confirm(options, f"{word.capitalize()} version {options.version} of {state.group}: {effect}.")
     context.client("sagemaker").update_model_package(
         ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus=approval, ApprovalDescription=options.why
@@ -231,6 +231,19 @@ def _decide(options: argparse.Namespace, approval: str, word: str) -> int:
     print(f"version {options.version} of {state.group} is {approval}")
     print(HINT.format(endpoint=state.endpoint))
     return OK
+
+
+def _after_rejection(context: Context, state: State, package: Package) -> str:
+    """What rejecting the version leads to, in words."""
+    entries, arn = list(context.ledger.entries(state.endpoint)), package["ModelPackageArn"]
+    now, approval = context.now(), cache(partial(approval_of, context))
+    before = desired(entries, approval, now)
+    after = desired(entries, lambda other: "Rejected" if other == arn else approval(other), now)
+    if before is None or before.package_arn != arn:
+        return "what should serve stays as it is"
+    if after is None or after.package_arn is None:
+        return f"no other version is left to serve, so {state.endpoint} is deleted"
+    return f"version {package_version(after.package_arn)} serves in its place"
 
 
 def _is_overtaken(context: Context, state: State, package: Package) -> bool:
@@ -291,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--limit", type=positive, default=20, help="how many of each at most (default: 20)")
     shown.add_argument("--json", action="store_true", help="print JSON instead of tables, with every attempt")
     decision("approve", approve, "approve a version in the registry, which deploys it; or anew one that was overtaken")
-    decision("reject", reject, "reject a version in the registry: what served before it comes back")
+    decision("reject", reject, "reject a version in the registry: what was approved before it serves, or nothing")
     go_back.add(commands)
     parked = decision("park", park, "let nothing serve for a time", version=False)
     parked.add_argument("--until", type=until, help="90m, 12h, 3d or a time (default: until something is approved)")

@@ -376,7 +376,8 @@ class _Look:
         return self.settle(deployment, entry, wanted, observed, history)
 
     def take_away(self, history: list[Deployment]) -> Outcome:
-        """Nothing should serve: what was deployed goes. What Modelyard never deployed stays."""
+        """Nothing should serve: what was deployed goes. What Modelyard never deployed stays, and what serves a version
+        that is gone from the registry: deleting is cleaning up there, and no decision about what serves."""
         if not history:
             return self.settled("nothing was ever deployed", [])
         history = self.supersede(history, None, "nothing should serve")
@@ -384,6 +385,13 @@ class _Look:
         observed = self.observe(None)
         if self.state.status == "settled" and plan(None, observed, self.context.now()) == Done():
             return Outcome(self.endpoint, settled=True, summary="nothing should serve, and nothing does")
+        serving = self.deployment(observed.serving, history)
+        if serving is not None and self.is_lost(serving.package_arn):
+            return self.stuck(
+                f"version {package_version(serving.package_arn)} serves, and is not in the model registry any more: "
+                "somebody deleted it. It serves on, since nobody rejected it. Approve another version, or take the "
+                f"endpoint away (park {self.endpoint} --why ...)"
+            )
         self.under_way()
         self.began = self.taken_away_since(deployment)
         deployment, step, observed = self.steps(None, _closed(deployment), observed)
@@ -398,6 +406,9 @@ class _Look:
             about = str(deployment.number)
             self.news.append(messages.of_endpoint("removed", self.endpoint, about, reason))
         return self.settled("nothing serves any more", history)
+
+    def is_lost(self, arn: str) -> bool:
+        return approvals.is_lost(arn, self.ledger.entries(self.endpoint), self.approval_of, self.context.now())
 
     def taken_away_since(self, deployment: Deployment) -> datetime | None:
         """Since when nothing should serve. The controller's own park is as of a time before it was decided."""

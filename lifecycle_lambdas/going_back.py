@@ -322,7 +322,7 @@ def _no_way(serving: Deployment) -> str:
     return (
         f"There is no other version of kind {kind} that served before, was not gone back from and is approved now, so "
         "it serves on: approve a version that is right, or take it away "
-        f"(reject {serving.endpoint} {package_version(serving.package_arn)})"
+        f"(reject {serving.endpoint} {package_version(serving.package_arn)} --why ...)"
     )
 
 

@@ -23,9 +23,12 @@ PLATFORM_ALARMS = (
     "modelyard-batch-failing",
     "modelyard-clean-failing",
     "modelyard-commit-status-failing",
+    "modelyard-commit-status-retrying",
     "modelyard-deploy-failing",
+    "modelyard-deploy-retrying",
     "modelyard-deploy-throttled",
     "modelyard-endpoint-tests-failing",
+    "modelyard-endpoint-tests-retrying",
     "modelyard-event-age",
     "modelyard-failed-messages",
     "modelyard-notify-failing",
@@ -369,7 +372,8 @@ def bucket_is_private(facts: BucketFacts) -> Item:
 def it_serves(facts: EndpointFacts) -> Item:
     def judge(endpoint: dict[str, Any] | None) -> Verdict:
         if endpoint is None:
-            remedy = f"approve a version; one that is parked: python -m lifecycle_lambdas go-back {facts.name} VERSION"
+            back = f"python -m lifecycle_lambdas go-back {facts.name} VERSION --why ..."
+            remedy = f"approve a version; one that is parked: {back}"
             return "missing", "there is no endpoint", remedy
         status = endpoint["EndpointStatus"]
         if status != "InService":

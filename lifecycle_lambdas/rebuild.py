@@ -133,7 +133,7 @@ def _concluded(found: Remains, kept: Kept, decided: Sequence[Entry], now: dateti
             return None
         why = (
             f"Nothing serves, although version {version} is approved: the endpoint was parked or removed. {LOST} "
-            f"To have it again: go-back {found.endpoint} {version}"
+            f"To have it again: go-back {found.endpoint} {version} --why ..."
         )
         return Entry(found.endpoint, "park", whole_seconds(now), None, UNKNOWN, why, SOURCE)
     model = found.models.get(live)
@@ -146,7 +146,7 @@ def _concluded(found: Remains, kept: Kept, decided: Sequence[Entry], now: dateti
     how = "was left before it served" if was_left else "was approved before it was deployed"
     why = (
         f"Version {package_version(model.package_arn)} serves, although version {version} {how}: somebody had gone "
-        f"back. {LOST}"
+        f"back. {LOST} To have version {version}: go-back {found.endpoint} {version} --why ..."
     )
     at = max(whole_seconds(model.created), newest.at + timedelta(seconds=1))
     return Entry(found.endpoint, "go-back", at, model.package_arn, UNKNOWN, why, SOURCE)

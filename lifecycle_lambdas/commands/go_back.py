@@ -13,6 +13,7 @@ from lifecycle_lambdas.commands.common import (
     confirm,
     context_of_operator,
     look_after,
+    moment,
     plan_text,
     positive,
     reason,
@@ -79,6 +80,7 @@ def previous(context: Context, state: State) -> int:
         return package_version(newest.package_arn)  # typed twice, or the controller was faster
     if _is_left(serving, observed, newest):
         return package_version(serving.package_arn)
+    _refuse_further(context, serving)
     found = going_back.way_back(serving, watching.history(context, state), partial(approval_of, context))
     if found is None:
         raise InputError(
@@ -86,6 +88,24 @@ def previous(context: Context, state: State) -> int:
             f"same kind, is approved now: name one (show {state.endpoint} lists them), or approve one"
         )
     return package_version(found.package_arn)
+
+
+def _refuse_further(context: Context, serving: Deployment) -> None:
+    """Raises InputError where what serves was gone back to just now: who wants that sees it late, and has it already.
+
+    Its own alarm may be red for an hour, and whoever is told of it does not know that somebody was faster.
+    """
+    if not serving.goes_back or serving.ended is None or serving.ended + going_back.hold_of(serving) <= context.now():
+        return
+    left = None if serving.previous is None else context.ledger.deployment(serving.endpoint, serving.previous)
+    came = "" if left is None else f" from version {package_version(left.package_arn)}"
+    entries = context.ledger.entries(serving.endpoint)
+    entry = next((one for one in entries if one.key == serving.entry_key), None)
+    who = "" if entry is None else f" (by {entry.by}: {entry.why})"
+    raise InputError(
+        f"{serving.endpoint} went back{came} to version {package_version(serving.package_arn)} already, at "
+        f"{moment(serving.ended)} UTC{who}. To go back further, name the version (show {serving.endpoint} lists them)"
+    )
 
 
 def _is_left(serving: Deployment, observed: Observed, newest: Deployment | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,8 @@ from lifecycle_lambdas.settings import Settings
 MINUTE = "%Y%m%dT%H%M"
 JOB_NAME = re.compile(r"(?P<endpoint>[a-zA-Z0-9](?:-*[a-zA-Z0-9])*)-(?P<number>[1-9][0-9]{0,5})-[0-9]{8}T[0-9]{4}")
 RECENT_FAILURES = 10  # as many as one start looks back at; those that were told are not told again
+# A run that is later than this is the next run's business: its version may not be the schedule's any more.
+LATEST = timedelta(days=1)
 ENDED_BADLY = ("Failed", "Stopped")
 
 
@@ -94,7 +96,9 @@ class Run:
 
 
 def _start(run: Run, context: Context) -> dict[str, str]:
-    """Start the run's job, unless its version is not approved now or the job is there."""
+    """Start the run's job, unless its version is not approved now, the job is there, or it is too late for it."""
+    if context.now() > run.at + LATEST:  # a dead letter that was sent again
+        return _log("too late", run.job_name, endpoint=run.endpoint)
     sagemaker = context.client("sagemaker")
     # The schedule goes when its version is rejected, but not in the same moment.
     package = sagemaker.describe_model_package(ModelPackageName=run.package_arn)

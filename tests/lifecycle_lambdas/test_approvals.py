@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifecycle_lambdas import approvals
 from lifecycle_lambdas.approvals import (
     Known,
     desired,
@@ -134,6 +135,32 @@ def test_going_back_serves_the_older_version_while_the_newer_one_stays_approved(
     assert serving(*entries, approved=(1, 2)) == 1
     assert serving(*entries, entry("reject", 1, 3), approved=(2,)) == 2
     assert serving(*entries, entry("approve", 3, 3), approved=(1, 2, 3)) == 3
+
+
+DELETED = replace(entry("reject", 2, 20), source="found", why=approvals.DELETED)
+
+
+@pytest.mark.parametrize(
+    ("entries", "there", "expected"),
+    [
+        pytest.param([], (1,), True, id="its deletion was not found yet"),
+        pytest.param([DELETED], (1,), True, id="its deletion was found"),
+        pytest.param([entry("approve", 3, 30), entry("reject", 3, 31)], (3,), True, id="another one is rejected"),
+        pytest.param([entry("park", None, 5, at(15))], (), True, id="a park that is over"),
+        pytest.param([entry("reject", 2, 15)], (1,), False, id="it was rejected before it was deleted"),
+        pytest.param([entry("reject", 2, 15), DELETED], (), False, id="it was rejected, and found deleted"),
+        pytest.param([entry("park", None, 15)], (1,), False, id="it is parked"),
+        pytest.param([entry("park", None, 15, at(2000))], (1,), False, id="it is parked for a time"),
+        pytest.param([entry("remove", None, 15)], (), False, id="the project is deleted"),
+        pytest.param([], (1, 2), False, id="it is there"),
+    ],
+)
+def test_a_version_is_lost_where_it_is_gone_and_nobody_decided_against_it(
+    entries: list[Entry], there: tuple[int, ...], expected: bool
+) -> None:
+    approval = {arn(version): "Approved" for version in there}
+    found = approvals.is_lost(arn(2), newest_first(*APPROVED, *entries), approval.get, at(1000))
+    assert found is expected
 
 
 def test_parked_for_a_time_nothing_serves_until_then():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -60,6 +60,20 @@ def sagemaker() -> Iterator[Stubber]:
     with Stubber(client) as stub:
         yield stub
         stub.assert_no_pending_responses()
+
+
+@pytest.fixture(autouse=True)
+def late(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
+    """How long after the scheduled time the function is called; a test may change it."""
+    late = [timedelta(seconds=20)]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: Any = None) -> datetime:
+            return datetime.fromisoformat(str(SCHEDULED["scheduled_time"])) + late[-1]
+
+    monkeypatch.setattr("lifecycle_lambdas.context.datetime", Clock)
+    return late
 
 
 @pytest.fixture
@@ -155,6 +169,20 @@ def test_a_job_is_named_by_its_scheduled_time_and_writes_to_a_folder_of_its_own(
 @pytest.mark.parametrize("time", ["2026-11-21T08:00:00Z", "2026-11-21T08:00:37.500Z", "2026-11-21T09:00:00+01:00"])
 def test_the_same_time_is_the_same_job_however_it_is_written(time: str) -> None:
     assert batch.Run.of(SCHEDULED | {"scheduled_time": time}).job_name == JOB
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+def test_a_run_that_is_a_day_late_is_not_started(
+    stubbed: Context, sagemaker: Stubber, late: list[timedelta], hours: int
+) -> None:
+    """A dead letter that is sent again: another version may be scheduled by now, and the data are today's."""
+    late.append(timedelta(hours=hours))
+    if hours == 23:
+        add_package(sagemaker, "Approved")
+        add_created(sagemaker)
+    add_failed_jobs(sagemaker)
+    outcome = "started" if hours == 23 else "too late"
+    assert batch.handle(stubbed, SCHEDULED) == {"job": JOB, "outcome": outcome}
 
 
 def test_starting_a_second_time_is_starting_once(stubbed: Context, sagemaker: Stubber) -> None:

@@ -233,6 +233,29 @@ def test_approving_what_is_approved_and_was_overtaken_deploys_it_again(
     assert "is Approved already" in run("approve", endpoint, "2", "--why", "again", "--yes")[1]
 
 
+@pytest.mark.parametrize(
+    ("rejected", "leads_to"),
+    [
+        pytest.param("1", "no other version is left to serve, so {endpoint} is deleted", id="the only one"),
+        pytest.param("2", "version 3 serves in its place", id="what somebody had gone back to"),
+        pytest.param("3", "what should serve stays as it is", id="what somebody left"),
+    ],
+)
+def test_who_rejects_is_asked_with_what_serves_then(
+    run, endpoint, register, context, rejected, leads_to, monkeypatch, clients
+):
+    versions = [register("Approved") for _ in range(1 if rejected == "1" else 3)]
+    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    decided = [("approve", arn) for arn in versions] + ([] if rejected == "1" else [("go-back", versions[1])])
+    for minute, (kind, arn) in enumerate(decided):
+        assert context.ledger.append(Entry(endpoint, kind, at.replace(minute=minute), arn, ROOT, "", "event"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    code, out, _ = run("reject", endpoint, rejected, "--why", "it is worse")
+    assert (code, approval(clients, versions[int(rejected) - 1])[0]) == (2, "Approved")
+    assert f"Reject version {rejected} of {endpoint}: {leads_to.format(endpoint=endpoint)}." in out
+
+
 @pytest.mark.parametrize("command", [("approve", "1"), ("reject", "1"), ("go-back", "1"), ("park",), ("remove",)])
 def test_nothing_is_done_before_somebody_says_yes(run, endpoint, version, clients, context, command, monkeypatch):
     arn = version("Approved" if command[0] != "approve" else "PendingManualApproval")
@@ -300,15 +323,20 @@ def served(endpoint, version, context, monkeypatch):
     """Records deployments of versions that are approved, and what serves; answers the versions."""
 
     def served(
-        statuses: list[DeploymentStatus], serving: int, pending: int | None = None, kind: str = "approve"
+        statuses: list[DeploymentStatus],
+        serving: int,
+        pending: int | None = None,
+        kind: str = "approve",
+        ended: datetime | None = None,
     ) -> list[str]:
         versions = [version("Approved") for _ in statuses]
         at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
         with context.ledger.lease(endpoint, "test", 60) as lease:
-            for arn, status in zip(versions, statuses, strict=True):
-                key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#{kind}"
+            for number, (arn, status) in enumerate(zip(versions, statuses, strict=True)):
+                key = f"ENTRY#2026-11-21T08:00:00Z#{arn[-1]:>010}#{kind if arn == versions[-1] else 'approve'}"
                 stage_file = stage_schema.dump(stage_schema.parse(STAGE_FILE, "dev"))
-                context.ledger.start_deployment(lease, Deployment(endpoint, 0, key, arn, stage_file, "ab", status, at))
+                deployment = Deployment(endpoint, 0, key, arn, stage_file, "ab", status, at, previous=number or None)
+                context.ledger.start_deployment(lease, replace(deployment, ended=ended))
         config = None if pending is None else f"{endpoint}-{pending}"
         state = "InService" if pending is None else "Updating"
         observed = Observed(endpoint, plans.endpoint(state, f"{endpoint}-{serving}", pending=config))
@@ -350,6 +378,24 @@ def test_without_a_version_while_it_goes_back_already_it_is_what_it_goes_back_to
     code, _, error = run("go-back", endpoint, "--why", "slow", "--yes")
     assert (code, error) == (0, "")
     assert next(context.ledger.entries(endpoint)).package_arn == back
+
+
+@pytest.mark.parametrize("ago", [59, 61])
+def test_without_a_version_just_after_going_back_it_goes_no_further(run, endpoint, served, context, ago):
+    """Whoever is called by an alarm comes minutes after the controller, or after a colleague."""
+    ended = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=ago)
+    _, _, back = served(["succeeded", "succeeded", "succeeded"], 3, kind="go-back", ended=ended)
+    at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    entry = Entry(endpoint, "go-back", at, back, "modelyard", "the alarm is raised", "controller")
+    assert context.ledger.append(entry)
+    code, _, error = run("go-back", endpoint, "--why", "slow", "--yes")
+    if ago == 61:
+        assert (code, error) == (0, "")
+        return
+    assert code == 2
+    assert f"{endpoint} went back from version 2 to version 3 already, at {ended:%Y-%m-%d %H:%M:%S} UTC" in error
+    assert "(by modelyard: the alarm is raised). To go back further, name the version" in error
+    assert next(context.ledger.entries(endpoint)) == entry
 
 
 def test_without_a_version_before_it_says_what_to_do(run, endpoint, version):

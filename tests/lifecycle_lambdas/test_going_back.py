@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -308,70 +309,95 @@ def test_a_version_that_was_left_is_no_way_back_until_it_is_deployed_again(
 
 
 VERSIONS, OTHERS = range(1, 5), "churn-b-prod"
+# More often than not it is what can be gone back to, and something is wrong: else nearly nothing would come of it.
 deployments = st.lists(
     st.tuples(
-        st.sampled_from([ENDPOINT, OTHERS]),
+        st.sampled_from([*3 * [ENDPOINT], OTHERS]),
         st.sampled_from(VERSIONS),
-        st.sampled_from(["succeeded", "failed", "superseded", "under-way"]),
-        st.sampled_from(["real_time", "serverless", "batch"]),
+        st.sampled_from([*6 * ["succeeded"], "failed", "superseded", "under-way"]),
+        st.sampled_from([*4 * ["real_time"], "serverless", "batch"]),
+        st.booleans(),
     ),
     max_size=8,
 )
-minutes = st.integers(-90, 20)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    before=deployments,
-    approvals=st.fixed_dictionaries(
-        {version: st.sampled_from(["Approved", "Rejected", "PendingManualApproval", None]) for version in VERSIONS}
-    ),
-    alarms=st.lists(st.builds(raised, minutes, st.sampled_from(["errors", "latency", "custom"])), max_size=3),
-    tests=st.none() | st.builds(a_run, status=st.sampled_from(["passed", "failed"]), number=st.integers(1, 9)),
-    backs=st.lists(st.integers(0, 120), max_size=3),
-    hold=st.integers(0, 90),
+approvals_of_versions = st.fixed_dictionaries(
+    {version: st.sampled_from([*4 * ["Approved"], "Rejected", "PendingManualApproval", None]) for version in VERSIONS}
 )
-def test_it_never_goes_to_what_is_not_approved_nor_twice_for_a_cause_nor_within_the_hold_nor_elsewhere(
-    before: list[tuple[str, int, str, str]],
-    approvals: dict[int, str | None],
-    alarms: list[RaisedAlarm],
-    tests: TestRun | None,
-    backs: list[int],
-    hold: int,
-) -> None:
-    history = [
-        deployment(
-            number,
-            version,
-            endpoint=endpoint,
-            status=status,
-            stage_file={"kind": kind},
-            package_arn=arn(version, endpoint),
-        )
-        for number, (endpoint, version, status, kind) in enumerate(before, 1)
-    ][::-1]
-    serving = deployment(len(before) + 1, 9)
-    approval = {
-        arn(version, endpoint): status for version, status in approvals.items() for endpoint in (ENDPOINT, OTHERS)
-    }
-    previous = way_back(serving, history, approval.get)
-    entries = [went_back(ago) for ago in sorted(backs)]
+alarms_raised = st.lists(
+    st.builds(raised, st.integers(-20, 20), st.sampled_from(["errors", "latency", "custom"])), max_size=3
+)
 
-    decision = decide(serving, previous, alarms, tests, entries, approval.get, timedelta(minutes=hold), NOW)
 
-    if not isinstance(decision, GoBack):
-        return
-    entry = decision.entry
-    assert entry.package_arn is not None
-    assert approval[entry.package_arn] == "Approved"
-    assert entry.package_arn != serving.package_arn == entry.leaves
-    assert entry.endpoint == ENDPOINT
-    assert f"/{ENDPOINT}/" in entry.package_arn
-    assert all(ago >= hold for ago in backs)
-    assert decision.cause.since >= ENDED.replace(microsecond=0)
-    written = [entry, *entries]
-    again = decide(serving, previous, alarms, tests, written, approval.get, timedelta(0), NOW)
-    assert again is None or again.cause.key != decision.cause.key
+def test_it_never_goes_to_what_is_not_approved_nor_twice_for_a_cause_nor_within_the_hold_nor_elsewhere() -> None:
+    """And often enough it goes back, or else that would say nothing."""
+    came_to: Counter[str] = Counter()
+
+    @settings(max_examples=250, deadline=None, derandomize=True, database=None)
+    @given(
+        before=deployments,
+        approved_now=approvals_of_versions,
+        alarms=alarms_raised,
+        tests=st.none() | st.tuples(st.sampled_from(["passed", "failed"]), st.booleans()),
+        backs=st.lists(st.integers(0, 120), max_size=2),
+        hold=st.integers(0, 60),
+    )
+    def over(
+        before: list[tuple[str, int, str, str, bool]],
+        approved_now: dict[int, str | None],
+        alarms: list[RaisedAlarm],
+        tests: tuple[str, bool] | None,
+        backs: list[int],
+        hold: int,
+    ) -> None:
+        history = [
+            deployment(
+                number,
+                version,
+                endpoint=endpoint,
+                status=status,
+                stage_file={"kind": kind},
+                package_arn=arn(version, endpoint),
+                entry_key=f"ENTRY#2026-11-21T08:00:00Z#{number:010d}#{'go-back' if back else 'approve'}",
+                previous=number - 1 or None,
+            )
+            for number, (endpoint, version, status, kind, back) in enumerate(before, 1)
+        ][::-1]
+        serving = deployment(len(before) + 1, 9)
+        approval = {
+            arn(version, endpoint): status
+            for version, status in approved_now.items()
+            for endpoint in (ENDPOINT, OTHERS)
+        }
+        run = None if tests is None else a_run(status=tests[0], number=serving.number - (not tests[1]))
+        previous = way_back(serving, history, approval.get)
+        entries = [went_back(ago) for ago in sorted(backs)]
+
+        decision = decide(serving, previous, alarms, run, entries, approval.get, timedelta(minutes=hold), NOW)
+
+        came_to[type(decision).__name__] += 1
+        if not isinstance(decision, GoBack):
+            return
+        entry = decision.entry
+        assert entry.package_arn is not None
+        assert approval[entry.package_arn] == "Approved"
+        assert entry.package_arn != serving.package_arn == entry.leaves
+        assert entry.endpoint == ENDPOINT
+        assert f"/{ENDPOINT}/" in entry.package_arn
+        to = [one for one in history if one.package_arn == entry.package_arn]
+        assert ("succeeded", "real_time") in {(one.status, one.stage_file["kind"]) for one in to}
+        # who went back left what had been deployed right before
+        ours = [one for one in history if one.endpoint == ENDPOINT]
+        left = {one.previous for one in ours if one.goes_back and one.status == "succeeded"}
+        assert any(one.number not in left for one in to)
+        assert all(ago >= hold for ago in backs)
+        assert decision.cause.since >= ENDED.replace(microsecond=0)
+        written = [entry, *entries]
+        again = decide(serving, previous, alarms, run, written, approval.get, timedelta(0), NOW)
+        assert again is None or again.cause.key != decision.cause.key
+
+    over()
+    assert came_to["GoBack"] >= 25
+    assert min(came_to["Hold"], came_to["NoWayBack"]) >= 5
 
 
 # --- doing

@@ -56,6 +56,29 @@ def deny(platform: Platform, error: Exception, *operations: str, service: str = 
 # --- deleted by hand
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["the versions", "their group"])
+def test_what_serves_serves_on_when_its_version_is_deleted_from_the_registry(platform: Platform, group: bool) -> None:
+    served(platform, ALL_AT_ONCE)
+    if group:
+        platform.delete_group()
+    else:
+        platform.aws.packages.clear()
+    calls = len(platform.aws.calls)
+    platform.pass_time(1300)
+    assert platform.status == "InService"
+    assert "DeleteEndpoint" not in platform.aws.calls[calls:]
+    assert platform.faults == []
+    (told,) = [
+        message["Message"] for message in platform.aws.published if "not in the model registry" in message["Message"]
+    ]
+    assert "nobody rejected it. Approve another version, or take the endpoint away" in told
+
+    platform.command("park", None)
+    platform.outage_allowed = True
+    platform.run()
+    assert platform.status is None
+
+
 def test_an_endpoint_deleted_by_hand_is_made_anew(platform: Platform) -> None:
     (first,) = served(platform, ALL_AT_ONCE)
     platform.outage_allowed = True
