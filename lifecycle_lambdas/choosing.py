@@ -66,9 +66,13 @@ def applied(
 
     if serving is None or not serving.stage_file or not goes_back(entry, serving):
         return stage_file
+    return declared.effective(stage_file, stage_schema.parse(serving.stage_file, stage), instances(observed))
+
+
+def instances(observed: Observed) -> int | None:
+    """How many serve; None where that is not known, or is no number of instances."""
     variants = () if observed.endpoint is None else observed.endpoint.variants
-    count = variants[0].count if len(variants) == 1 else None
-    return declared.effective(stage_file, stage_schema.parse(serving.stage_file, stage), count)
+    return variants[0].count if len(variants) == 1 else None
 
 
 def requested(deployment: Deployment, observed: Observed) -> datetime | None:

@@ -235,6 +235,14 @@ class _Look:
         self.note_incident(deployment)
         return deployment
 
+    def read_again(self, deployment: Deployment, package: dict[str, Any], observed: Observed) -> Deployment:
+        """The deployment with its version's stage file, which a ledger was rebuilt without. Raises StageFileError."""
+        from lifecycle_lambdas import stage_schema
+
+        stage_file = declared.read_stage_file(self.context, package, self.state.stage)
+        stage_file = declared.effective(stage_file, stage_file, choosing.instances(observed))
+        return replace(deployment, stage_file=stage_schema.dump(stage_file))
+
     def start_nothing(self, entry: Entry, serving: Deployment | None, reason: str) -> Deployment:
         """A deployment that has failed already: its stage file cannot be used."""
         failed = self.of(entry, serving)
@@ -361,8 +369,13 @@ class _Look:
         if found != deployment:
             deployment = self.record(found)
         try:
+            if not deployment.stage_file:
+                deployment = self.record(self.read_again(deployment, package, observed))
             wanted = declared.declare(deployment, self.state, package, tags, self.context.settings)
         except StageFileError as error:
+            if deployment.status == "succeeded":  # what is not readable now is no fault of what serves
+                version = package_version(deployment.package_arn)
+                return self.stuck(f"version {version} serves on, but its stage file cannot be used: {error}")
             self.fail(deployment, entry, str(error))
             return None
         deployment, step, observed = self.steps(wanted, deployment, observed)

@@ -34,7 +34,7 @@ WORKERS = 8  # requests at a time
 CLAIMS = 5  # tries; whoever sends a message writes that down once
 # Of InvokeEndpoint: a request that is too large, for one. The same again would be refused again.
 REFUSED = ("ValidationError", "ValidationException", "RequestEntityTooLargeException")
-AT_ITS_END = timedelta(minutes=5)  # within it a run is the one that follows the deployment
+AT_ITS_END = timedelta(minutes=5)  # a run that begins within it is the one that follows the deployment
 SPARE = 20.0  # seconds that are kept for writing down what came
 LONGEST_FAILURE, MOST_FAILURES = 2_000, 5
 RECENT = 10  # runs among which the verdict before is looked for
@@ -301,7 +301,7 @@ def _of_endpoint(context: Context, run: TestRun, deployment: Deployment, record:
         results = once()
         # what SageMaker or the network did once is nobody's fault; nor is a single failure of what serves since long,
         # whose first run was superseded, or lost with the ledger
-        at_its_end = run.reason == "deployed" and run.at - (deployment.ended or run.at) < AT_ITS_END
+        at_its_end = run.reason == "deployed" and context.now() - (deployment.ended or run.at) < AT_ITS_END
         doubtful = not at_its_end or bool(without_answer)
         # in half of what is left, or the second answers may not come in time, and would say less than the first
         if not results.passed and doubtful and left() - endpoint_checks.LONGEST_ANSWER > 2 * results.seconds:

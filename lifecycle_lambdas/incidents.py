@@ -119,9 +119,8 @@ def write(
         ClientError: AWS cannot do it now; the same again does no harm.
     """
     began = began_at(deployment)
-    mark = f"incident#{deployment.number}#{'begun' if deployment.ended is None else 'ended'}"
     where = place(state, began, package(deployment.package_arn))
-    if where is None or context.ledger.was_told(state.endpoint, mark):
+    if where is None or context.ledger.was_told(state.endpoint, mark(deployment)):
         return None
     page = markdown(gather(context, state, deployment, package, where))
     try:
@@ -135,7 +134,7 @@ def write(
         log("no record", level="ERROR", endpoint=state.endpoint, reason=reason)
         remedy = "Name the bucket in the platform's parameter ArtifactBuckets, and its key in ProjectKmsKeyArns."
         return messages.of_endpoint("stuck", state.endpoint, f"incident#{deployment.number}", reason, remedy)
-    context.ledger.record_told(state.endpoint, mark)
+    context.ledger.record_told(state.endpoint, mark(deployment))
     log("an incident's record", endpoint=state.endpoint, place=where.uri)
     return None
 
@@ -311,6 +310,11 @@ def _milliseconds(microseconds: float | None) -> float | None:
 
 
 # --- the page
+
+
+def mark(deployment: Deployment) -> str:
+    """By which the ledger knows that the page was written: as of its beginning, or of its end."""
+    return f"incident#{deployment.number}#{'begun' if deployment.ended is None else 'ended'}"
 
 
 def markdown(incident: Incident) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from lifecycle_lambdas import approvals, messages
+from lifecycle_lambdas import approvals, incidents, messages
 from lifecycle_lambdas.approvals import AT, DEPLOYMENT_STAMPS, UNKNOWN, WENT_BACK, Known, Package
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.events import moment
@@ -86,7 +86,11 @@ def rebuilt(found: Remains, kept: Kept, now: datetime) -> Rebuilt:
         state=None if state == kept.state else state,
         entries=tuple(decided),
         deployments=tuple(missing),
-        told=(*map(messages.id_of_entry, decided), *(_told(one) for one in missing if one.ended is not None)),
+        told=(
+            *map(messages.id_of_entry, decided),
+            *(_told(one) for one in missing if one.ended is not None),
+            *(incidents.mark(one) for one in missing),  # its page knew more
+        ),
         notes=tuple(notes),
         begins=kept.state is None,
     )

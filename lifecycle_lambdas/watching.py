@@ -19,8 +19,6 @@ from lifecycle_lambdas.records import Deployment, Entry, State, TestRun
 
 # Entries in which the controller's last going back is looked for: one page of the ledger.
 RECENT = 50
-# Runs of endpoint tests in which one that came to a verdict is looked for: a broken one says nothing.
-RUNS = 5
 _GOES_ON = (
     "It is looked at again every ten minutes, and goes back then if the cause is still there and a way back is: or go "
     "back now yourself (python -m lifecycle_lambdas go-back {endpoint} --why ...)"
@@ -68,7 +66,9 @@ def _verdict(context: Context, serving: Deployment, package: dict[str, Any] | No
     """Of the deployment's endpoint tests; None where its version has none, or none has come to one."""
     if package is None or endpoint_tests.SHA256 not in package.get("CustomerMetadataProperties", {}):
         return None
-    return endpoint_tests.verdict(context.ledger.test_runs(serving.endpoint, serving.number, limit=RUNS))
+    return endpoint_tests.verdict(
+        context.ledger.test_runs(serving.endpoint, serving.number, limit=endpoint_tests.RECENT)
+    )
 
 
 def stays(endpoint: str, decision: Hold | NoWayBack) -> Message:

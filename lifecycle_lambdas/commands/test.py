@@ -72,8 +72,8 @@ def consequence(run: TestRun) -> str:
     version = version_text(run.package_arn)
     return (
         f"{run.endpoint} goes back to the version before, where there is one, when version {version} fails its tests "
-        "(twice: they are asked once more): on_failure of its tests/endpoint/ says go-back. They are sent to the "
-        "endpoint that users are served by, the load as well."
+        "(twice: they are asked once more, where they take less than a minute): on_failure of its tests/endpoint/ says "
+        "go-back. They are sent to the endpoint that users are served by, the load as well."
     )
 
 

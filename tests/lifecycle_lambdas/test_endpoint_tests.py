@@ -17,7 +17,7 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import batch_testing, endpoint_runs, endpoint_suite, endpoint_testing, endpoint_tests
+from lifecycle_lambdas import batch_testing, endpoint_runs, endpoint_suite, endpoint_testing, endpoint_tests, metrics
 from lifecycle_lambdas.commands import test as command
 from lifecycle_lambdas.commands.common import InputError
 from lifecycle_lambdas.context import Context
@@ -559,7 +559,26 @@ def test_a_missing_permission_is_told_and_nothing_is_held_against_the_version() 
     assert platform.aws.metadata["tests.status"] == "broken"
 
 
-def test_a_request_that_sagemaker_does_not_take_is_told_and_not_asked_again() -> None:
+def test_what_the_function_fails_at_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    platform = Platform.of(canonical())
+    platform.look()
+
+    def refuse(number: int, operation: str) -> None:
+        if operation == "GetItem":
+            raise refusal(operation, "AccessDeniedException", "not authorized to perform: dynamodb:GetItem")
+
+    platform.aws.fail = refuse
+    assert len(platform.run()) == 1
+    assert counted(capsys) == 1
+
+
+def counted(capsys: pytest.CaptureFixture[str]) -> int:
+    """How many failures the platform's alarm has seen in the log."""
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    return sum(metrics.FAILING in line for line in lines)
+
+
+def test_a_request_that_sagemaker_does_not_take_is_told_and_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     """It would be refused for ever, and the function's alarm is for faults of the platform."""
     platform = Platform.of(canonical())
     platform.look()
@@ -570,6 +589,7 @@ def test_a_request_that_sagemaker_does_not_take_is_told_and_not_asked_again() ->
 
     platform.aws.fail = refuse
     assert platform.run() == []
+    assert counted(capsys) == 0
     assert platform.runs[0].status == "broken"
     assert "does not take what a case asks" in platform.runs[0].failures[0]
 
@@ -610,6 +630,23 @@ def test_one_failure_of_what_serves_on_after_another_one_came_and_went_is_asked_
     )
     platform.run({"test": ENDPOINT, "run": platform.runs[0].key})
     assert [run.status for run in platform.runs] == ["passed", "superseded"]
+
+
+@pytest.mark.parametrize(("late", "status"), [(timedelta(seconds=0), "failed"), (timedelta(days=30), "passed")])
+def test_one_failure_of_a_first_run_that_comes_long_after_its_deployment_is_asked_once_more(
+    late: timedelta, status: str
+) -> None:
+    """Its runs were lost with the ledger, or its cases could not be read until now: as its first run it has the time of
+    the deployment's end."""
+    platform = Platform.of(canonical())
+    platform.now += late
+    platform.look()
+    platform.aws.factor = 3.0
+    platform.aws.fail = lambda number, operation: (
+        setattr(platform.aws, "factor", 1.0) if len(platform.aws.asked) == 2 else None
+    )
+    platform.run()
+    assert [run.status for run in platform.runs] == [status]
 
 
 @pytest.mark.parametrize("wrong", [False, True])

@@ -58,6 +58,10 @@ def what_serves(platform: Platform) -> dict[str, Any]:
     return {name: end[name] for name in WHAT_SERVES}
 
 
+def incidents(platform: Platform) -> dict[Any, Any]:
+    return {place: content for place, content in platform.aws.objects.items() if "/incidents/" in place[1]}
+
+
 def after(scenario: str) -> Platform:
     platform = Platform(tags=TAGS.get(scenario))
     with platform.installed():
@@ -70,14 +74,16 @@ def after(scenario: str) -> Platform:
 def test_however_it_ended_a_rebuilt_ledger_changes_nothing_that_serves_and_tells_nobody(scenario: str) -> None:
     platform = after(scenario)
     with platform.installed():
-        before, versions = what_serves(platform), platform.end_state()["versions"]
+        before, versions, pages = what_serves(platform), platform.end_state()["versions"], incidents(platform)
         lose_ledger(platform)
         rebuild_all(platform)
         assert all(one.changes_nothing for one in additions(platform))
+        platform.send_event({"look": "endpoint", "endpoint": platform.endpoint, "missed": True})
         platform.pass_time(1300)
         platform.run()
         assert what_serves(platform) == before
         assert platform.end_state()["versions"] == versions
+        assert incidents(platform) == pages  # they know more than a rebuilt ledger
         assert platform.aws.published == []
         assert platform.faults == platform.dead_letters == []
 
@@ -275,6 +281,30 @@ def test_a_stage_file_that_is_gone_is_named_and_the_rest_comes_back(platform: Pl
     assert platform.serving_number == 3
 
 
+@pytest.mark.parametrize("versions", [1, 3])
+def test_what_serves_serves_on_where_its_stage_file_cannot_be_read_now(platform: Platform, versions: int) -> None:
+    """A platform that was installed without the bucket, a key that it may not use: not the fault of the version."""
+    registered = three_deployments(platform) if versions == 3 else served(platform, ALL_AT_ONCE)
+    place = ("artifacts", f"x/{versions}/dev.yaml")
+    content = platform.aws.objects.pop(place)
+    platform.aws.endpoints[platform.endpoint]["ProductionVariants"][0]["DesiredInstanceCount"] = 4
+    lose_ledger(platform)
+    rebuild_all(platform)
+    before = what_serves(platform)
+    platform.pass_time(1300)
+    assert what_serves(platform) == before
+    assert platform.aws.packages[registered[-1]]["ModelApprovalStatus"] == "Approved"
+    assert any("serves on, but its stage file cannot be used" in one["Message"] for one in platform.aws.published)
+
+    platform.aws.objects[place] = content
+    platform.pass_time(121)
+    platform.run()
+    assert what_serves(platform) == before
+    assert platform.deployments[0].stage_file["instance_count"] == 4
+    assert platform.state is not None
+    assert platform.state.status == "settled"
+
+
 def test_somebody_elses_endpoint_of_the_name_does_not_count(platform: Platform) -> None:
     three_deployments(platform)
     lose_ledger(platform)
@@ -461,6 +491,7 @@ def test_what_was_left_and_is_approved_again_is_deployed_with_a_rebuilt_ledger(p
     _, second = left_during_its_update(platform, CANARIED, over=True)
     platform.clock.seconds += 60
     platform.aws.missing.add("CreateModel")
+    platform.reject(second)
     platform.approve(second)
     platform.pass_time(120)
     platform.aws.missing.clear()
