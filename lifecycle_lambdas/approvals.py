@@ -81,19 +81,24 @@ def desired(entries: Iterable[Entry], approval_of: Callable[[str], str | None], 
 
 
 def is_lost(arn: str, entries: Iterable[Entry], approval_of: Callable[[str], str | None], now: datetime) -> bool:
-    """Whether the version would serve, were it not gone from the registry: nobody decided against it.
+    """Whether the version should serve, were it not gone from the registry: nobody decided otherwise since.
 
     Args:
         entries: the newest first; no more of them are read than needed.
         approval_of: as desired()'s.
         now: UTC.
     """
+    if approval_of(arn) is not None:
+        return False
     for entry in entries:
         if entry.kind == "remove" or (entry.kind == "park" and (entry.until is None or now < entry.until)):
             return False
-        if entry.package_arn != arn or (entry.kind == "reject" and entry.why == DELETED):
+        if entry.package_arn is None or (entry.kind == "reject" and entry.why == DELETED):
             continue
-        return entry.kind != "reject" and approval_of(arn) is None
+        if entry.package_arn == arn:
+            return entry.kind != "reject"
+        if entry.kind != "reject" and approval_of(entry.package_arn) == "Approved":
+            return False
     return False
 
 

@@ -168,6 +168,8 @@ class _Look:
         under_way = choosing.going_on(entry, history)
         observed = self.observe(None if under_way is None else under_way.number)
         serving = self.deployment(observed.serving, history)
+        if serving is not None and serving.package_arn != entry.package_arn and self.is_lost(serving.package_arn):
+            return None if self.goes_back(serving, observed) else self.stuck(_lost(serving))
         deployment = choosing.chosen(entry, history, serving, observed)
         if deployment is not None and deployment.status == "failed":
             if not self.approved_anew(deployment):
@@ -389,8 +391,7 @@ class _Look:
         return self.settle(deployment, entry, wanted, observed, history)
 
     def take_away(self, history: list[Deployment]) -> Outcome:
-        """Nothing should serve: what was deployed goes. What Modelyard never deployed stays, and what serves a version
-        that is gone from the registry: deleting is cleaning up there, and no decision about what serves."""
+        """Nothing should serve: what was deployed goes. What Modelyard never deployed stays."""
         if not history:
             return self.settled("nothing was ever deployed", [])
         history = self.supersede(history, None, "nothing should serve")
@@ -400,11 +401,7 @@ class _Look:
             return Outcome(self.endpoint, settled=True, summary="nothing should serve, and nothing does")
         serving = self.deployment(observed.serving, history)
         if serving is not None and self.is_lost(serving.package_arn):
-            return self.stuck(
-                f"version {package_version(serving.package_arn)} serves, and is not in the model registry any more: "
-                "somebody deleted it. It serves on, since nobody rejected it. Approve another version, or take the "
-                f"endpoint away (park {self.endpoint} --why ...)"
-            )
+            return self.stuck(_lost(serving))
         self.under_way()
         self.began = self.taken_away_since(deployment)
         deployment, step, observed = self.steps(None, _closed(deployment), observed)
@@ -421,6 +418,7 @@ class _Look:
         return self.settled("nothing serves any more", history)
 
     def is_lost(self, arn: str) -> bool:
+        """Whoever deletes a version from the registry cleans up there, and decides nothing about what serves."""
         return approvals.is_lost(arn, self.ledger.entries(self.endpoint), self.approval_of, self.context.now())
 
     def taken_away_since(self, deployment: Deployment) -> datetime | None:
@@ -700,6 +698,14 @@ _KINDS: dict[str, tuple[messages.DeploymentKind, str]] = {
         "again, or register a new one.",
     ),
 }
+
+
+def _lost(serving: Deployment) -> str:
+    return (
+        f"version {package_version(serving.package_arn)} serves, and is not in the model registry any more: somebody "
+        "deleted it. It serves on, since nobody decided otherwise. Approve another version, or take the endpoint away "
+        f"(park {serving.endpoint} --why ...)"
+    )
 
 
 def _rejected(why: str) -> dict[str, str]:

@@ -145,7 +145,9 @@ DELETED = replace(entry("reject", 2, 20), source="found", why=approvals.DELETED)
     [
         pytest.param([], (1,), True, id="its deletion was not found yet"),
         pytest.param([DELETED], (1,), True, id="its deletion was found"),
-        pytest.param([entry("approve", 3, 30), entry("reject", 3, 31)], (3,), True, id="another one is rejected"),
+        pytest.param([entry("approve", 3, 30), entry("reject", 3, 31)], (1,), True, id="another one is rejected"),
+        pytest.param([entry("approve", 3, 30)], (1, 3), False, id="another one is approved since"),
+        pytest.param([entry("go-back", 1, 30)], (1,), False, id="somebody went back since"),
         pytest.param([entry("park", None, 5, at(15))], (), True, id="a park that is over"),
         pytest.param([entry("reject", 2, 15)], (1,), False, id="it was rejected before it was deleted"),
         pytest.param([entry("reject", 2, 15), DELETED], (), False, id="it was rejected, and found deleted"),

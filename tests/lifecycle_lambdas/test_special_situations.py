@@ -56,22 +56,27 @@ def deny(platform: Platform, error: Exception, *operations: str, service: str = 
 # --- deleted by hand
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["the versions", "their group"])
-def test_what_serves_serves_on_when_its_version_is_deleted_from_the_registry(platform: Platform, group: bool) -> None:
-    served(platform, ALL_AT_ONCE)
-    if group:
-        platform.delete_group()
-    else:
+@pytest.mark.parametrize("what", ["it alone", "all versions", "their group"])
+def test_what_serves_serves_on_when_its_version_is_deleted_from_the_registry(platform: Platform, what: str) -> None:
+    _, second = served(platform, ALL_AT_ONCE, ALL_AT_ONCE)
+    platform.approve(second)
+    platform.run()
+    if what == "it alone":
+        del platform.aws.packages[second]
+    elif what == "all versions":
         platform.aws.packages.clear()
+    else:
+        platform.delete_group()
     calls = len(platform.aws.calls)
     platform.pass_time(1300)
     assert platform.status == "InService"
-    assert "DeleteEndpoint" not in platform.aws.calls[calls:]
+    assert platform.serving_number == 2
+    assert not {"DeleteEndpoint", "UpdateEndpoint"} & {*platform.aws.calls[calls:]}
     assert platform.faults == []
     (told,) = [
         message["Message"] for message in platform.aws.published if "not in the model registry" in message["Message"]
     ]
-    assert "nobody rejected it. Approve another version, or take the endpoint away" in told
+    assert "nobody decided otherwise. Approve another version, or take the endpoint away" in told
 
     platform.command("park", None)
     platform.outage_allowed = True
