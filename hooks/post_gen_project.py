@@ -92,6 +92,13 @@ def write_cruft_state():
         return
     with open(".cruft.json", "w", encoding="utf-8", newline="\n") as stream:
         stream.write(json.dumps(known, ensure_ascii=False, indent=2, separators=(",", ": ")) + "\n")
+    template = known["template"]
+    if os.path.isdir(template) or template.startswith("file:"):
+        print(
+            ".cruft.json names the template by a folder of this machine (%s), which CI does not have: to be offered "
+            "its later versions, make template there the value of the SSM parameter /modelyard/template/url, and "
+            "commit that of /modelyard/template/commit." % template
+        )
 
 
 def make_repository():

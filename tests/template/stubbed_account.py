@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from botocore.stub import Stubber
 
 
@@ -25,5 +26,5 @@ class Account:
             self.stubs[service].activate()
         return self.stubs[service]
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, config: Config | None = None) -> Any:
         return self.stub(service).client

@@ -209,6 +209,59 @@ def test_a_commit_is_trained_though_executions_of_it_have_ended_or_had_changed_f
     assert pipeline.ci.under_way(called, pipeline.execution.running(account, "churn-dev")) is None
 
 
+GOES_ON = "It goes on: the copy waits for its own approval"
+
+
+@pytest.mark.parametrize(
+    ("head", "by_hand", "said"),
+    [
+        (COMMIT, False, ""),
+        (
+            OTHER,
+            False,
+            f"prod's newest commit is {OTHER[:12]}, this job promotes {COMMIT[:12]}, an older one. {GOES_ON}",
+        ),
+        (OTHER, True, f"this job promotes {COMMIT[:12]}, another one: older, or not pushed yet. {GOES_ON}"),
+        (None, False, f"there is no branch prod at origin, this job promotes {COMMIT[:12]}, an older one. {GOES_ON}"),
+    ],
+    ids=["the newest", "run again", "by hand", "the branch is gone"],
+)
+def test_a_job_of_prod_that_is_not_of_its_newest_commit_says_so_and_promotes(
+    job: Callable[..., Any],
+    pipeline: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    head: str | None,
+    by_hand: bool,
+    said: str,
+) -> None:
+    made, published = job("prod", head), []
+    made.system.by_hand = by_hand
+    made.system.publish = lambda _run, markdown: published.append(markdown)
+    monkeypatch.setattr(pipeline.ci.promotion, "promote_branch", lambda *_: print("promoting") or 5)
+    assert pipeline.ci.push(made) == 5
+    printed = capsys.readouterr().out
+    assert printed.endswith("promoting\n")
+    assert printed.startswith("warning: ") is bool(said)
+    assert f"{said}\n" in printed
+    assert [text.startswith("**Warning**: ") and text.endswith(said) for text in published] == [True] * bool(said)
+
+
+def test_a_job_of_prod_that_cannot_ask_for_the_newest_commit_promotes(
+    job: Callable[..., Any], pipeline: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    made = job("prod", OTHER)
+
+    def head(*_: object) -> None:
+        raise pipeline.InputError("origin cannot be asked")
+
+    monkeypatch.setattr(pipeline.remote, "head", head)
+    monkeypatch.setattr(pipeline.ci.promotion, "promote_branch", lambda *_: 0)
+    assert pipeline.ci.push(made) == 0
+    printed = capsys.readouterr().out
+    assert printed == "warning: nobody knows whether this is the newest commit of prod: origin cannot be asked\n"
+
+
 @pytest.mark.parametrize("branch", ["main", "template-update", "feature", "Feature-x"])
 def test_other_branches_train_nothing_and_fail_nothing(
     job: Callable[..., Any], pipeline: SimpleNamespace, branch: str, capsys: pytest.CaptureFixture[str]
@@ -518,12 +571,14 @@ def test_no_line_of_a_section_is_a_command_to_github(
     with system.section("plan\n::error::x"):
         print("::add-path::/evil")
     system.fault("50%\n::error::y")
+    system.warning("50%\n::error::z")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "::group::plan%0A::error::x"
     assert lines[1].startswith("::stop-commands::")
     word = lines[1].removeprefix("::stop-commands::")
     assert len(word) == 32
-    assert lines[2:] == ["::add-path::/evil", f"::{word}::", "::endgroup::", "::error::50%25%0A::error::y"]
+    commands = [f"::{word}::", "::endgroup::", "::error::50%25%0A::error::y", "::warning::50%25%0A::error::z"]
+    assert lines[2:] == ["::add-path::/evil", *commands]
 
 
 def test_git_signs_in_with_the_jobs_token_that_no_list_of_processes_shows(

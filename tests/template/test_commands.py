@@ -193,6 +193,27 @@ def test_changed_data_at_the_same_address_trains_anew(
     assert newest["data_sha256"] != project.versions()[-1]["data_sha256"]
 
 
+def test_the_sample_never_replaces_data_unless_it_is_named(copy: Project, tmp_path: Path) -> None:
+    copy.change("settings.yaml", "churn/data/", "churn/data/own/")
+    s3, where = copy.aws.client("s3"), {"Bucket": BUCKET, "Key": "churn/data/own/diabetes.csv"}
+    missing = copy.pipeline("upload-data")
+    assert (missing.returncode, "there is no such file" in missing.stderr) == (2, True)
+    assert copy.pipeline("sample-data").returncode == 0
+    sent, again = copy.pipeline("upload-data"), copy.pipeline("upload-data")
+    uri = f"s3://{BUCKET}/{where['Key']}"
+    assert (sent.returncode, sent.stdout) == (0, f"{uri}\n"), sent.stderr
+    assert (again.returncode, again.stdout) == (0, f"{uri} holds the sample already: nothing is sent\n"), again.stderr
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    named = copy.pipeline("upload-data", str(tmp_path / "mine.csv"))
+    assert (named.returncode, named.stdout) == (0, f"{uri}\n"), named.stderr
+    refused = copy.pipeline("upload-data")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"error: {uri} is there already, and is not the sample")
+    assert s3.get_object(**where)["Body"].read() == b"a,b\n1,2\n"
+    assert copy.pipeline("upload-data", "data/diabetes.csv").returncode == 0
+    assert s3.get_object(**where)["ContentLength"] > 1000
+
+
 def test_a_step_that_raises_shows_its_last_lines(copy: Project, trained: subprocess.CompletedProcess[str]) -> None:
     before = len(copy.versions())
     copy.change("steps/train.py", "    place = place or", '    raise RuntimeError("out of luck")\n    place = place or')

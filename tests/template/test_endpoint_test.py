@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from botocore.response import StreamingBody
 
+from lifecycle_lambdas.endpoint_tests import stamps
+from lifecycle_lambdas.records import TestRun
 from tests.template.conftest import PROBLEM_TYPES
 from tests.template.stubbed_account import Account
 
@@ -149,6 +152,9 @@ def test_a_version_that_passed_or_has_no_tests_is_promoted(pipeline: SimpleNames
     pipeline.promotion.check_tested(package(**metadata), metadata.get("tests_sha256"))
 
 
+RERUN = r"an operator of the platform has them run again \(python -m lifecycle_lambdas test churn-dev\)"
+
+
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
@@ -156,8 +162,9 @@ def test_a_version_that_passed_or_has_no_tests_is_promoted(pipeline: SimpleNames
             {"tests_status": "failed", "tests_at": "2026-11-21T08:00:00Z"},
             r"churn-dev/7 failed .* \(2026-11-21T08:00:00Z\)",
         ),
+        ({"tests_status": "failed"}, f"have it trained and approved there.* {RERUN}.* Then promote again"),
         ({}, "nothing is known of them yet.* reject that one on dev, .* Then promote again"),
-        ({"tests_status": "broken"}, "could not be run, and the platform's message says why"),
+        ({"tests_status": "broken"}, f"could not be run, and the platform's message says why.* {RERUN}.* Then promote"),
     ],
 )
 def test_a_version_that_did_not_pass_is_not_promoted(
@@ -165,6 +172,23 @@ def test_a_version_that_did_not_pass_is_not_promoted(
 ) -> None:
     with pytest.raises(pipeline.InputError, match=said):
         pipeline.promotion.check_tested(package(tests_sha256="0", **metadata), "0")
+
+
+@pytest.mark.parametrize(
+    ("status", "means", "is_promoted"),
+    [("passed", "block", True), ("failed", "report", True), ("failed", "block", False), ("broken", "block", False)],
+)
+def test_promotion_understands_what_the_platform_stamps(
+    pipeline: SimpleNamespace, status: Any, means: Any, is_promoted: bool
+) -> None:
+    ended = datetime(2026, 11, 21, 8, tzinfo=UTC)
+    run = TestRun("churn-dev", 3, ARN, "deployed", status, means, ended, ended=ended)
+    stamped = {"ModelPackageArn": ARN, "CustomerMetadataProperties": {"tests.sha256": "0"} | stamps(run, {})}
+    if is_promoted:
+        pipeline.promotion.check_tested(stamped, "0")
+        return
+    with pytest.raises(pipeline.InputError, match=r"2026-11-21T08:00:00Z|could not be run"):
+        pipeline.promotion.check_tested(stamped, "0")
 
 
 @pytest.mark.parametrize("registered", [{}, {"tests_sha256": "1", "tests_status": "passed"}])

@@ -49,6 +49,24 @@ def test_cookiecutter_writes_what_cruft_would(template: Template, tmp_path: Path
         assert (by_cookiecutter / name).read_bytes() == (tmp_path / "2" / "churn" / name).read_bytes()
 
 
+@pytest.mark.parametrize("fetched", [False, True], ids=["cookiecutter /path", "cookiecutter git+file:"])
+def test_whoever_generates_from_a_folder_is_told_what_ci_needs(
+    template: Template, tmp_path: Path, fetched: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = f"file://{template.folder}" if fetched else str(template.folder)
+    cookiecutter(
+        f"git+{address}" if fetched else address,
+        no_input=True,
+        extra_context={"project": "churn", "pipeline_role": ROLE_ARN},
+        output_dir=str(tmp_path),
+        config_file=str(template.cookiecutter_config),
+    )
+    (line,) = (one for one in capfd.readouterr().out.splitlines() if ".cruft.json" in one)
+    assert line.startswith(f".cruft.json names the template by a folder of this machine ({address}), which CI does not")
+    remedy = "template there the value of the SSM parameter /modelyard/template/url, and commit that of /modelyard/"
+    assert remedy in line
+
+
 def test_a_template_in_a_folder_of_a_repository_is_found_again(template: Template, tmp_path: Path) -> None:
     shutil.copytree(template.folder, tmp_path / "platform" / "templates" / "model", ignore=lambda *_: [".git"])
     git(tmp_path / "platform", "init", "--quiet")

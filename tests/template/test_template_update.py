@@ -265,6 +265,57 @@ def test_what_fails_is_said_without_secrets(world: World) -> None:
         world.run()
 
 
+@pytest.mark.parametrize(
+    "address", ["/home/ada/modelyard", "file:///home/ada/modelyard", "../modelyard", r"C:\modelyard"]
+)
+def test_a_template_in_a_folder_that_ci_does_not_have_is_said_with_the_remedy(world: World, address: str) -> None:
+    state = json.loads((world.work / ".cruft.json").read_text())
+    world.change("dev", ".cruft.json", json.dumps({**state, "template": address}))
+    with pytest.raises(world.pipeline.InputError) as caught:
+        world.run()
+    said = str(caught.value)
+    assert said.startswith(f".cruft.json on dev names the template by a folder, {address}, which this machine does not")
+    assert "aws ssm get-parameter --name /modelyard/template/url" in said
+    assert "commit its newest one (/modelyard/template/commit)" in said
+    assert "(README.md, CI)" in said
+    assert world.head() is None
+    # the remedy: the published template, whose commits are other ones
+    published = world.folder / "published.git"
+    other = world.folder / "published"
+    git(world.folder, "clone", "--quiet", str(world.template), str(other))
+    (other / "CHANGELOG.md").write_text("of the published one\n")
+    commit = world.commit(other)
+    git(world.folder, "clone", "--quiet", "--bare", str(other), str(published))
+    world.change("dev", ".cruft.json", json.dumps({**state, "template": published.as_uri(), "commit": commit}))
+    assert (world.run(), world.head()) == (0, None)
+    (other / "{{cookiecutter.project}}" / "new.txt").write_text("new\n")
+    world.commit(other)
+    git(other, "push", "--quiet", str(published), "HEAD")
+    assert world.run() == 0
+    assert world.file("new.txt") == "new"
+
+
+@pytest.mark.parametrize(
+    ("address", "folder"),
+    [
+        ("/work/template", "/work/template"),
+        ("file:///work/my%20template", "/work/my template"),
+        ("template", "template"),
+        ("./a:b", "a:b"),
+        ("C:/modelyard", "C:/modelyard"),
+        ("https://git.example.com/acme/modelyard-template.git", None),
+        ("http://127.0.0.1:4566/v1/repos/modelyard-template", None),
+        ("ssh://git@host/acme/template.git", None),
+        ("git@host:acme/template.git", None),
+        ("codecommit::eu-west-1://modelyard-template", None),
+        ("gh:acme/template", None),
+    ],
+)
+def test_folders_are_told_from_what_is_fetched(pipeline: SimpleNamespace, address: str, folder: str | None) -> None:
+    found = pipeline.template_update.folder_of(address)
+    assert found == (None if folder is None else Path(folder))
+
+
 def test_no_address_in_an_error_holds_credentials(pipeline: SimpleNamespace) -> None:
     said = b"fatal: unable to access 'https://gitlab-ci-token:hunter2@host/a.git/': no\nssh://git@host/b.git"
     done = SimpleNamespace(stderr=said, stdout=b"")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -118,13 +117,8 @@ def data_fingerprint(aws: boto3.Session, uri: str) -> str:
     Raises InputError when there is no object, or only empty ones; or one that only begins with the same text: an
     S3Prefix of a job takes data.csv.bak beside data.csv (SageMaker API reference, S3DataType).
     """
-    bucket, prefix = split_uri(uri)
-    try:
-        objects = sorted(_objects(aws, bucket, prefix), key=lambda item: item["Key"])
-    except ClientError as error:
-        if error_code(error) != "NoSuchBucket":
-            raise
-        raise InputError(f"{uri}: there is no bucket {bucket!r}: correct data.uri in settings.yaml") from None
+    prefix = split_uri(uri)[1]
+    objects = _objects(aws, uri)
     others = [item["Key"] for item in objects if not f"{item['Key']}/".startswith(f"{prefix.rstrip('/')}/")]
     if others:
         raise InputError(
@@ -154,6 +148,26 @@ def put_if_absent(aws: boto3.Session, bucket: str, key: str, content: bytes) -> 
     return False
 
 
+def sample_is_there(aws: boto3.Session, path: Path, uri: str) -> bool:
+    """Whether upload_data of the sample would change nothing: it lies there already, byte for byte.
+
+    Raises InputError when anything else lies there: it may be what the model is trained with, and of a bucket without
+    versions nothing that is overwritten comes back.
+    """
+    bucket, key = split_uri(uri)
+    target = _target(path, key)
+    found = {item["Key"]: item["Size"] for item in _objects(aws, uri) if not _is_folder(item)}
+    below = [name for name in sorted(found) if f"{name}/".startswith(f"{key.rstrip('/')}/")]
+    same = target in found and found[target] == path.stat().st_size and _holds(aws, bucket, target, path.read_bytes())
+    if other := next((name for name in below if not (same and name == target)), None):
+        raise InputError(
+            f"s3://{bucket}/{other} is there already, and is not the sample ({path.name}), or cannot be read. The "
+            "sample is for a new project, and is not sent. To send data of your own, name it: "
+            "python -m pipeline upload-data PATH"
+        )
+    return same
+
+
 def upload_data(aws: boto3.Session, path: Path, uri: str) -> list[str]:
     """Uploads a file to `uri`, or the files of a folder to below it; returns their URIs. Raises InputError."""
     bucket, key = split_uri(uri)
@@ -162,7 +176,7 @@ def upload_data(aws: boto3.Session, path: Path, uri: str) -> list[str]:
             f"{path.name} would be stored as {uri}: give data.uri in settings.yaml the same ending, or a / at its end"
         )
     if path.is_file():
-        files = {path: key + path.name if key.endswith("/") else key}
+        files = {path: _target(path, key)}
     elif path.is_dir():
         below = sorted(file for file in path.rglob("*") if file.is_file())
         names = {file: file.relative_to(path) for file in below}
@@ -217,9 +231,37 @@ def _no_object(uri: str) -> str:
     return f"{uri}: there is no such object: was it deleted, or did Evaluate not end well?"
 
 
-def _objects(aws: boto3.Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    for page in aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from page.get("Contents", [])
+def _target(path: Path, key: str) -> str:
+    """The key that a file gets: below a prefix it keeps its name."""
+    return key + path.name if key.endswith("/") else key
+
+
+def _objects(aws: boto3.Session, uri: str) -> list[dict[str, Any]]:
+    """All objects whose address begins with `uri`, by key. Raises InputError when there is no such bucket."""
+    bucket, prefix = split_uri(uri)
+    pages = aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    try:
+        found = [item for page in pages for item in page.get("Contents", [])]
+    except ClientError as error:
+        if error_code(error) != "NoSuchBucket":
+            raise
+        raise InputError(f"{uri}: there is no bucket {bucket!r}: correct data.uri in settings.yaml") from None
+    return sorted(found, key=lambda item: str(item["Key"]))
+
+
+def _is_folder(item: dict[str, Any]) -> bool:
+    """What S3's console leaves where somebody makes a folder."""
+    return item["Key"].endswith("/") and item["Size"] == 0
+
+
+def _holds(aws: boto3.Session, bucket: str, key: str, content: bytes) -> bool:
+    """Whether the object is exactly this; False too where it may not be read."""
+    try:
+        return bool(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() == content)
+    except ClientError as error:
+        if not is_denied(error):
+            raise
+        return False
 
 
 def is_denied(error: Exception) -> bool:

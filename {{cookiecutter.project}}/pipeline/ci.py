@@ -243,11 +243,29 @@ def push(job: Job) -> int:
         print(f"{run.branch} has just been made, with the project: this push does nothing, the next one does")
         return 0
     if run.branch == "prod":
+        _say_outdated(job)
         return promotion.promote_branch(job.settings, job.session)
     if not names.trains(run.branch):
         print(f"the branch {run.branch} trains nothing: dev and feature-* do, and prod promotes")
         return 0
     return _train(job)
+
+
+def _say_outdated(job: Job) -> None:
+    """Warns where prod has gone on. The job does too: of two merges each may be promoted, and each copy is approved."""
+    branch, commit = job.run.branch, read_lineage().commit
+    try:
+        head = job.head(branch)
+    except InputError as error:
+        job.system.warning(f"nobody knows whether this is the newest commit of {branch}: {error}")
+        return
+    if head == commit:
+        return
+    newest = f"{branch}'s newest commit is {head[:12]}" if head else f"there is no branch {branch} at {remote.REMOTE}"
+    which = "another one: older, or not pushed yet" if job.system.by_hand else "an older one"
+    warning = f"{newest}, this job promotes {commit[:12]}, {which}. It goes on: the copy waits for its own approval"
+    job.system.warning(warning)
+    job.system.publish(job.run, f"**Warning**: {warning}")
 
 
 def _train(job: Job) -> int:

@@ -120,6 +120,10 @@ class System:
         """Says what failed. It is printed last."""
         print(f"error: {text}", flush=True)
 
+    def warning(self, text: str) -> None:
+        """Says what may not be meant. The job goes on."""
+        print(f"warning: {text}", flush=True)
+
     def publish(self, run: Run, markdown: str) -> None:
         """Shows a text where whoever looks at the job, or at its pull request, sees it. Here: build/ holds it."""
 
@@ -271,6 +275,9 @@ class GitHub(_WithIdentityToken):
 
     def fault(self, text: str) -> None:
         print(f"::error::{_command_text(text)}", flush=True)
+
+    def warning(self, text: str) -> None:
+        print(f"::warning::{_command_text(text)}", flush=True)
 
     def publish(self, run: Run, markdown: str) -> None:
         """Into the job's summary; of a pull request, into one comment too, which later runs change."""

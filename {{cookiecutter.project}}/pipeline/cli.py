@@ -366,12 +366,15 @@ def show_plan(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    settings = load_settings()
-    found = endpoint.read(aws.session(settings), endpoint.endpoint_name(settings.project, _stage(options)))
+    settings, stage = load_settings(), _stage(options)
+    connection = aws.session(settings)
+    found = endpoint.read(connection, endpoint.endpoint_name(settings.project, stage))
     if options.json:
         print(json.dumps(found, indent=2))
-    else:
-        terminal.print_endpoint(terminal.console(), found)
+        return OK
+    terminal.print_endpoint(terminal.console(), found)
+    if found["status"] == endpoint.NONE and (how := endpoint.how_it_comes_back(connection, settings.project, stage)):
+        print(how)
     return OK
 
 
@@ -387,7 +390,12 @@ def test_endpoint(options: argparse.Namespace) -> int:
     if options.version is not None:
         package = registry.describe_version(connection, group_name(settings.project, str(stage)), options.version)
     name = options.endpoint or endpoint.endpoint_name(settings.project, str(stage))
-    target = endpoint_test.find_target(connection, name, package)
+    target = endpoint_test.find_target(
+        connection,
+        name,
+        package,
+        lambda: None if options.endpoint else endpoint.how_it_comes_back(connection, settings.project, str(stage)),
+    )
     left_out = suite.load.seconds if options.no_load and suite.load is not None else 0.0
     if options.no_load:
         suite = suite.model_copy(update={"load": None})
@@ -414,6 +422,9 @@ def upload_data(options: argparse.Namespace) -> int:
     connection = aws.session(settings)
     if aws.split_uri(settings.data.uri)[0] == settings.aws.bucket:
         aws.check_bucket(connection, settings.aws.bucket)
+    if options.path is None and path.is_file() and aws.sample_is_there(connection, path, settings.data.uri):
+        print(f"{settings.data.uri} holds the sample already: nothing is sent")
+        return OK
     for uri in aws.upload_data(connection, path, settings.data.uri):
         print(uri)
     return OK
@@ -532,8 +543,14 @@ def _parser() -> argparse.ArgumentParser:
 
     add("check", check, "check settings.yaml, deployment/ and tests/endpoint/; calls nobody")
     add("sample-data", write_sample_data, "write the sample data set of the problem type to data/")
-    upload = add("upload-data", upload_data, "send a file or folder to data.uri (default: the sample data)")
-    upload.add_argument("path", nargs="?", type=Path, help="a file, or a folder whose files are sent")
+    upload = add("upload-data", upload_data, "send a file or folder to data.uri")
+    upload.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        help="a file, or a folder whose files are sent, in place of what has their names there (default: the sample "
+        "data, where no other data lies there)",
+    )
     registering = add(
         "register-project",
         register_project,
@@ -606,7 +623,7 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--json", action="store_true", help="print JSON instead of text")
     for name, function, text in (
         ("approve", approve, "approve a version: the platform then deploys it to the stage's endpoint"),
-        ("reject", reject, "reject a version: what served before it comes back"),
+        ("reject", reject, "reject a version: what was approved before it serves, or nothing"),
     ):
         deciding = add(name, function, text, branch=True)
         deciding.add_argument("version", type=_at_least_one)

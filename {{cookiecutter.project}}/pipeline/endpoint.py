@@ -9,8 +9,9 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from pipeline import registry
-from pipeline.aws import error_code, is_missing
+from pipeline import InputError, registry
+from pipeline.aws import error_code, is_denied, is_missing
+from pipeline.names import group_name
 
 NONE, SCHEDULED = "none", "scheduled"
 # States in which an endpoint stays unless somebody acts.
@@ -67,6 +68,29 @@ def _read_schedule(aws: boto3.Session, name: str) -> dict[str, Any]:
     package_arn = json.loads(found["Target"]["Input"])["package_arn"]
     schedule = f"{found['ScheduleExpression']} {found['ScheduleExpressionTimezone']}"
     return {**nothing, "status": SCHEDULED, "package_arn": package_arn, "schedule": schedule}
+
+
+def how_it_comes_back(aws: boto3.Session, project: str, stage: str) -> str | None:
+    """For people, of a stage where nothing serves though a version is approved; None where none is, or nobody may look.
+
+    Approving is refused for what is approved already: whoever's endpoint was parked has to know the way around.
+    """
+    try:
+        approved = registry.packages(aws, group_name(project, stage), ModelApprovalStatus="Approved")
+    except InputError:
+        return None  # there is no such group, and so no version
+    except ClientError as error:
+        if not is_denied(error):
+            raise
+        return None  # what serves was told; this is further advice
+    if not approved:
+        return None
+    version = registry.approved_last(approved)["ModelPackageVersion"]
+    again = " and ".join(f"python -m pipeline {what} {version} --stage {stage}" for what in ("reject", "approve"))
+    return (
+        f"version {version} is approved: its deployment is on its way, or the endpoint may have been parked. To have a "
+        f"parked one back, reject and approve it again: {again}"
+    )
 
 
 def watch_approved(

@@ -6,7 +6,7 @@ same after every deployment, with the cases that the version was registered with
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,26 @@ class Target:
     why: str
 
 
-def find_target(connection: boto3.Session, name: str, package: dict[str, Any] | None) -> Target:
-    """package: of the evaluated rows; None: the version that serves. Raises InputError where nothing can be asked."""
+def find_target(
+    connection: boto3.Session,
+    name: str,
+    package: dict[str, Any] | None,
+    remedy: Callable[[], str | None] = lambda: None,
+) -> Target:
+    """Raises InputError where nothing can be asked.
+
+    Args:
+        package: of the evaluated rows; None: the version that serves.
+        remedy: asked where there is no such endpoint: how it comes back, None where nobody knows.
+    """
     found = endpoint.read(connection, name)
     if found["status"] == endpoint.SCHEDULED:
         raise InputError(
             f"{name} is no endpoint, but a schedule of transform jobs: the platform tests those after every deployment"
         )
     if found["status"] == endpoint.NONE:
-        raise InputError(f"there is no endpoint {name}: approve a version, or name another with --endpoint")
+        how = remedy() or "approve a version, or name another with --endpoint"
+        raise InputError(f"there is no endpoint {name}: {how}")
     if package is None and found["package_arn"] is not None:
         package = registry.describe_package(connection.client("sagemaker"), found["package_arn"])
     if package is None:

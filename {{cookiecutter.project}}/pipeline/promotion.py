@@ -192,6 +192,8 @@ def check_tested(source: Package, expected: str | None) -> None:
     """
     metadata = metadata_of(source)
     status = metadata.get(TESTED)
+    # the same words as in the platform's own messages
+    rerun = f"an operator of the platform has them run again (python -m lifecycle_lambdas test {_endpoint(source)})"
     if metadata.get(TESTS) != expected:
         raise InputError(
             f"{short(source)} was not registered with the cases of tests/endpoint/ in these files ({TESTS} is "
@@ -204,13 +206,14 @@ def check_tested(source: Package, expected: str | None) -> None:
         raise InputError(
             f"{short(source)} failed its endpoint tests on dev ({metadata.get('tests.at', 'time unknown')}), and is "
             "not promoted: the platform's message says which cases, and python -m pipeline test-endpoint --stage dev "
-            "asks them again. Correct the model or tests/endpoint/ on dev, have it trained and approved there, then "
-            "promote again"
+            "shows how they end now. Correct the model or tests/endpoint/ on dev, and have it trained and approved "
+            f"there. Or where they fail no more, {rerun}: the platform's verdict alone counts. {AGAIN}"
         )
     if status == "broken":
         raise InputError(
             f"{short(source)} is not promoted: its endpoint tests on dev could not be run, and the platform's message "
-            "says why. Have them run once more when that is put right, then promote again"
+            f"says why. When that is put right, {rerun}; python -m pipeline test-endpoint --stage dev shows beforehand "
+            f"how they end. {AGAIN}"
         )
     raise InputError(
         f"{short(source)} is not promoted before its endpoint tests on dev have passed, and nothing is known of them "
@@ -240,12 +243,17 @@ def short(package: Package | str) -> str:
     return str(arn).partition(":model-package/")[2]
 
 
+def _endpoint(package: Package) -> str:
+    """The endpoint that serves the version's stage: it is called as the group is."""
+    return short(package).partition("/")[0]
+
+
 def _approved_version(connection: boto3.Session, group: str, lineage: Lineage, root: Path) -> Package:
     """The version of dev that was approved last for this tree. Raises InputError, with the nearest, when none was."""
     approved = registry.packages(connection, group, ModelApprovalStatus="Approved")
     found = [package for package in approved if metadata_of(package).get("git.tree") == lineage.tree]
     if found:
-        return max(found, key=lambda package: (registry.approved_at(package), package["ModelPackageVersion"]))
+        return registry.approved_last(found)
     raise InputError(_none_approved(group, lineage, registry.packages(connection, group, LOOKED_AT), root))
 
 

@@ -165,6 +165,11 @@ def approved_at(package: dict[str, Any]) -> datetime:
         return found
 
 
+def approved_last(versions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of versions that are approved the one that was approved last; at least one is given."""
+    return max(versions, key=lambda package: (approved_at(package), package["ModelPackageVersion"]))
+
+
 def approved_later(aws: boto3.Session, group: str, package: dict[str, Any]) -> list[int]:
     """The numbers of the versions that were approved after this one, and are still; none when it is not approved."""
     if package["ModelApprovalStatus"] != "Approved":

@@ -18,7 +18,9 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pipeline import InputError, remote
 from pipeline.ci_systems import GitHub, GitLab, System
@@ -43,6 +45,12 @@ STATE = ".cruft.json"
 # By the address it is known which commits of the branch are this job's, and may be replaced.
 AUTHOR, ADDRESS = "Modelyard template update", "template-update@modelyard.invalid"
 GIT_SECONDS = 300  # for one command of git or cruft
+# Of a template that only one machine has: the published one has commits of its own.
+REMEDY = (
+    f"In {STATE} make template the address of the published one (aws ssm get-parameter --name "
+    f"/modelyard/template/url), and commit its newest one (/modelyard/template/commit); push that to {BASE} "
+    "(README.md, CI)"
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,16 @@ def _fenced(hunks: str) -> str:
     return f"{fence}diff\n{hunks.rstrip()}\n{fence}"
 
 
+def folder_of(template: str) -> Path | None:
+    """The folder that an address leads to, None of what git fetches from elsewhere (https://..., git@host:name)."""
+    if template.startswith("file:"):
+        return Path(url2pathname(urlsplit(template).path))
+    # git's own rule: host:path has its colon before any slash; one letter before it is a drive of Windows
+    if "://" in template or re.match(r"[^/\\]{2,}:", template):
+        return None
+    return Path(template)
+
+
 # --- the clone
 
 
@@ -189,6 +207,13 @@ class Clone:
             )
         if importlib.util.find_spec("cruft") is None:
             raise InputError('cruft is not installed here: pip install ".[template]"')
+        template = str(self._state()["template"])
+        # a relative one is what it is to cruft, which runs there
+        if (folder := folder_of(template)) is not None and not (self._scratch / folder).exists():
+            raise InputError(
+                f"{STATE} on {BASE} names the template by a folder, {template}, which this machine does not have: this "
+                f"repository was generated from a copy of it on somebody's machine. {REMEDY}"
+            )
         before = self._template()
         self._cruft()
         after = self._template()
@@ -203,7 +228,10 @@ class Clone:
         return Update(before, after, changed, conflicts)
 
     def _template(self) -> str:
-        return str(json.loads((self.folder / STATE).read_text(encoding="utf-8"))["commit"])
+        return str(self._state()["commit"])
+
+    def _state(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / STATE).read_text(encoding="utf-8")))
 
     def _cruft(self) -> None:
         # cookiecutter would keep the answers below the home folder, and read defaults from there
