@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from lifecycle_lambdas import going_back
 from lifecycle_lambdas.ledger import whole_seconds
-from lifecycle_lambdas.records import Deployment, Entry, PolicyRecord, package_version
+from lifecycle_lambdas.records import OFF, Deployment, Entry, PolicyRecord, package_version
 
 STAGE = "feature"  # the one whose versions and pipelines go by age
 PARKED_STAGES = ("feature", "dev")
@@ -141,12 +141,14 @@ class Facts:
         needed: ARNs of versions that the ledger and the models there say are needed, with what for.
         pipelines: of the stage feature.
         branches: at the Git host; None: it did not say.
+        unsure: why nobody can say which branches are gone, where an old pipeline may go with its branch; else "".
     """
 
     versions: tuple[Version, ...] = ()
     needed: Mapping[str, str] = field(default_factory=dict)
     pipelines: tuple[Pipeline, ...] = ()
     branches: frozenset[str] | None = None
+    unsure: str = ""
 
 
 def decide(policy: Policy, facts: Facts, now: datetime) -> list[Removal]:
@@ -284,9 +286,40 @@ def turned_to(record: PolicyRecord | None, sha256: str, now: datetime) -> Policy
     return None if announced is None else replace(record, sha256=sha256, announced=announced, earlier=told)
 
 
+def turned_off(record: PolicyRecord | None, now: datetime) -> PolicyRecord | None:
+    """The record to write where no stage file says the section any more; None where that is known.
+
+    Years later the same section would remove at once what people were told of years ago. One of branches that take
+    turns stays known for as long as any other. What an earlier run began with stays on record, too.
+    """
+    if record is None or record.sha256 == OFF:
+        return None
+    return replace(record, sha256=OFF, announced=now, earlier=told_lately(record, now))
+
+
+def may_begin(announced: datetime, now: datetime) -> bool:
+    """Whether anything may go by a policy, whoever asks: a day after people were told of it."""
+    return now - announced >= NOTICE
+
+
 def may_remove(announced: datetime, removed: datetime | None, now: datetime) -> bool:
-    """Whether a policy removes now: a day after people were told of it, and once a day."""
-    return now - max(announced, removed or announced) >= NOTICE
+    """Whether a policy removes by itself now: as soon as it may, and once a day."""
+    return may_begin(max(announced, removed or announced), now)
+
+
+def would(record: PolicyRecord | None, now: datetime) -> str:
+    """From when on a policy removes, as people read it. `record`: None when they were not told of it."""
+    if record is None:
+        return "people were not told of this policy yet: its first run, within the hour, only says what would go"
+    told = f"people were told of this policy at {record.announced:%Y-%m-%d %H:%M} UTC"
+    if may_begin(record.announced, now):
+        return f"{told}: this would go now"
+    return f"{told}: it removes from {record.announced + NOTICE:%Y-%m-%d %H:%M} UTC on, and nothing before"
+
+
+def pipelines_stay(facts: Facts) -> str:
+    """What is said besides when old pipelines stay since nobody knows which branches are gone; else ""."""
+    return f"; branches are not known ({facts.unsure}), so pipelines stay" if facts.unsure else ""
 
 
 def fingerprint(section: Policy | Parking) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -80,14 +80,13 @@ def facts(context: Context, hosts: Hosts, state: State, policy: Policy, now: dat
         now: UTC; what is younger than the policy asks is not looked at any closer.
     """
     pipelines = tuple(_pipelines(context, state.project, policy, now))
-    wanted = [one for one in pipelines if one.branch is not None and not one.running]
-    repository = _repository(context, state) if wanted else None
-    branches = None if repository is None else hosts.branches(repository)
+    wanted = any(one.branch is not None and not one.running for one in pipelines)
+    branches, unsure = _branches(context, hosts, state) if wanted else (None, "")
     summaries = list(_summaries(context, state.group))
     oldest = min((summary["CreationTime"] for summary in summaries), default=now)
     if policy.versions_after_days is None or now - oldest <= timedelta(days=policy.versions_after_days):
-        return Facts(pipelines=pipelines, branches=branches)
-    return Facts(tuple(versions(context, state.project)), needed(context, state), pipelines, branches)
+        return Facts(pipelines=pipelines, branches=branches, unsure=unsure)
+    return Facts(tuple(versions(context, state.project)), needed(context, state), pipelines, branches, unsure)
 
 
 def versions(context: Context, project: str, since: datetime | None = None) -> Iterator[Version]:
@@ -154,8 +153,12 @@ def running(context: Context, pipeline: str) -> bool:
     )
 
 
-def parked(context: Context, state: State, now: datetime) -> Parked | None:
-    """The endpoint as parking needs it; None when nothing serves, something is under way, or it is never parked."""
+def parked(context: Context, state: State, now: datetime) -> Parked | Literal["never"] | None:
+    """The endpoint as parking needs it; None when nothing serves or something is under way.
+
+    Returns:
+        "never" where the stage file of what serves asks for none.
+    """
     if state.status != "settled":
         return None
     try:
@@ -170,7 +173,9 @@ def parked(context: Context, state: State, now: datetime) -> Parked | None:
         return None
     section = deployment.stage_file.get("park")
     newest = next((one for one in context.ledger.entries(state.endpoint) if one.kind != "reject"), None)
-    if section is None or newest is None or newest.kind not in ("approve", "go-back"):
+    if section is None:
+        return "never"
+    if newest is None or newest.kind not in ("approve", "go-back"):
         return None
     parking = cleaning.parking_of(section)
     record = context.ledger.policy(state.endpoint, "park")
@@ -232,6 +237,19 @@ def _pipelines(context: Context, project: str, policy: Policy, now: datetime) ->
 def _branch(sagemaker: Any, pipeline: str) -> str | None:
     origin = origin_of(sagemaker.describe_pipeline(PipelineName=pipeline)["PipelineDefinition"])
     return origin.branch or None if origin is not None else None
+
+
+def _branches(context: Context, hosts: Hosts, state: State) -> tuple[frozenset[str] | None, str]:
+    """The names at the Git host, and why they say of none that it is gone ("": they do)."""
+    repository = _repository(context, state)
+    if repository is None:
+        return None, f"{state.group} has no tag modelyard:repository"
+    branches = hosts.branches(repository)
+    if branches is None:
+        return None, f"{repository} does not say; asked are CodeCommit in this Region, and the platform's GitHub"
+    if not branches.intersection(cleaning.MAIN_BRANCHES):
+        return branches, f"{repository} has none of {', '.join(cleaning.MAIN_BRANCHES)}"
+    return branches, ""
 
 
 def _repository(context: Context, state: State) -> str | None:

@@ -43,7 +43,7 @@ How = Literal["due", "show", "now"]
 
 
 class NotRemoved(Exception):
-    """Something could not be removed; the next run that removes tries it again."""
+    """Something could not be removed; the next hour's run tries it again."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,21 @@ class Outcome:
         says: in words.
         removals: what went, or of one that removes nothing what would go.
         done: whether it went.
+        waits: whether something could not go yet: people were told too lately, or something else is at it.
     """
 
     project: str
     says: str
     removals: tuple[Removal, ...] = ()
     done: bool = False
+    waits: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {
             "project": self.project,
             "says": self.says,
             "done": self.done,
+            "waits": self.waits,
             "removals": [asdict(removal) for removal in self.removals],
             "total": cleaning.total(self.removals),
         }
@@ -78,7 +81,7 @@ def run(context: Context, hosts: Hosts, states: Sequence[State], now: datetime, 
         states: of its endpoints of the stages feature and dev.
         now: UTC, the time that the run is for.
         how: "due": what the project's policies ask for now; "show": changes nothing; "now": at once, where people
-            were told of the policy before.
+            were told of the policy a day before.
 
     Raises:
         ClientError, AdministratorsFault: the same again does no harm, and goes on where this one ended.
@@ -87,11 +90,19 @@ def run(context: Context, hosts: Hosts, states: Sequence[State], now: datetime, 
     project = states[0].project
     lease = context.ledger.lease(f"{project}/cleaning", context.owner, LONGEST_RUN)
     if lease is None:
-        return [Outcome(project, "another one is cleaning up, or was killed within the last quarter of an hour")]
+        says = "another one is cleaning up, or was killed within the last quarter of an hour"
+        return [Outcome(project, says, waits=True)]
     with lease:
         outcomes = [_park(context, state, now, how) for state in states]
         outcomes += [_clean(context, hosts, state, now, how) for state in states if state.stage == cleaning.STAGE]
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _forget(context: Context, record: PolicyRecord | None, now: datetime, how: How) -> None:
+    """Of a section that is gone: should it come back, people are told again first."""
+    off = cleaning.turned_off(record, now)
+    if off is not None and how == "due":
+        context.ledger.put_policy(off)
 
 
 # --- parking
@@ -101,7 +112,9 @@ def _park(context: Context, state: State, now: datetime, how: How) -> Outcome | 
     began = whole_seconds(context.now())
     now = max(now, began)  # what was used since the hour that a late run is for is in use
     parked = cleaning_facts.parked(context, state, now)
-    if parked is None:
+    if parked == "never":
+        _forget(context, context.ledger.policy(state.endpoint, "park"), now, how)
+    if parked is None or parked == "never":
         return None
     serving, parking = parked.serving, parked.serving.parking
     if serving.announced is None:
@@ -163,35 +176,46 @@ def _hosting(context: Context, parked: Parked) -> float | None:
 def _clean(context: Context, hosts: Hosts, state: State, now: datetime, how: How) -> Outcome | None:
     newest = cleaning_facts.newest_version(context, state.group)
     policy = None if newest is None else cleaning_facts.policy(context, newest)
+    record = context.ledger.policy(state.endpoint, "clean")
     if newest is None or policy is None:
+        _forget(context, record, now, how)
         return None
     sha256 = cleaning.fingerprint(policy)
-    record = context.ledger.policy(state.endpoint, "clean")
     known = cleaning.turned_to(record, sha256, now)
-    if known is not None and how == "due" and not cleaning.may_remove(known.announced, known.removed, now):
+    ready = known is not None and cleaning.may_begin(known.announced, now)
+    if known is not None and how != "show" and not ready:
+        return None if how == "due" else Outcome(state.project, cleaning.would(known, now), waits=True)
+    # In between what an earlier run could not remove is tried alone: the function fails as long as the cause is there.
+    rest = known is not None and how == "due" and not cleaning.may_remove(known.announced, known.removed, now)
+    if known is not None and rest and not known.pending:
         return None
     began = whole_seconds(context.now())
     facts = cleaning_facts.facts(context, hosts, state, policy, now)
-    removals = _with_costs(context, cleaning.decide(policy, facts, now))
+    removals = [] if rest else _with_costs(context, cleaning.decide(policy, facts, now))
     if how == "show":
-        return Outcome(state.project, _would(None if known is None else known.announced), tuple(removals))
+        begun = 0 if record is None else len(record.pending)
+        says = cleaning.would(known, now) + (f"; an earlier run began with {begun} of it" if begun else "")
+        says += cleaning.pipelines_stay(facts)
+        return Outcome(state.project, says, tuple(_wanted(record, removals)), waits=not ready)
     if known is not None:
-        return _Removing(context, state, policy, facts, newest, now, began).run(known, removals)
+        removed = known.removed if rest else now
+        return _Removing(context, state, policy, facts, newest, now, began).run(known, removals, removed)
     announced = PolicyRecord(state.endpoint, "clean", sha256, now)
     if record is not None:
         told = cleaning.told_lately(record, now)
         announced = replace(announced, removed=record.removed, pending=record.pending, earlier=told)
-    return _announce(context, state, newest, announced, removals)
+    return _announce(context, state, newest, announced, removals, facts)
 
 
-def _would(told: datetime | None) -> str:
-    if told is None:
-        return "people were not told of this policy yet: its first run only says what would go"
-    return f"people were told of this policy at {told:%Y-%m-%d %H:%M} UTC: this would go now"
+def _wanted(record: PolicyRecord | None, removals: Iterable[Removal]) -> list[Removal]:
+    """What an earlier run had begun with and what goes now, in the order in which it goes."""
+    begun = [] if record is None else [Removal(**each) for each in record.pending]
+    wanted = {removal.what: removal for removal in [*begun, *removals]}
+    return sorted(wanted.values(), key=lambda one: KINDS.index(one.kind))
 
 
 def _announce(
-    context: Context, state: State, newest: Package, record: PolicyRecord, removals: list[Removal]
+    context: Context, state: State, newest: Package, record: PolicyRecord, removals: list[Removal], facts: Facts
 ) -> Outcome:
     """Say what the policy would remove; nothing goes."""
     now = record.announced
@@ -199,8 +223,8 @@ def _announce(
     what = f"{len(removals)} things" if removals else "nothing"
     text = (
         f"Nothing is removed before {now + cleaning.NOTICE:%Y-%m-%d %H:%M} UTC. What is still old and unneeded then "
-        f"goes, and once a day from then on. Today it would be {what}. To keep all of it, remove `clean` from "
-        f"deployment/feature.yaml and let a version be registered.\n{_lines(removals)}"
+        f"goes, and once a day from then on. Today it would be {what}{cleaning.pipelines_stay(facts)}. To keep all of "
+        f"it, remove `clean` from deployment/feature.yaml and let a version be registered.\n{_lines(removals)}"
     )
     title = f"{state.project}: what would be cleaned up"
     told_id = f"cleaning#{record.sha256[:16]}#{now:%Y-%m-%dT%HZ}"
@@ -208,7 +232,8 @@ def _announce(
         Message("cleaned", state.endpoint, told_id, title, text.rstrip(), _facts(removals), (("List", place),))
     )
     context.ledger.put_policy(record)
-    return Outcome(state.project, "people were told what would go; nothing was removed", tuple(removals))
+    says = f"people were told what would go; nothing was removed{cleaning.pipelines_stay(facts)}"
+    return Outcome(state.project, says, tuple(removals), waits=True)
 
 
 class _Removing:
@@ -232,23 +257,25 @@ class _Removing:
         self.failed: dict[Removal, Exception] = {}
         self.there: list[Version] | None = None
 
-    def run(self, record: PolicyRecord, removals: list[Removal]) -> Outcome:
+    def run(self, record: PolicyRecord, removals: list[Removal], removed: datetime | None) -> Outcome:
         """Remove what was decided, and the rest of what an earlier run had begun with.
 
+        Args:
+            removed: what the ledger has then as the time of the last removal.
+
         Raises:
-            NotRemoved: something could not be removed. It keeps nothing else, and is tried again a day later.
+            NotRemoved: something could not be removed. It keeps nothing else, and is tried again an hour later.
         """
-        begun = [Removal(**each) for each in record.pending]
-        wanted = {removal.what: removal for removal in [*begun, *removals]}
+        wanted = _wanted(record, removals)
         if wanted:
-            record = _pending(record, wanted.values())
+            record = _pending(record, wanted)
             self.context.ledger.put_policy(record)
         gone: list[Removal] = []
         later: list[Removal] = []
-        for removal in sorted(wanted.values(), key=lambda one: KINDS.index(one.kind)):
+        for removal in wanted:
             if self.context.remaining() < ENOUGH:
                 says = "there is more to remove than time: the next run goes on, and tells of all"
-                return Outcome(self.state.project, says, tuple(gone), done=True)
+                return Outcome(self.state.project, says, tuple(gone), done=True, waits=True)
             try:
                 came_to = self.remove(removal)
             except (ClientError, BotoCoreError, NotRemoved) as error:
@@ -262,12 +289,15 @@ class _Removing:
                 later.append(removal)
         if gone:
             self.tell(gone)
-        self.context.ledger.put_policy(replace(_pending(record, [*self.failed, *later]), removed=self.now))
+        self.context.ledger.put_policy(replace(_pending(record, [*self.failed, *later]), removed=removed))
         if self.failed:
             first, why = next(iter(self.failed.items()))
             raise NotRemoved(f"{len(self.failed)} of {len(wanted)} could not be removed, the first {first.what}: {why}")
-        says = f"{len(gone)} things were removed" if gone else "nothing is old and unneeded"
-        return Outcome(self.state.project, says, tuple(gone), done=True)
+        went = [f"{len(gone)} things were removed"] if gone else []
+        wait = [f"{len(later)} wait until no pipeline runs"] if later else []
+        says = "; ".join([*went, *wait]) or "nothing is old and unneeded"
+        says += cleaning.pipelines_stay(self.facts)
+        return Outcome(self.state.project, says, tuple(gone), done=True, waits=bool(later))
 
     def remove(self, removal: Removal) -> Literal["gone", "needed", "later"]:
         """Look once more, and remove it where nothing needs it; what is gone already is gone."""
@@ -443,7 +473,8 @@ def _write_list(
 ) -> str:
     """Into the bucket that the version's stage files are in; answers the list's S3 URI."""
     bucket, _ = _place(package["CustomerMetadataProperties"]["deployment.prefix"])
-    kinds = "-parked" if any(removal.kind == "endpoint" for removal in removals) else ""
+    # several endpoints are parked in one second
+    kinds = "".join(f"-{removal.what}-parked" for removal in removals if removal.kind == "endpoint")
     key = f"{project}/{cleaning.STAGE}/cleaning/{now:%Y%m%dT%H%M%SZ}{kinds}.json"
     content = {
         "project": project,

@@ -56,6 +56,7 @@ EXIT_CODES = """exit codes:
   0    done
   1    look: something is still under way, or waits for somebody; plan: nothing would be deployed
        ready: something is missing or unknown; rebuild, replay: something could not be done
+       clean --remove: something may not go yet
   2    bad input, or a call to AWS failed
   130  interrupted (Ctrl-C)
 """

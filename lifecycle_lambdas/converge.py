@@ -451,6 +451,7 @@ class _Look:
         if isinstance(step, Wait):
             return self.wait(deployment, step) if history else self.waiting(step)
         self.sweep(self.foreign or observed, None, None)
+        self.ledger.forget_policies(self.endpoint)
         if history:
             self.news.append(messages.of_entry(entry, None, None))
         return self.settled(_REMOVED, history, "removed")

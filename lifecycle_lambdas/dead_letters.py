@@ -5,12 +5,14 @@ Four services put something there, each in its own form:
 
 - SQS a queue's message that was received too often: as it was, with DeadLetterQueueSourceArn;
 - EventBridge an event that it could not deliver: as it was, with RULE_ARN, TARGET_ARN, ERROR_CODE and ERROR_MESSAGE
-  (EventBridge user guide, "Using dead-letter queues to process undelivered events"); so does EventBridge Scheduler with
-  the input of a schedule's target, which may be an operation of AWS's and then is for nothing of the platform's;
+  (EventBridge user guide, "Using dead-letter queues to process undelivered events");
 - Lambda the event of a function that failed: {"requestContext", "requestPayload", "responsePayload", ...} (Lambda
   developer guide, "Capturing records of Lambda asynchronous invocations");
 - SNS a notification that the function `notify` did not take: {"Type": "Notification", ...} (SNS developer guide,
   "Amazon SNS dead-letter queues").
+
+Whoever writes into the queue says in a letter what is done, so that it takes none from a project's roles
+(servicecatalog/platform.yaml, FailedQueuePolicy). What projects' schedules could not start lies in another one.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class Letter:
         what: in words.
         why: it lies here; as far as the letter itself says.
         removal: of a message that an endpoint be removed.
+        sender: who put it into its first queue. Of a role its unique id and the session's name, which is a function's
+            own (SQS API reference, ReceiveMessage: SenderId).
     """
 
     receipt: str
@@ -56,6 +60,12 @@ class Letter:
     what: str
     why: str
     removal: Removal | None = None
+    sender: str = ""
+
+    @property
+    def acts(self) -> bool:
+        """Whether more than a look comes of it: it takes an endpoint away, or is a function's event as it stands."""
+        return self.removal is not None or ":lambda:" in self.to
 
     @property
     def is_known(self) -> bool:
@@ -105,6 +115,7 @@ def read(message: dict[str, Any], queue_arn: str, notify_arn: str) -> Letter:
         what=what,
         why=why,
         removal=removal,
+        sender=str(attributes.get("SenderId", "")),
     )
 
 
@@ -217,8 +228,6 @@ def _what(body: str) -> tuple[str, Removal | None]:
         return f"message: {', '.join(map(str, filter(None, subjects))) or 'without a subject'}"[:200], None
     if "scheduled_time" in content:
         return f"batch run of {content.get('endpoint')} at {content['scheduled_time']}", None
-    if "PipelineName" in content:
-        return f"scheduled execution of the pipeline {content['PipelineName']}"[:200], None
     if "test" in content:
         return f"endpoint tests of {content['test']}, deployment {content.get('number')}", None
     try:

@@ -33,6 +33,8 @@ from botocore.exceptions import ClientError
 from lifecycle_lambdas import ledger_items
 from lifecycle_lambdas.ledger_items import Item
 from lifecycle_lambdas.records import (
+    OFF,
+    SECTIONS,
     Deployment,
     Entry,
     PolicyRecord,
@@ -381,6 +383,13 @@ class Ledger:
 
     def put_policy(self, record: PolicyRecord) -> None:
         self._dynamodb.put_item(TableName=self._table, Item=ledger_items.policy_item(record))
+
+    def forget_policies(self, endpoint: str) -> None:
+        """Of a project that is deleted: one that is made anew is told first what its policies will do."""
+        for section in SECTIONS:
+            record = self.policy(endpoint, section)
+            if record is not None and record.sha256 != OFF:
+                self.put_policy(replace(record, sha256=OFF, pending=(), earlier={}))
 
     # --- messages
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 NAMESPACE = "Modelyard"
-MESSAGES, DEPLOYMENTS, UNFINISHED = "Messages", "Deployments", "UnfinishedSeconds"
+MESSAGES, DEPLOYMENTS, UNFINISHED, FAILING = "Messages", "Deployments", "UnfinishedSeconds", "FailingSeconds"
 KIND, FUNCTION = "Kind", "Function"
 
 

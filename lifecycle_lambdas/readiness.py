@@ -33,6 +33,7 @@ PLATFORM_ALARMS = (
     "modelyard-failed-messages",
     "modelyard-notify-failing",
     "modelyard-plan-failing",
+    "modelyard-retraining-failed-messages",
     "modelyard-seed-failing",
     "modelyard-seed-throttled",
 )
@@ -48,7 +49,13 @@ RULES = (
     "modelyard-test-jobs",
     "modelyard-transform-jobs",
 )
-QUEUES = ("modelyard-commit-status", "modelyard-events", "modelyard-failed", "modelyard-tests")
+QUEUES = (
+    "modelyard-commit-status",
+    "modelyard-events",
+    "modelyard-failed",
+    "modelyard-retraining-failed",
+    "modelyard-tests",
+)
 # Who approves without being a person: the controller, and a project's roles of pipelines and of CI.
 _MACHINE = r"role/(?:.*/)?(?:modelyard-deploy-|{project}-(?:pipeline|ci)-)"
 REINSTALL = "let an administrator put it right: make install-platform OPTIONS=--revert-drift"

@@ -233,13 +233,18 @@ class TestSchedule:
     next: datetime
 
 
+Section = Literal["park", "clean"]
+SECTIONS: tuple[Section, ...] = ("park", "clean")
+OFF = "off"
+
+
 @dataclass(frozen=True)
 class PolicyRecord:
     """What became of a section of a stage file by which things go: `park` of an endpoint, `clean` of a project.
 
     Args:
         endpoint: of `clean` the one of the stage feature.
-        sha256: of the section; a changed one is announced first again.
+        sha256: of the section; a changed one is announced first again. OFF where there is none any more.
         announced: when people were told what it will do.
         removed: of `clean`, when it removed last, or looked for what to remove.
         pending: what is being removed, as JSON (cleaning.Removal): a run that was killed is finished by the next one.
@@ -247,7 +252,7 @@ class PolicyRecord:
     """
 
     endpoint: str
-    section: Literal["park", "clean"]
+    section: Section
     sha256: str
     announced: datetime
     removed: datetime | None = None

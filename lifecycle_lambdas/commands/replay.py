@@ -68,10 +68,13 @@ def question(sent: int, stale: int, unknown: int, delete_unknown: bool) -> str:
 
 
 def text(letters: list[Letter]) -> list[str]:
-    """A table, and below it why each letter lies there; those of one reason together."""
+    """A table, and below it why each letter lies there, those of one reason together, and who sent those of which more
+    than a look comes."""
     rows = [(moment(letter.sent), letter.target or "unknown", letter.what) for letter in letters]
     reasons = dict.fromkeys(f"{letter.target or 'unknown'}: {letter.why}" for letter in letters)
     lines = [*table(("sent (UTC)", "for", "what"), rows), "", "why:", *indented(reasons)]
+    if senders := dict.fromkeys(f"{letter.what}: {letter.sender or 'unknown'}" for letter in letters if letter.acts):
+        lines += ["", "sent by (a role's unique id, and its session):", *indented(senders)]
     if len(letters) == MOST:
         lines.append(f"these are the first {MOST}: do it again for those that are left")
     return lines

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -37,10 +38,11 @@ from lifecycle_lambdas.commit_status import (
     status_of,
 )
 from lifecycle_lambdas.log import log
-from lifecycle_lambdas.retries import come_again, seconds_until
+from lifecycle_lambdas.retries import come_again, counted, seconds_until
 from lifecycle_lambdas.settings import SettingsError
 from lifecycle_lambdas.tags import tags_of
 
+FUNCTION = "commit-status"  # in metrics
 FIRST_RETRY, LAST_RETRY = 30, 3600  # seconds until a failed message comes again: twice as long every time, to a limit
 LONGEST_WAIT = 42_000  # seconds, of the 43,200 that SQS hides a message for at most
 LARGEST_FILE = 16 * 1024**2  # bytes of a file of Evaluate's; ours have less than one megabyte
@@ -86,7 +88,9 @@ def respond(surroundings: Surroundings, records: list[dict[str, Any]]) -> dict[s
         try:
             tell(surroundings, execution_arn(record["body"]))
         except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
-            log("not told: comes again", level="WARNING", error=f"{type(error).__name__}: {error}")
+            # a host that names the time from which on it takes something has not failed
+            count = {} if isinstance(error, Later) else counted(FUNCTION, datetime.now(UTC), record)
+            log("not told: comes again", level="WARNING", error=f"{type(error).__name__}: {error}", **count)
             later = round(error.seconds) if isinstance(error, Later) else seconds_until(record, FIRST_RETRY, LAST_RETRY)
             come_again(surroundings.clients("sqs"), surroundings.queue_url, record, min(later, LONGEST_WAIT))
             failed.append({"itemIdentifier": record["messageId"]})

@@ -20,9 +20,10 @@ from lifecycle_lambdas.log import log
 from lifecycle_lambdas.recording import endpoint_of_group, record_change
 from lifecycle_lambdas.records import Entry
 from lifecycle_lambdas.removal import record_removal
-from lifecycle_lambdas.retries import come_again, seconds_until
+from lifecycle_lambdas.retries import come_again, counted, seconds_until
 from lifecycle_lambdas.settings import Settings
 
+FUNCTION = "deploy"  # in metrics
 FEW = 3  # endpoints that one call looks at itself; more of them each get a message, so that their times do not add up
 ENOUGH = 10.0  # seconds that must be left to begin with another endpoint
 FIRST_RETRY, LAST_RETRY = 2, 300  # seconds until a failed message comes again: twice as long every time, to a limit
@@ -73,7 +74,8 @@ def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
                 at.asking |= look.asking
                 at.entries += [] if entry is None else [entry]
         except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
-            _log_failure("a message failed: comes again", error, message_id=message)
+            count = counted(FUNCTION, context.now(), record)
+            _log_failure("a message failed: comes again", error, message_id=message, **count)
             failed[message] = None
     for endpoint, at in wanted.items():
         if context.remaining() < ENOUGH:
@@ -83,7 +85,9 @@ def handle(context: Context, records: list[dict[str, Any]]) -> list[str]:
         try:
             looking.look(context, LookAt(endpoint, at.missed, at.asking), at.entries)
         except Exception as error:  # noqa: BLE001  the other endpoints are looked at all the same
-            _log_failure("looking failed: comes again", error, endpoint=endpoint)
+            its_records = [record for record in records if record["messageId"] in at.messages]
+            count = counted(FUNCTION, context.now(), *its_records)
+            _log_failure("looking failed: comes again", error, endpoint=endpoint, **count)
             failed |= dict.fromkeys(at.messages)
     return list(failed)
 

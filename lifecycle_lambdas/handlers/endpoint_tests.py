@@ -13,9 +13,10 @@ from lifecycle_lambdas import endpoint_testing
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.log import log
-from lifecycle_lambdas.retries import come_again, seconds_until
+from lifecycle_lambdas.retries import come_again, counted, seconds_until
 from lifecycle_lambdas.settings import Settings
 
+FUNCTION = "endpoint-tests"  # in metrics
 FIRST_RETRY, LAST_RETRY = 5, 300  # seconds until a failed message comes again: twice as long every time, to a limit
 
 
@@ -38,7 +39,8 @@ def respond(context: Context, event: dict[str, Any]) -> dict[str, Any]:
             endpoint_testing.handle(context, record["body"])
         except Exception as error:  # noqa: BLE001  whatever it is, it is this message's alone
             trace = "".join(traceback.format_exception(error))
-            log("a message failed: comes again", level="ERROR", message_id=message, error=str(error), traceback=trace)
+            said = {"message_id": message, "error": str(error), "traceback": trace}
+            log("a message failed: comes again", level="ERROR", **said, **counted(FUNCTION, context.now(), record))
             wait = seconds_until(record, FIRST_RETRY, LAST_RETRY)
             come_again(context.client("sqs"), context.settings.tests_queue_url, record, wait)
             failed.append({"itemIdentifier": message})

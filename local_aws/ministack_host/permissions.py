@@ -1,6 +1,7 @@
 """IAM's decisions: asked, kept, and answered as AWS answers them.
 
-Touches: `iam_evaluator.enforce` and `evaluate`, which are replaced, and `pin_request_caller`, which says who called.
+Touches: `iam_evaluator.enforce` and `evaluate`, which are replaced, `pin_request_caller`, which says who called, and
+`_resolve_condition_key`.
 """
 
 from __future__ import annotations
@@ -110,7 +111,15 @@ def enforce_iam(log: DecisionLog) -> Decide:
         pin_request_caller(headers, query)
         _access_key.set(extract_access_key_id(headers, query or {}) or "")
 
+    value_of = iam_evaluator._resolve_condition_key
+
+    def value_of_role(key: str, context: Any) -> Any:
+        # Of a session it is its role's, with the path; MiniStack has the session's:
+        # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
+        return _role_of(context.principal_arn) if key.lower() == "aws:principalarn" else value_of(key, context)
+
     iam_evaluator.enforce, iam_evaluator.evaluate = enforce_and_keep, evaluate_and_keep
+    iam_evaluator._resolve_condition_key = value_of_role
     iam_evaluator.pin_request_caller = pin_caller_and_key
     return decide
 

@@ -287,7 +287,11 @@ class Registry:
         key, package = self._version(call, request["ModelPackageArn"])
         updated = _updated(package, request) | {"LastModifiedTime": times.now(), "LastModifiedBy": call.user_context}
         self._packages.put(call.scope, key, updated)
-        self._tell(call.scope, updated, [event_name for name, event_name in _EVENT_FIELDS.items() if name in request])
+        told = dict(_EVENT_FIELDS)
+        if request.get("ModelApprovalStatus") == package.get("ModelApprovalStatus"):
+            del told["ModelApprovalStatus"]  # a version that is approved once more: no event (docs/unverified.md)
+        if fields := [event_name for name, event_name in told.items() if name in request]:
+            self._tell(call.scope, updated, fields)
         return {"ModelPackageArn": updated["ModelPackageArn"]}
 
     def delete_model_package(self, call: Call, request: Request) -> Response:

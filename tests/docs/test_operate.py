@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle_lambdas import names, readiness
 from servicecatalog import account
-from tests.docs.pages import DOCS
+from tests.docs.pages import CHECKOUT, DOCS
 from tests.servicecatalog import template
 from tests.servicecatalog.permitted import allowed
 
@@ -110,8 +110,9 @@ def needs(words: list[str]) -> tuple[str, str, dict[str, Any]]:
             return "sagemaker:UpdateEndpointWeightsAndCapacities", "endpoint/churn-prod", OF_A_PROJECT
         case "sagemaker", "list-transform-jobs":
             return "sagemaker:ListTransformJobs", "*", {}
-        case "sqs", "delete-message":
-            return "sqs:DeleteMessage", f"arn:aws:sqs:{REGION}:modelyard-failed", {}
+        case "sqs", ("get-queue-url" | "receive-message" | "purge-queue"):
+            named = "".join(part.title() for part in operation.split("-"))
+            return f"sqs:{named}", f"arn:aws:sqs:{REGION}:modelyard-retraining-failed", {}
         case "s3", "ls":
             return "s3:ListBucket", "arn:aws:s3:::my-artifacts", {}
     raise AssertionError(f"aws {service} {operation}: say here what it needs, or whose it is")
@@ -129,6 +130,22 @@ def test_what_is_an_administrators_is_named_so() -> None:
     for service, operation, *_ in commands:
         before = PAGE[: PAGE.index(f"aws {service} {operation}")]
         assert "administrator" in before[before.rindex("\n#") :], operation
+
+
+@pytest.mark.parametrize("command", ["aws dynamodb create-table", "aws dynamodb restore-table-to-point-in-time"])
+def test_the_controller_is_stopped_before_it_has_another_ledger(command: str) -> None:
+    """Messages wait for it: an empty ledger lets it deploy within minutes what somebody had gone back from."""
+    before = PAGE[: PAGE.index(command)]
+    assert "(#stopping-the-controller)" in before[before.rindex("\n#") :]
+
+
+def test_what_the_page_and_messages_tell_to_type_has_all_that_the_commands_demand() -> None:
+    """Whoever decides something gives a reason: a command that is shown without one ends in a usage error."""
+    sources = [DOCS / "operate.md", *(CHECKOUT / "lifecycle_lambdas").rglob("*.py")]
+    text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    typed = re.findall(r"(?:go-back|approve|reject|park) (?:churn-\w+|\{[\w.]*(?:endpoint|name)\})[^`\n]*", text)
+    assert len(typed) >= 8
+    assert [one for one in typed if "--why" not in one] == []
 
 
 def test_the_empty_table_that_the_page_makes_has_the_keys_and_the_index_of_the_platforms() -> None:

@@ -511,12 +511,7 @@ def faults_of(scenario: str, fault: Fault) -> list[str]:
 
 
 def may_be_told_twice(fault: Fault) -> bool:
-    """It is looked up, sent, and recorded: where that is cut short or takes too long, one message may come again.
-
-    A version that AWS was asked twice to approve was approved twice, at two times.
-    """
+    """It is looked up, sent, and recorded: where that is cut short or takes too long, one message may come again."""
     what, call = (fault.call.operation, fault.kind), (fault.call.service, fault.call.operation)
     sent = what[0] == "Publish" and what[1] in ("killed after", "not answered", "closed", "late", "asked twice")
-    return (
-        sent or call == ("dynamodb", "PutItem") or what in (("UpdateModelPackage", "asked twice"), ("GetItem", "late"))
-    )
+    return sent or call == ("dynamodb", "PutItem") or what == ("GetItem", "late")

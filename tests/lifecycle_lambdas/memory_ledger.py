@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from lifecycle_lambdas.ledger import Lease, LeaseLost, Ledger
-from lifecycle_lambdas.records import Deployment, Entry, State, Status
+from lifecycle_lambdas.records import Deployment, Entry, PolicyRecord, State, Status
 
 
 @dataclass
@@ -19,6 +19,7 @@ class MemoryLedger(Ledger):
     fences: dict[str, int] = field(default_factory=dict)
     leased: set[str] = field(default_factory=set)
     sent: set[tuple[str, str]] = field(default_factory=set)
+    told_policies: dict[tuple[str, str], PolicyRecord] = field(default_factory=dict)
 
     def append(self, entry: Entry, lease: Lease | None = None) -> bool:
         if lease is not None:
@@ -85,6 +86,12 @@ class MemoryLedger(Ledger):
     def record(self, lease: Lease, deployment: Deployment) -> None:
         self._check(lease.endpoint, lease.fence)
         self.made.setdefault(deployment.endpoint, {})[deployment.number] = deployment
+
+    def policy(self, endpoint: str, section: str) -> PolicyRecord | None:
+        return self.told_policies.get((endpoint, section))
+
+    def put_policy(self, record: PolicyRecord) -> None:
+        self.told_policies[record.endpoint, record.section] = record
 
     def was_told(self, endpoint: str, message: str) -> bool:
         return (endpoint, message) in self.sent

@@ -256,10 +256,12 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
     # --- what tells of itself
 
     def change_version(self, package_arn: str, by: str, **changes: Any) -> None:
-        """UpdateModelPackage by somebody."""
+        """UpdateModelPackage by somebody. An approval that the version has already is no event (docs/unverified.md)."""
+        before = self.packages[package_arn]["ModelApprovalStatus"]
         self.update_model_package(package_arn, **changes)
         self.packages[package_arn]["LastModifiedBy"] = {"IamIdentity": {"Arn": f"arn:aws:iam::123456789012:{by}"}}
-        self.tell_of_version(package_arn, sorted(changes))
+        if fields := sorted(name for name in changes if name != "ModelApprovalStatus" or changes[name] != before):
+            self.tell_of_version(package_arn, fields)
 
     def tell_of_version(self, package_arn: str, fields: list[str] | None) -> None:
         package = self.packages[package_arn]

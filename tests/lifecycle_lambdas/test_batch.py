@@ -39,6 +39,7 @@ SCHEDULED = {
     "scheduled_time": "2026-11-21T08:00:00Z",
     "transform": TRANSFORM,
 }
+AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
 class StubbedSageMaker(Clients):
@@ -62,22 +63,10 @@ def sagemaker() -> Iterator[Stubber]:
         stub.assert_no_pending_responses()
 
 
-@pytest.fixture(autouse=True)
-def late(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How long after the scheduled time the function is called; a test may change it."""
-    late = [timedelta(seconds=20)]
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, zone: Any = None) -> datetime:
-            return datetime.fromisoformat(str(SCHEDULED["scheduled_time"])) + late[-1]
-
-    monkeypatch.setattr("lifecycle_lambdas.context.datetime", Clock)
-    return late
-
-
 @pytest.fixture
 def stubbed(context: Context, sagemaker: Stubber) -> Context:
+    """Called twenty seconds after the scheduled time."""
+    context = replace(context, now=lambda: AT + timedelta(seconds=20))
     return replace(context, clients=StubbedSageMaker(context.clients, sagemaker.client))
 
 
@@ -172,11 +161,9 @@ def test_the_same_time_is_the_same_job_however_it_is_written(time: str) -> None:
 
 
 @pytest.mark.parametrize("hours", [23, 25])
-def test_a_run_that_is_a_day_late_is_not_started(
-    stubbed: Context, sagemaker: Stubber, late: list[timedelta], hours: int
-) -> None:
+def test_a_run_that_is_a_day_late_is_not_started(stubbed: Context, sagemaker: Stubber, hours: int) -> None:
     """A dead letter that is sent again: another version may be scheduled by now, and the data are today's."""
-    late.append(timedelta(hours=hours))
+    stubbed = replace(stubbed, now=lambda: AT + timedelta(hours=hours))
     if hours == 23:
         add_package(sagemaker, "Approved")
         add_created(sagemaker)

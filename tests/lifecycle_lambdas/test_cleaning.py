@@ -504,9 +504,32 @@ def test_a_parked_endpoint_comes_back_with_the_next_approval_whichever_version_i
         platform.pass_time(1300)
         assert platform.serves is None
         wanted = version if which == "the same version" else another
+        platform.approve(version)  # it is approved already: no event, and nothing comes back
+        platform.pass_time(1300)
+        assert platform.serves is None
+        if wanted == version:
+            platform.reject(version)
         platform.approve(wanted)
         platform.run()
         assert platform.serves == wanted
+
+
+def test_should_aws_tell_of_an_approval_that_changed_nothing_the_parked_endpoint_comes_back_once():
+    """Nobody could try whether it does (docs/unverified.md)."""
+    platform = Platform()
+    with platform.installed():
+        version = platform.register(ALL_AT_ONCE)
+        platform.approve(version)
+        platform.run()
+        platform.outage_allowed = True
+        platform.command("park", None)
+        platform.run()
+        platform.approve(version)
+        for _ in range(2):
+            platform.aws.tell_of_version(version, ["ModelApprovalStatus"])
+        platform.run()
+        platform.pass_time(1300)
+        assert (platform.serves, len(platform.deployments)) == (version, 2)
 
 
 # --- announcing
@@ -555,6 +578,17 @@ def test_a_policy_that_comes_back_after_more_than_a_week_is_announced_again():
     other = turn(first, "b", NOW + timedelta(days=6))
     assert cleaning.turned_to(other, "a", NOW + timedelta(days=7)) is not None
     assert cleaning.turned_to(other, "a", NOW + timedelta(days=7, seconds=1)) is None
+
+
+def test_a_policy_that_was_off_for_more_than_a_week_is_announced_again():
+    """Else what people were told of a year ago would remove within the hour."""
+    first = PolicyRecord("churn-feature", "clean", "a", NOW)
+    off = cleaning.turned_off(first, NOW + timedelta(days=6))
+    assert off is not None
+    assert cleaning.turned_off(off, NOW + timedelta(days=6)) is None
+    assert cleaning.turned_off(None, NOW) is None
+    assert cleaning.turned_to(off, "a", NOW + timedelta(days=7)) is not None
+    assert cleaning.turned_to(off, "a", NOW + timedelta(days=7, seconds=1)) is None
 
 
 def test_costs_are_added_where_they_are_known():

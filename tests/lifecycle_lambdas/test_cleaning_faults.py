@@ -5,6 +5,7 @@ In memory (simulated_platform.py), with the ten minutes' looks at everything bet
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from lifecycle_lambdas import approvals
 from lifecycle_lambdas.branches import Hosts
 from lifecycle_lambdas.commit_hosts import GitHub
 from lifecycle_lambdas.handlers import clean
+from tests import proof
 from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE
 from tests.lifecycle_lambdas.simulated_aws import Answer, Request
 from tests.lifecycle_lambdas.simulated_platform import (
@@ -154,6 +156,12 @@ def faults(calls: tuple[Call, ...]) -> list[Fault]:
     return [Fault(call, kind) for call in calls for kind in (READ_KINDS if call.reads else WRITE_KINDS)]
 
 
+def counts(found: list[Fault]) -> dict[str, Any]:
+    """Of what was tried: cases, by operation, by kind."""
+    operations = Counter(f"{fault.call.service}: {fault.call.operation}" for fault in found)
+    return {"cases": len(found), "kinds": Counter(fault.kind for fault in found), "operations": operations}
+
+
 def check_removal(fault: Fault | None) -> None:
     """Only the old version goes, and nothing else is ever deployed, however the run is disturbed."""
     platform, (old, before, serving) = with_an_old_version(fault)
@@ -182,8 +190,10 @@ def test_cleaning_up_undisturbed_is_the_controllers_own_doing():
 
 @pytest.mark.slow
 def test_whatever_call_of_cleaning_up_fails_in_whatever_way_the_end_is_the_same():
-    for fault in faults(calls_of_cleaning()):
+    found = faults(calls_of_cleaning())
+    for fault in found:
         check_removal(fault)
+    proof.keep("cleaning_up", counts(found))
 
 
 def test_a_version_that_may_not_be_deleted_stays_and_serves_never_again_by_itself():
@@ -232,6 +242,13 @@ def at_call(platform: FeaturePlatform, nth: int, then: Callable[[], None]) -> No
     platform.aws.standing = count
 
 
+def approve(platform: FeaturePlatform, version: str) -> None:
+    """What is approved already is rejected first: to approve it once more is no event."""
+    if platform.aws.packages[version]["ModelApprovalStatus"] == "Approved":
+        platform.reject(version)
+    platform.approve(version)
+
+
 @cache
 def calls_of_parking(park: str) -> tuple[Call, ...]:
     platform, _, _ = to_be_parked(park)
@@ -250,7 +267,7 @@ def test_an_approval_while_the_endpoint_is_being_parked_serves(park, which):
         platform, serving, another = to_be_parked(park)
         wanted = another if which == "another version" else serving
         with platform.installed():
-            at_call(platform, nth, partial(platform.approve, wanted))
+            at_call(platform, nth, partial(approve, platform, wanted))
             platform.clean()
             platform.run()
             platform.pass_time(1300)
@@ -260,7 +277,8 @@ def test_an_approval_while_the_endpoint_is_being_parked_serves(park, which):
 @pytest.mark.slow
 @pytest.mark.parametrize("park", PARKED)
 def test_whatever_call_of_parking_fails_in_whatever_way_the_next_run_has_parked_the_endpoint(park):
-    for fault in faults(calls_of_parking(park)):
+    found = faults(calls_of_parking(park))
+    for fault in found:
         platform, _, _ = to_be_parked(park, fault)
         with platform.installed():
             for _ in range(2):
@@ -273,3 +291,4 @@ def test_whatever_call_of_parking_fails_in_whatever_way_the_next_run_has_parked_
         assert platform.serves is None, what
         assert [one.kind for one in platform.entries] == ["park", "approve"], what
         assert any("parked" in subject for subject in platform.told()), what
+    proof.keep(f"cleaning_parking_{park}", counts(found))

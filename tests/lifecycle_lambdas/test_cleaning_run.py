@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import io
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,18 +21,15 @@ from lifecycle_lambdas.branches import Hosts
 from lifecycle_lambdas.cleaning import Parking, Serving
 from lifecycle_lambdas.cleaning_facts import Parked
 from lifecycle_lambdas.cleaning_run import NotRemoved
-from lifecycle_lambdas.commands import clean
-from lifecycle_lambdas.commands.common import InputError
-from lifecycle_lambdas.commit_hosts import GitHub, NotTold
+from lifecycle_lambdas.commit_hosts import GitHub
 from lifecycle_lambdas.context import Context
-from lifecycle_lambdas.handlers.clean import hosts_of, respond
+from lifecycle_lambdas.handlers.clean import respond
 from lifecycle_lambdas.prices import Price
-from lifecycle_lambdas.records import Deployment, Entry, State
+from lifecycle_lambdas.records import Deployment, Entry, PolicyRecord, State
 from tests.faulty_calls import Killed
 from tests.lifecycle_lambdas.conftest import IMAGE, LocalClients, make_group
 from tests.lifecycle_lambdas.executions import registering
 from tests.local_aws.job_requests import Workshop
-from tests.servicecatalog import template
 
 BUCKET = "cleaning"
 CLEAN = "kind: real_time\ninstance_type: ml.m5.large\nclean: {versions_after_days: 30, pipelines_after_days: 14}\n"
@@ -76,17 +69,21 @@ class Scene:
         for key in self.keys:
             self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"12345")
         self.old = self.register(self.folder)
-        self.pipeline = f"{project}-feature-gone-0a1b2c"
-        self.sagemaker.create_pipeline(
-            PipelineName=self.pipeline,
-            PipelineDefinition=registering("feature-gone"),
-            RoleArn=role,
-            Tags=[
-                {"Key": f"modelyard:{key}", "Value": value}
-                for key, value in (("project", project), ("stage", "feature"))
-            ],
-        )
+        self.role = role
+        self.pipeline = self.create_pipeline("gone")
         self.newest = self.register(f"{project}/feature/{project}-feature-x/newest", CLEAN)
+
+    def create_pipeline(self, branch: str) -> str:
+        """Of feature-<branch>; its name."""
+        name = f"{self.project}-feature-{branch}-0a1b2c"
+        tags = {"modelyard:project": self.project, "modelyard:stage": "feature"}
+        self.sagemaker.create_pipeline(
+            PipelineName=name,
+            PipelineDefinition=registering(f"feature-{branch}"),
+            RoleArn=self.role,
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+        )
+        return name
 
     def register(self, folder: str, stage_file: str = "", group: str = "", **more: str) -> str:
         prefix = f"{self.project}/feature/deployment/{uuid.uuid4().hex}/"
@@ -215,11 +212,36 @@ def test_without_a_policy_nothing_goes(scene, told):
     assert told() == []
 
 
-def test_while_the_git_host_does_not_answer_no_pipeline_goes(scene):
-    scene.run(40, Known(None))
-    scene.run(41.1, Known(None))
+def check_pipelines_stay(scene: Scene, told: Callable[[], list[str]], hosts: Hosts, why: str) -> None:
+    """Announced, shown and removed without the pipeline, and each says why."""
+    said = f"; branches are not known ({why}), so pipelines stay"
+    outcomes = [scene.run(40, hosts), scene.run(40.1, hosts, project=scene.project), scene.run(41.1, hosts)]
+    assert [outcome["says"].endswith(said) for (outcome,) in outcomes] == [True] * 3, outcomes
+    assert said in told()[0]
     assert scene.pipeline in scene.pipelines()
     assert scene.old not in scene.versions()
+
+
+def test_while_the_git_host_does_not_answer_no_pipeline_goes(scene, told):
+    asked = "asked are CodeCommit in this Region, and the platform's GitHub"
+    check_pipelines_stay(scene, told, Known(None), f"https://github.com/acme/churn does not say; {asked}")
+
+
+def test_where_no_tag_says_which_repository_it_is_no_pipeline_goes(scene, told):
+    """As on GitLab, and after `register-project --groups-only`."""
+    group = scene.sagemaker.describe_model_package_group(ModelPackageGroupName=scene.group)["ModelPackageGroupArn"]
+    scene.sagemaker.delete_tags(ResourceArn=group, TagKeys=["modelyard:repository"])
+    check_pipelines_stay(scene, told, Known(), f"{scene.group} has no tag modelyard:repository")
+
+
+def test_of_a_repository_without_our_branches_no_pipeline_goes(scene, told):
+    hosts = Known(frozenset({"main"}))
+    check_pipelines_stay(scene, told, hosts, "https://github.com/acme/churn has none of dev, prod")
+
+
+def test_where_the_branches_are_known_nothing_is_said_of_them(scene):
+    outcomes = [scene.run(40), scene.run(40.1, project=scene.project), scene.run(41.1)]
+    assert not any("branches" in outcome["says"] for (outcome,) in outcomes)
 
 
 def approve(scene: Scene, arn: str) -> None:
@@ -332,7 +354,7 @@ def refused(clients: LocalClients, service: str, operation: str) -> Iterator[Non
         events.unregister("before-call", refuse)
 
 
-def test_a_pipeline_that_cannot_be_removed_keeps_nothing_else_and_is_tried_again_the_next_day(scene, clients, told):
+def test_a_pipeline_that_cannot_be_removed_keeps_nothing_else_and_is_tried_again_every_hour(scene, clients, told):
     scene.run(40)
     told()
     with refused(clients, "sagemaker", "DeletePipeline"):
@@ -343,9 +365,58 @@ def test_a_pipeline_that_cannot_be_removed_keeps_nothing_else_and_is_tried_again
         assert not scene.keys & scene.stored()
         (text,) = told()
         assert f"{scene.project}: 3 things were cleaned up" in text
-        scene.run(41.5)
-    scene.run(42.2)
+        with pytest.raises(RuntimeError, match=f"cleaning up failed for {scene.project}:"):
+            scene.run(41.5)
+    (outcome,) = scene.run(41.6)
+    assert outcome["says"] == "1 things were removed"
     assert scene.cleaned()
+    assert scene.run(41.7) == []
+
+
+def test_what_is_tried_again_between_two_days_is_all_that_goes_then(scene, clients):
+    """And it does not put off what goes once a day."""
+    scene.run(40)
+    with refused(clients, "sagemaker", "DeletePipeline"):
+        with pytest.raises(RuntimeError, match="cleaning up failed"):
+            scene.run(41.1)
+        other = scene.newest
+        scene.register(f"{scene.project}/feature/x/newest", CLEAN)
+        for days in (41.2, 42.0):
+            with pytest.raises(RuntimeError, match="cleaning up failed"):
+                scene.run(days)
+            assert other in scene.versions()
+        with pytest.raises(RuntimeError, match="cleaning up failed"):
+            scene.run(42.2)
+    assert other not in scene.versions()
+
+
+def test_data_whose_version_is_gone_is_shown_and_removed_when_it_can_be(scene, clients, project):
+    scene.run(40)
+    with refused(clients, "s3", "DeleteObjects"), pytest.raises(RuntimeError, match="cleaning up failed"):
+        scene.run(41.1)
+    assert scene.old not in scene.versions()
+    (shown,) = scene.run(41.15, project=project)
+    assert [one["kind"] for one in shown["removals"]] == ["data", "data"]
+    assert shown["says"].endswith(": this would go now; an earlier run began with 2 of it")
+    (removed,) = scene.run(41.15, project=project, remove=True)
+    assert removed["says"] == "2 things were removed"
+    assert scene.cleaned()
+    assert scene.run(41.2) == []
+
+
+def test_data_that_waits_for_a_running_pipeline_is_said_to_wait(scene, clients, monkeypatch):
+    scene.run(40)
+    with refused(clients, "s3", "DeleteObjects"), pytest.raises(RuntimeError, match="cleaning up failed"):
+        scene.run(41.1)
+    scene.create_pipeline("here")
+    with monkeypatch.context() as patched:
+        patched.setattr(cleaning_facts, "running", lambda context, name: True)
+        (outcome,) = scene.run(41.2)
+        assert (outcome["says"], outcome["waits"]) == ("2 wait until no pipeline runs", True)
+        assert scene.keys <= scene.stored()
+    (outcome,) = scene.run(41.3)
+    assert (outcome["says"], outcome["waits"]) == ("2 things were removed", False)
+    assert not scene.keys & scene.stored()
 
 
 def test_data_that_cannot_be_listed_has_no_known_price_and_keeps_nothing_else(scene, clients, told, project):
@@ -357,7 +428,7 @@ def test_data_that_cannot_be_listed_has_no_known_price_and_keeps_nothing_else(sc
             scene.run(41.1, project=project, remove=True)
     assert (scene.pipelines(), scene.old in scene.versions()) == (set(), False)
     assert scene.keys <= scene.stored()
-    scene.run(42.2)
+    scene.run(41.2)
     assert scene.cleaned()
 
 
@@ -388,37 +459,56 @@ def test_policies_of_branches_that_take_turns_remove_a_day_after_each_was_announ
     assert scene.old not in scene.versions()
 
 
-def test_an_operator_is_shown_what_would_go_and_removes_it_once_people_were_told(scene, project):
+def test_a_policy_that_was_off_is_announced_again_before_anything_goes(scene, told):
+    scene.run(40)
+    scene.register(f"{scene.project}/feature/x/1", "kind: real_time\ninstance_type: ml.m5.large\n")
+    assert scene.run(41.2) == []
+    scene.register(f"{scene.project}/feature/x/2", CLEAN)
+    for day in (60, 60.9):
+        scene.run(day)
+        assert scene.untouched()
+    assert len([text for text in told() if "what would be cleaned up" in text]) == 2
+    scene.run(61.1)
+    assert scene.old not in scene.versions()
+
+
+def test_an_operator_is_shown_what_would_go_and_removes_it_a_day_after_people_were_told(scene, project):
     (shown,) = scene.run(40, project=project)
     assert scene.untouched()
-    assert not shown["done"]
+    assert (shown["done"], shown["waits"]) == (False, True)
     assert [one["kind"] for one in shown["removals"]] == ["pipeline", "version", "data", "data"]
     assert scene.context.ledger.policy(scene.group, "clean") is None
     (told,) = scene.run(40, project=project, remove=True)
     assert scene.untouched()
     assert told["says"] == "people were told what would go; nothing was removed"
-    (removed,) = scene.run(40, project=project, remove=True)
-    assert removed["done"]
+    record = scene.context.ledger.policy(scene.group, "clean")
+    first, last = (f"{record.announced + days * DAY:%Y-%m-%d %H:%M} UTC" for days in (0, 1))
+    for days, remove in ((40, True), (40.9, True), (40.9, False)):
+        (early,) = scene.run(days, project=project, remove=remove)
+        said = f"people were told of this policy at {first}: it removes from {last} on, and nothing before"
+        assert (early["says"], early["done"], early["waits"]) == (said, False, True)
+        assert scene.untouched()
+    (shown,) = scene.run(41.1, project=project)
+    assert (shown["says"], shown["waits"]) == (f"people were told of this policy at {first}: this would go now", False)
+    (removed,) = scene.run(41.1, project=project, remove=True)
+    assert (removed["done"], removed["waits"]) == (True, False)
     assert scene.cleaned()
+
+
+def test_an_operator_removes_more_than_once_a_day(scene, project):
+    """What was approved when the day's run came, and is rejected now, for one."""
+    scene.run(40)
+    scene.run(41.1)
+    other = scene.newest
+    scene.register(f"{scene.project}/feature/x/newest", CLEAN)
+    assert scene.run(41.2) == []
+    (removed,) = scene.run(41.2, project=project, remove=True)
+    assert other in [one["what"] for one in removed["removals"]]
 
 
 def test_a_project_that_is_not_there_is_named_and_is_no_fault_of_the_function(scene, project):
     answer = respond(scene.context, Known(), {"project": "nobody"})
     assert answer == {"error": f"the platform knows no endpoint of a project 'nobody': known are {project}"}
-
-
-def test_the_command_says_what_the_function_refused(monkeypatch):
-    class Lambda:
-        def invoke(self, **_: Any) -> dict[str, Any]:
-            return {"Payload": io.BytesIO(b'{"error": "the platform knows no endpoint of a project"}')}
-
-    class Session:
-        def client(self, *_: Any, **__: Any) -> Lambda:
-            return Lambda()
-
-    monkeypatch.setattr(clean, "default_session", Session)
-    with pytest.raises(InputError, match=r"^the platform knows no endpoint of a project$"):
-        clean.run(argparse.Namespace(project="nobody", yes=False))
 
 
 def test_two_at_once_are_one(scene, project):
@@ -454,7 +544,21 @@ def test_an_endpoint_with_something_under_way_is_not_parked(scene, project):
 
     context = replace(scene.context, ledger=Ledger(), clients=lambda service: SageMaker())
     assert cleaning_facts.parked(context, state, started) is None
-    assert cleaning_facts.parked(context, replace(state, status="settled"), started) is not None
+    state = replace(state, status="settled")
+    assert isinstance(cleaning_facts.parked(context, state, started), Parked)
+    del deployment.stage_file["park"]
+    assert cleaning_facts.parked(context, state, started) == "never"
+
+
+def test_parking_that_was_off_is_announced_again(scene, project, monkeypatch):
+    record = PolicyRecord(scene.group, "park", "a" * 64, datetime.now(UTC))
+    scene.context.ledger.put_policy(record)
+    monkeypatch.setattr(cleaning_facts, "parked", lambda *_: "never")
+    scene.run(1, project=project)  # an operator is shown what would go
+    assert scene.context.ledger.policy(scene.group, "park") == record
+    scene.run(1)
+    found = scene.context.ledger.policy(scene.group, "park")
+    assert cleaning_facts.announced(found, record.sha256) is None
 
 
 def test_an_endpoint_used_since_the_hour_that_a_late_run_is_for_is_not_parked(scene, monkeypatch):
@@ -469,116 +573,3 @@ def test_an_endpoint_used_since_the_hour_that_a_late_run_is_for_is_not_parked(sc
     late = replace(scene.context, now=lambda: due + timedelta(hours=5))
     respond(late, Known(), {"time": due.isoformat()})
     assert asked == [due + timedelta(hours=5)]
-
-
-# --- which data is a version's own
-
-
-@pytest.mark.parametrize(
-    ("uri", "own"),
-    [
-        ("s3://b/churn/feature/churn-feature-x/1/train/job/output/model.tar.gz", True),
-        ("s3://b/churn/feature/churn-feature-x/tune/job/output/model.tar.gz", True),
-        ("s3://b/churn/feature/churn-feature-x/1/evaluate/evaluation/", True),
-        ("s3://b/churn/feature/", False),
-        ("s3://b/churn/feature/churn-feature-x/", False),
-        ("s3://b/churn/feature/evaluate/", False),
-        ("s3://b/churn/dev/churn-dev/1/train/job/output/model.tar.gz", False),
-        ("s3://b/churn2/feature/churn-feature-x/1/train/model.tar.gz", False),
-        ("s3://b/churn/feature/churn-feature-x/../../dev/model.tar.gz", False),
-        ("s3://b/churn/feature/churn-feature-x/1/data.parquet", False),
-        ("churn/feature/churn-feature-x/1/train/model.tar.gz", False),
-    ],
-)
-def test_only_model_archives_and_evaluations_where_pipelines_write_them_are_a_versions_own(uri, own):
-    assert cleaning_facts.is_its_own("churn", uri) == own
-
-
-PLATFORM = Path(__file__).parents[2] / "servicecatalog" / "platform.yaml"
-BUCKETS = ("modelyard-artifacts-111122223333-eu-west-1", "theirs", "team-a-artifacts")
-
-
-@pytest.fixture(scope="module")
-def platform() -> dict[str, Any]:
-    """The template's resources, of a platform with several buckets."""
-    values = {"CodeBucket": "code", "CodeKey": "a.zip", "SeedCodeKey": "b.zip", "ArtifactBuckets": "theirs,team-*"}
-    return template.resolved(template.load(PLATFORM), values)
-
-
-def test_a_run_that_begins_more_than_an_hour_late_is_dropped(platform):
-    rule = platform["CleanRule"]["Properties"]
-    assert rule["ScheduleExpression"] == "rate(1 hour)"
-    assert [target["RetryPolicy"]["MaximumEventAgeInSeconds"] for target in rule["Targets"]] == [3600]
-    assert platform["CleanInvokeConfig"]["Properties"]["MaximumEventAgeInSeconds"] == 3600
-
-
-@pytest.fixture(scope="module")
-def may_delete(platform: dict[str, Any]) -> list[str]:
-    """The ARNs of the objects that the function's role may delete."""
-    policy = template.policies(platform)["CleanPolicy"]
-    return [
-        resource
-        for statement in policy["Statement"]
-        if statement["Action"] == "s3:DeleteObject"
-        for resource in statement["Resource"]
-    ]
-
-
-@pytest.mark.parametrize(
-    ("key", "may"),
-    [
-        ("churn/feature/churn-feature-x/1/train/job/output/model.tar.gz", True),
-        ("churn/feature/churn-feature-x/tune/job/output/model.tar.gz", True),
-        ("churn/feature/churn-feature-x/1/model.tar.gz", True),
-        ("churn/feature/churn-feature-x/1/evaluate/evaluation/report.html", True),
-        ("churn/feature/churn-feature-x/1/evaluate/evaluation/slices/by_country.json", True),
-        ("churn/feature/churn-feature-x/1/preprocess/train/part-0.parquet", False),
-        ("churn/feature/deployment/0a1b2c/feature.yaml", False),
-        ("churn/feature/cleaning/20261121T220000Z.json", False),
-        ("churn/dev/churn-dev/1/train/job/output/model.tar.gz", False),
-        ("churn/prod/churn-prod/1/evaluate/evaluation/report.html", False),
-    ],
-)
-def test_the_function_may_delete_what_is_a_versions_own_and_little_else(may_delete, key, may):
-    for bucket in BUCKETS:
-        assert any(fnmatchcase(f"arn:aws:s3:::{bucket}/{key}", pattern) for pattern in may_delete) == may
-    folder = f"s3://b/{key.rpartition('/')[0]}/" if "/evaluate/" in key else f"s3://b/{key}"
-    assert cleaning_facts.is_its_own("churn", folder) == may
-
-
-# --- branches
-
-
-class Pages(GitHub):
-    """GitHub with so many branches."""
-
-    def __init__(self, names: list[str], broken: bool = False) -> None:
-        self._names, self._broken = names, broken
-
-    def get(self, repository: str, path: str) -> Any:
-        page = int(path.rpartition("=")[2])
-        if self._broken and page > 1:
-            raise NotTold("GitHub answered 502")
-        return [{"name": name} for name in self._names[(page - 1) * 100 : page * 100]]
-
-
-@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-def test_all_pages_of_branches_are_read(count):
-    names = [f"feature-{number}" for number in range(count)]
-    assert Hosts(None, Pages(names)).branches("https://github.com/acme/churn") == frozenset(names)
-
-
-def test_branches_of_which_a_page_is_missing_are_not_known():
-    names = [f"feature-{number}" for number in range(150)]
-    assert Hosts(None, Pages(names, broken=True)).branches("https://github.com/acme/churn") is None
-
-
-def test_more_branches_than_are_read_are_not_known():
-    assert Hosts(None, Pages(["dev"] * 10_001)).branches("https://github.com/acme/churn") is None
-
-
-def test_a_repository_that_is_not_there_has_no_known_branches(clients):
-    hosts = hosts_of(clients, {"GIT_BASE_URL": "none", "GIT_TOKEN_SECRET_ARN": "none"})
-    assert hosts.branches("arn:aws:codecommit:us-east-1:123456789012:gone") is None
-    assert hosts.branches("arn:aws:codecommit:eu-west-1:123456789012:elsewhere") is None
-    assert hosts.branches("https://github.com/acme/churn") is None

@@ -28,7 +28,7 @@ from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
 from lifecycle_lambdas.handlers import plan as plan_handler
 from lifecycle_lambdas.observe import Observed
-from lifecycle_lambdas.records import Deployment, DeploymentStatus, Entry, State
+from lifecycle_lambdas.records import Deployment, DeploymentStatus, Entry, EntryKind, State
 from local_aws import LocalAWS
 from tests.lifecycle_lambdas import plans
 from tests.lifecycle_lambdas.conftest import LocalClients, make_group
@@ -246,7 +246,8 @@ def test_who_rejects_is_asked_with_what_serves_then(
 ):
     versions = [register("Approved") for _ in range(1 if rejected == "1" else 3)]
     at = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-    decided = [("approve", arn) for arn in versions] + ([] if rejected == "1" else [("go-back", versions[1])])
+    decided: list[tuple[EntryKind, str]] = [("approve", arn) for arn in versions]
+    decided += [] if rejected == "1" else [("go-back", versions[1])]
     for minute, (kind, arn) in enumerate(decided):
         assert context.ledger.append(Entry(endpoint, kind, at.replace(minute=minute), arn, ROOT, "", "event"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import commit_hosts
+from lifecycle_lambdas import commit_hosts, metrics
 from lifecycle_lambdas.clients import Clients
 from lifecycle_lambdas.commit_hosts import CodeCommit, GitHub, Later, NotTold, api_url, rate_limit
 from lifecycle_lambdas.commit_status import (
@@ -694,6 +694,21 @@ def test_a_message_that_fails_comes_again_alone_and_later_every_time():
     given.github.raises = [NotTold("again")]
     respond(given.surroundings, [record(number=9, tries=5)])
     assert given.queue.hidden["r9"] == FIRST_RETRY * 16
+
+
+def test_a_failure_is_counted_and_a_hosts_limit_is_none(capsys):
+    given = scene("Succeeded")
+    given.github.raises = [NotTold("GitHub answered 401"), Later("rate limit", 1234.4)]
+    records = [record(number=number) for number in (1, 2, 3)]
+    first = (datetime.now(UTC) - timedelta(seconds=700)).timestamp()
+    for each in records:
+        each["attributes"]["ApproximateFirstReceiveTimestamp"] = str(int(first * 1000))
+    respond(given.surroundings, records)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (failure, limit) = [line for line in lines if line["message"].startswith("not told")]
+    assert "401" in failure["error"]
+    assert 700 <= failure[metrics.FAILING] < 720
+    assert "_aws" not in limit
 
 
 def test_a_message_that_nobody_can_read_fails_alone():

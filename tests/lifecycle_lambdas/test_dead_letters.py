@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle_lambdas.commands import replay
 from lifecycle_lambdas.dead_letters import Letter, outdated, read
 from lifecycle_lambdas.events import Removal
 from lifecycle_lambdas.records import Entry
@@ -18,6 +19,7 @@ EVENTS = f"arn:aws:sqs:{ACCOUNT}:modelyard-events"
 NOTIFY = f"arn:aws:lambda:{ACCOUNT}:function:modelyard-notify"
 BATCH = f"arn:aws:lambda:{ACCOUNT}:function:modelyard-batch"
 VERSION = f"arn:aws:sagemaker:{ACCOUNT}:model-package/churn-dev/3"
+SENDER = "AROA0123456789EXAMPLE:modelyard-seed"
 SENT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 APPROVED = {
     "source": "aws.sagemaker",
@@ -32,7 +34,7 @@ APPROVED = {
 
 
 def letter(body: Any, source: str = "", **told: str) -> Letter:
-    attributes = {"SentTimestamp": str(int(SENT.timestamp() * 1000))}
+    attributes = {"SentTimestamp": str(int(SENT.timestamp() * 1000)), "SenderId": SENDER}
     if source:
         attributes["DeadLetterQueueSourceArn"] = source
     message = {
@@ -146,14 +148,24 @@ def test_a_removal_is_not_sent_again_where_a_version_was_approved_since() -> Non
     assert outdated(found, lambda endpoint: iter([])) is None
 
 
+def test_a_letter_of_which_more_than_a_look_comes_says_who_sent_it() -> None:
+    payload = {"requestPayload": {"endpoint": "churn-dev"}, "requestContext": {"functionArn": BATCH}}
+    acts = [letter(REMOVAL, EVENTS), letter(payload)]
+    looks = [letter(APPROVED, EVENTS), letter("not JSON")]
+    assert [one.acts for one in (*acts, *looks)] == [True, True, False, False]
+    shown = "\n".join(replay.text([*acts, *looks]))
+    (_, said) = shown.split("sent by (a role's unique id, and its session):")
+    assert said.count(f": {SENDER}") == 2
+    assert "sent by" not in "\n".join(replay.text(looks))
+
+
 def test_any_other_letter_may_be_as_old_as_it_is() -> None:
     assert outdated(letter(APPROVED, EVENTS), lambda endpoint: iter([entry("approve", LATER)])) is None
 
 
 def test_a_schedule_of_aws_own_operation_is_named_and_left() -> None:
-    """As EventBridge Scheduler leaves it of a pipeline that could not be started; nothing of ours takes it."""
+    """As EventBridge Scheduler leaves it; nothing of ours takes it."""
     target = "arn:aws:scheduler:::aws-sdk:sagemaker:startPipelineExecution"
     found = letter({"PipelineName": "churn-dev"}, TARGET_ARN=target, ERROR_CODE="AccessDeniedException")
     assert (found.is_known, found.why) == (False, "AccessDeniedException")
-    assert found.what == "scheduled execution of the pipeline churn-dev"
     assert letter({"PipelineName": "churn-dev"}, ERROR_CODE="Throttled").why == "Throttled"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lifecycle_lambdas import looking, recording
+from lifecycle_lambdas import looking, metrics, recording
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.converge import Outcome
 from lifecycle_lambdas.handlers import deploy
@@ -112,6 +112,11 @@ def stamps(sagemaker: Any, arn: str) -> dict[str, str]:
 
 def entries(context: Context, endpoint: str) -> list[Entry]:
     return list(context.ledger.entries(endpoint))
+
+
+def counted(lines: list[dict[str, Any]]) -> list[float]:
+    """Of the log's lines, the failures that the platform's alarm sees."""
+    return [line[metrics.FAILING] for line in lines if metrics.FAILING in line]
 
 
 # --- approvals
@@ -335,6 +340,7 @@ def test_a_broken_message_fails_alone(context, looks, register, sagemaker, group
     assert looks.endpoints == [group]
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["message_id"] for line in lines if line["level"] == "ERROR"] == ["0", "2"]
+    assert counted(lines) == [0.0, 0.0]
 
 
 def test_a_look_that_fails_fails_its_messages_and_no_others(context, looks, clients, sagemaker, register, group):
@@ -345,6 +351,20 @@ def test_a_look_that_fails_fails_its_messages_and_no_others(context, looks, clie
     look = json.dumps({"look": "endpoint", "endpoint": group})
     assert deploy.handle(context, messages(first, second, look)) == ["0", "2"]
     assert looks.endpoints == [group, f"{group}-prod"]
+
+
+def test_a_look_that_fails_is_counted_with_the_time_since_its_oldest_message_was_tried_first(
+    context, looks, endpoint, capsys
+):
+    looks.broken = {endpoint}
+    good, *bad = messages(*(json.dumps({"look": "endpoint", "endpoint": name}) for name in ("x-dev", *[endpoint] * 2)))
+    now = datetime.now(UTC)
+    for record, seconds in ((good, 2000), (bad[0], 0), (bad[1], 700)):
+        first = int(now.timestamp() - seconds) * 1000
+        record["attributes"] = {"ApproximateFirstReceiveTimestamp": str(first)}
+    assert deploy.handle(replace(context, now=lambda: now), [good, *bad]) == ["1", "2"]
+    (failing,) = counted([json.loads(line) for line in capsys.readouterr().err.splitlines()])
+    assert 700 <= failing < 702
 
 
 def test_the_news_is_told_when_the_message_comes_again(context, looks, register, sagemaker, group, told):
@@ -382,11 +402,12 @@ def test_while_another_one_looks_the_message_is_done_with(context, looks, regist
     assert attributes == {"ApproximateNumberOfMessagesDelayed": "0"}
 
 
-def test_without_time_left_messages_come_again_and_nothing_is_begun(context, looks, register, sagemaker, group):
+def test_without_time_left_messages_come_again_and_nothing_is_begun(context, looks, register, sagemaker, group, capsys):
     late = replace(context, deadline=time.monotonic() + deploy.ENOUGH - 1)
     assert deploy.handle(late, messages(decide(sagemaker, register(), "Approved"))) == ["0"]
     assert looks.endpoints == []
     assert len(entries(context, group)) == 1  # it is written down all the same
+    assert counted([json.loads(line) for line in capsys.readouterr().err.splitlines()]) == []  # that is no failure
 
 
 # --- looking at many

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import pytest
 
-from lifecycle_lambdas import context, converge, log, looking, metrics
+from lifecycle_lambdas import context, converge, log, looking, metrics, retries
+from lifecycle_lambdas.context import Context
+from lifecycle_lambdas.handlers import commit_status, deploy, endpoint_tests
 from lifecycle_lambdas.records import Entry
+from servicecatalog import account
 from tests.lifecycle_lambdas.fault_matrix import ALL_AT_ONCE
 from tests.lifecycle_lambdas.simulated_aws import refusal
 from tests.lifecycle_lambdas.simulated_platform import Platform
+from tests.servicecatalog import template
 
 AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
@@ -146,6 +150,62 @@ def test_so_is_the_age_of_an_approval_whose_stage_file_may_not_be_read(lines: li
         platform.approve(platform.register(ALL_AT_ONCE))
         platform.pass_time(310)
     assert 240 <= max(ages(lines)) <= 312
+
+
+def failing(seconds: float, now: datetime = AT) -> dict[str, Any]:
+    """A record of a message that was tried first so long before."""
+    first = str(int((now.timestamp() - seconds) * 1000))
+    return {"attributes": {"ApproximateReceiveCount": "3", "ApproximateFirstReceiveTimestamp": first}}
+
+
+@pytest.mark.parametrize(
+    ("records", "seconds"),
+    [
+        ([failing(0)], 0),
+        ([failing(250.5)], 250.5),
+        ([failing(20), failing(900), failing(0)], 900),
+        ([failing(-3)], 0),  # SQS's clock is ahead of the function's
+        ([{"attributes": {"ApproximateFirstReceiveTimestamp": "today"}}], 0),
+        ([{"attributes": {"ApproximateReceiveCount": "1"}}], 0),
+        ([{}], 0),
+        ([], 0),
+    ],
+)
+def test_a_failure_is_counted_with_the_time_since_its_messages_were_tried_first(
+    records: list[dict[str, Any]], seconds: float
+) -> None:
+    assert directives(retries.counted("deploy", AT, *records)) == [(metrics.FAILING, ("deploy",), seconds)]
+
+
+RETRYING = {
+    alarm["AlarmName"]: alarm
+    for alarm in (one["Properties"] for one in template.load(account.TEMPLATE)["Resources"].values())
+    if str(alarm.get("AlarmName", "")).endswith("-retrying")
+}
+
+
+@pytest.mark.parametrize("handler", [deploy, endpoint_tests, commit_status])
+def test_the_platforms_alarm_watches_what_a_function_writes_of_a_message_that_it_fails_at(
+    handler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    records = [{"messageId": "m1", "receiptHandle": "r1", "body": "{", **failing(700, now)}]
+    if handler is commit_status:
+        given = commit_status.Surroundings(MagicMock(), "queue", MagicMock(), MagicMock())
+        answer = commit_status.respond(given, records)
+    else:
+        context_ = Context(MagicMock(), MagicMock(), MagicMock(), "request-1", float("inf"), lambda: now)
+        answer = handler.respond(context_, {"Records": records})
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+
+    (line,) = (json.loads(text) for text in capsys.readouterr().err.splitlines())
+    (found,) = directives(line)
+    alarm = RETRYING[f"modelyard-{handler.FUNCTION}-retrying"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == (metrics.NAMESPACE, found[0])
+    (dimensions,) = line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
+    assert alarm["Dimensions"] == [{"Name": name, "Value": line[name]} for name in dimensions]
+    assert found[2] > alarm["Threshold"]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
 
 
 def test_a_message_is_not_shown_as_a_metric_to_people(capsys: pytest.CaptureFixture[str]) -> None:

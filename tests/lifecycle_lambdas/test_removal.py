@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle_lambdas.records import OFF, PolicyRecord
 from tests.lifecycle_lambdas.fault_matrix import (
     ALL_AT_ONCE,
     BATCH,
@@ -145,6 +146,16 @@ def test_where_the_ledger_was_lost_what_carries_the_projects_tags_goes_all_the_s
         platform.aws.tags[GROUP] = [{"Key": "team", "Value": "sales"}]
     platform.remove()
     check_removed(platform)
+
+
+def test_a_project_made_anew_is_told_first_what_its_policies_do(platform: Platform) -> None:
+    served(platform, ALL_AT_ONCE)
+    told = PolicyRecord(platform.endpoint, "park", "a" * 64, platform.clock.now(), pending=({"kind": "version"},))
+    platform.call_function(lambda context: context.ledger.put_policy(told))
+    platform.remove()
+    platform.run()
+    found = platform.call_function(lambda context: context.ledger.policy(platform.endpoint, "park"))
+    assert (found.sha256, found.pending) == (OFF, ())
 
 
 def test_the_same_removal_twice_is_one(platform: Platform) -> None:

@@ -73,6 +73,24 @@ def test_a_stamp_is_an_event_that_names_other_fields_and_still_says_approved(par
     assert not {"CustomerMetadataProperties", "LastModifiedBy", "ApprovalDescription"} & set(event["detail"])
 
 
+def test_an_approval_that_a_version_has_already_is_no_event(parts):
+    url, arn = parts.queue("again")
+    pattern = parts.group("again")
+    package = parts.version("again")
+    parts.approve(package)
+    parts.rule("again", pattern, arn)
+
+    parts.approve(package)
+    approved = {"ModelPackageArn": package, "ModelApprovalStatus": "Approved"}
+    parts.sagemaker.update_model_package(**approved, ApprovalDescription="once more")
+    parts.sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Rejected")
+    parts.approve(package)
+    events = parts.received(url, 3)
+
+    fields = [event["detail"]["UpdatedModelPackageFields"] for event in events]
+    assert fields == [["ApprovalDescription"], ["ModelApprovalStatus"], ["ModelApprovalStatus"]]
+
+
 def test_an_execution_and_its_steps_are_told_as_they_change(parts):
     url, arn = parts.queue("executed")
     types = [
@@ -265,9 +283,9 @@ def test_every_approval_by_any_client_reaches_the_function_once(parts, tmp_path)
     package = parts.version("heard")
     wait_for(lambda: seen.read_text() == ".")
 
-    for _ in range(10):
+    for status in ("Approved", "Rejected") * 5:
         before = len(seen.read_text())
-        parts.approve(package)
+        parts.approve(package, status)
         wait_for(partial(_is_longer, seen, before))
 
     assert parts.is_empty(url)

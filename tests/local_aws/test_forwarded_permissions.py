@@ -21,7 +21,7 @@ from servicecatalog.bucket import policy as bucket_policy
 from tests.local_aws.clients import refused
 from tests.local_aws.lambda_requests import Parts, archive
 from tests.local_aws.minimal_roles import Grants, policy, without
-from tests.local_aws.people import sign_in
+from tests.local_aws.people import role_session, sign_in
 from tests.local_aws.waiting import settled, wait_for
 from tests.story import platform
 
@@ -1081,6 +1081,26 @@ def test_a_topics_tls_statement_refuses_nobody_here_and_its_deny_does(rights):
     allows({"Effect": "Deny", "Principal": {"AWS": user.arn}})
 
     assert refused(lambda: user.client("sns").publish(TopicArn=topic, Message="a"))[0] == "AuthorizationError"
+
+
+def test_a_condition_on_the_principal_is_about_the_sessions_role_with_its_path(rights):
+    url, arn = rights.queue()
+    denied, allowed = rights.name("role"), rights.name("role")
+    for path, name in (("/team/ci/", denied), ("/team/", allowed)):
+        trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        role = rights.iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+        rights.role_may(role, {"sqs:SendMessage": arn})
+    condition = {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/team/*/*"}}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Condition": condition}
+    rights.queue_allows(url, arn, deny)
+
+    def send(path: str, name: str) -> None:
+        session = role_session(rights.aws, f"arn:aws:iam::{ACCOUNT}:role{path}{name}")
+        rights.client("sqs", session).send_message(QueueUrl=url, MessageBody=name)
+
+    send("/team/", allowed)
+    assert "explicit deny" in refused(lambda: send("/team/ci/", denied))[1]
 
 
 def test_the_code_buckets_policy_refuses_nobody_here_and_another_buckets_deny_does(rights):

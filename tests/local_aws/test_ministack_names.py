@@ -150,6 +150,7 @@ NAMES = {
     "ministack.services.iam._instance_profiles": "AccountScopedDict",
     "ministack.core.iam_evaluator.evaluate_resource_policy": "(doc, ctx, service, named_only, direct_only)",
     "ministack.core.iam_evaluator._resource_policy": "(service, resource_arn)",
+    "ministack.core.iam_evaluator._resolve_condition_key": "(key, ctx)",
     "ministack.services.lambda_svc._sqs_esm_concurrency": "(esm, func_rec, config, queue)",
     "ministack.services.sns._deliver_to_sqs": (
         "(endpoint, envelope, raw, raw_message, message_group_id, message_dedup_id, message_attributes, topic_arn)"

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
-from lifecycle_lambdas import batch_testing, endpoint_checks, endpoint_testing, messages, metrics, names
+from lifecycle_lambdas import batch_testing, endpoint_checks, endpoint_testing, messages, metrics, names, retries
+from lifecycle_lambdas.handlers import commit_status, deploy, endpoint_tests
 from lifecycle_lambdas.records import TestRun
 from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
 from local_aws.permissions.identities import as_list
@@ -27,6 +28,7 @@ from tests.servicecatalog.permitted import allowed
 # The functions of lifecycle_lambdas.
 CONTROLLER = ("deploy", "plan", "notify", "batch", "commit-status", "clean", "endpoint-tests")
 FUNCTIONS = (*CONTROLLER, "seed")
+BEHIND_QUEUES = (deploy, endpoint_tests, commit_status)
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
 WRITTEN = template.load(account.TEMPLATE)
 VALUES = {
@@ -811,6 +813,33 @@ def test_a_function_that_fails_is_told(name: str) -> None:
     assert f"modelyard-{name}" in watched
 
 
+def test_a_function_that_answers_which_messages_failed_has_an_alarm_of_its_own_for_them() -> None:
+    """To Lambda such an answer is a success. What the alarm watches the functions write: tests/lifecycle_lambdas."""
+    sources = of_type("AWS::Lambda::EventSourceMapping").values()
+    answering = {one["FunctionName"] for one in sources if "ReportBatchItemFailures" in one["FunctionResponseTypes"]}
+    alarms = {alarm["AlarmName"] for alarm in of_type("AWS::CloudWatch::Alarm").values()}
+    assert {f"{name}-retrying" for name in answering} == {name for name in alarms if name.endswith("-retrying")}
+    assert answering == {f"modelyard-{handler.FUNCTION}" for handler in BEHIND_QUEUES}
+
+
+@pytest.mark.parametrize("handler", BEHIND_QUEUES)
+def test_a_cause_that_lasts_is_told_after_a_quarter_of_an_hour_and_one_slow_failure_is_not(handler: Any) -> None:
+    name = f"modelyard-{handler.FUNCTION}"
+    (alarm,) = (one for one in of_type("AWS::CloudWatch::Alarm").values() if one["AlarmName"] == f"{name}-retrying")
+    (function,) = (one for one in of_type("AWS::Lambda::Function").values() if one["FunctionName"] == name)
+    (source,) = (one for one in of_type("AWS::Lambda::EventSourceMapping").values() if one["FunctionName"] == name)
+    queues = {one["QueueName"]: one for one in of_type("AWS::SQS::Queue").values()}
+    most = queues[source["EventSourceArn"].rpartition(":")[2]]["RedrivePolicy"]["maxReceiveCount"]
+    tries = [0]  # seconds after the first one, of a message that fails at once
+    while len(tries) < most:
+        record = {"attributes": {"ApproximateReceiveCount": str(len(tries))}}
+        tries.append(tries[-1] + retries.seconds_until(record, handler.FIRST_RETRY, handler.LAST_RETRY))
+    told = next(seconds for seconds in tries if seconds > alarm["Threshold"])
+    assert told <= 16 * 60
+    assert alarm["Threshold"] >= 2 * function["Timeout"]
+    assert (alarm["Period"], alarm["DatapointsToAlarm"]) == (60, 1)
+
+
 def test_every_alarm_tells_the_topic() -> None:
     topic = "arn:aws:sns:eu-west-1:111122223333:modelyard-deployments"
     for alarm in of_type("AWS::CloudWatch::Alarm").values():
@@ -849,6 +878,7 @@ def test_the_dashboard_shows_only_kinds_of_messages_that_there_are() -> None:
         (metrics.NAMESPACE, metrics.MESSAGES, metrics.KIND),
         (metrics.NAMESPACE, metrics.DEPLOYMENTS, metrics.KIND),
         (metrics.NAMESPACE, metrics.UNFINISHED, metrics.FUNCTION),
+        (metrics.NAMESPACE, metrics.FAILING, metrics.FUNCTION),
     }
     kinds = {
         metric[3]

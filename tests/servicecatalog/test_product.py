@@ -373,8 +373,9 @@ def test_the_schedule_starts_the_pipeline_of_dev_and_nothing_else() -> None:
     assert not allowed(RETRAIN, start, pipeline("dev"), tags=tags("another", "dev"))
     assert not allowed(RETRAIN, start, pipeline("feature"), tags=tags("churn", "feature"))
     send, queue = "sqs:SendMessage", "arn:aws:sqs:eu-west-1:111122223333:modelyard-"
-    assert allowed(RETRAIN, send, f"{queue}failed")
-    assert not allowed(RETRAIN, send, f"{queue}events")
+    assert allowed(RETRAIN, send, f"{queue}retraining-failed")
+    for other_queue in ("failed", "events", "tests", "commit-status"):
+        assert not allowed(RETRAIN, send, f"{queue}{other_queue}")
     assert {one["Action"] for document in RETRAIN for one in document["Statement"]} == {start, send}
     (trust,) = RESOURCES["RetrainRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}

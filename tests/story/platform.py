@@ -54,6 +54,34 @@ def install(aws: LocalAWS) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def operators_credentials(aws: LocalAWS) -> dict[str, str]:
+    """As environment variables, of a new user who has the operators' policies and no other."""
+    iam = aws.client("iam")
+    user = f"operator-{len(iam.list_users()['Users'])}"
+    iam.create_user(UserName=user)
+    policies = {
+        one["PolicyName"]: one["Arn"]
+        for page in iam.get_paginator("list_policies").paginate(Scope="Local")
+        for one in page["Policies"]
+    }
+    for policy in ("operator", "looking", "serving", "watching", "ledger"):
+        iam.attach_user_policy(UserName=user, PolicyArn=policies[f"modelyard-{policy}-{aws.server.region}"])
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def as_operator(aws: LocalAWS, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m lifecycle_lambdas` by such a user."""
+    return subprocess.run(
+        [sys.executable, "-m", "lifecycle_lambdas", *arguments],
+        cwd=CHECKOUT,
+        env=os.environ | aws.environment | operators_credentials(aws),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @dataclass
 class Project:
     """One project's stage: registers, approves and rejects versions, and asks the endpoint."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +10,10 @@ from typing import Any
 import pytest
 
 from local_aws import LocalAWS
+from tests import proof
 from tests.lifecycle_lambdas.executions import commented, registering, training_workshop
-from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
-from tests.story.platform import ARTIFACTS, REAL_TIME, Project
+from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
+from tests.story.platform import ARTIFACTS, REAL_TIME, Project, as_operator
 
 pytestmark = pytest.mark.slow  # that it decides right, and does it once: tests/lifecycle_lambdas/test_cleaning*.py
 
@@ -187,16 +185,13 @@ def test_an_operator_sees_what_would_go_and_is_told_of_a_project_that_is_not_the
     project.approve(version)
     project.deployed(version)
 
-    def clean(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lifecycle_lambdas", "clean", *arguments]
-        environment = os.environ | platform.environment
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    shown = clean(project.name)
+    shown = as_operator(platform, "clean", project.name)
     assert shown.returncode == 0, shown.stderr
     assert "people were" in shown.stdout
+    early = as_operator(platform, "clean", project.name, "--remove", "--yes")
+    assert early.returncode == 1, early.stdout + early.stderr
     assert there(project, version)
-    nobody = clean("nobody")
+    nobody = as_operator(platform, "clean", "nobody")
     assert nobody.returncode == 2
     assert "knows no endpoint of a project 'nobody'" in nobody.stderr
 
@@ -215,7 +210,8 @@ def test_the_function_was_denied_nothing(role):
     assert denied(role) == []
 
 
-def test_without_any_one_of_its_permissions_the_function_would_have_been_denied(role):
+def test_without_any_one_of_its_permissions_the_function_would_have_been_denied(role, platform):
     """But for those that no test uses, each with its reason."""
     assert unexplained(role) == []
     assert unneeded(role, "cleaning") == []
+    proof.keep("permissions_cleaning", counts(platform, role))

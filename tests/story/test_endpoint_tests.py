@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from lifecycle_lambdas.records import TestRun
 from local_aws import LocalAWS
-from tests.story.least_privilege import after_the_whole_module, denied, reports, unexplained, unneeded
-from tests.story.platform import ARTIFACTS, BATCH_DATA, REAL_TIME, Project
+from tests import proof
+from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
+from tests.story.platform import ARTIFACTS, BATCH_DATA, REAL_TIME, Project, as_operator
 from tests.story.suites import AS_EVALUATED, register_tested
 
 pytestmark = pytest.mark.slow
@@ -170,18 +168,10 @@ def test_an_operator_has_the_tests_run_and_sees_the_failures(platform: LocalAWS,
     project.approve(arn)
     stamped(project, arn)
 
-    asked, shown = (
-        subprocess.run(
-            [sys.executable, "-m", "lifecycle_lambdas", "test", project.endpoint, *more],
-            env=os.environ | platform.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for more in ([], ["--last", "5"])
-    )
+    asked, shown = (as_operator(platform, "test", project.endpoint, *more) for more in ([], ["--last", "5"]))
 
     assert asked.returncode == 1, asked.stdout + asked.stderr
+    assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "1 of 2 cases fail" in asked.stdout
     assert "not as it was evaluated" in asked.stdout
     assert shown.stdout.count("failed") == 2
@@ -200,3 +190,4 @@ def test_the_functions_role_needed_all_that_it_has_and_was_denied_nothing(
     assert denied(roles) == []
     assert unexplained(roles) == []
     assert unneeded(roles, "endpoint tests") == []
+    proof.keep("permissions_endpoint_tests", counts(platform, roles))

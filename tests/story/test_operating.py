@@ -13,9 +13,8 @@ import boto3
 import pytest
 
 from local_aws import LocalAWS
-from tests.story.platform import REAL_TIME, Project
+from tests.story.platform import REAL_TIME, Project, as_operator, operators_credentials
 from tests.story.story import CHECKOUT
-from tests.story.test_going_back import as_operator, operators_credentials
 from tests.story.traffic import Traffic
 
 CLOCK_SPEED, STAGE = 60.0, "prod"

@@ -18,7 +18,8 @@ from pipeline.names import pipeline_name
 from pipeline.parameters import FINGERPRINT
 from pipeline.settings import Retrain, Settings
 
-GROUP, FAILED = "modelyard", "modelyard-failed"  # the platform's: a group of schedules, and a queue that has an alarm
+# The platform's: a group of schedules, and the queue for what they could not start, which has an alarm.
+GROUP, FAILED = "modelyard", "modelyard-retraining-failed"
 BY_THE_SCHEDULE = "retrain"
 # Scheduler writes the time of the invocation here:
 # https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html

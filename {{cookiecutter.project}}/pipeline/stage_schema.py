@@ -646,8 +646,8 @@ class Clean(Section):
         Field(
             ge=30,
             le=3650,
-            description="Versions that nothing needs go when they are older, with their data: 30 to 3650 days, since a "
-            "pipeline may take over what it computed up to 30 days ago; null: never.",
+            description="Versions that nothing needs go when they are older, with their model and evaluation: 30 to "
+            "3650 days, since a pipeline may take over what it computed up to 30 days ago; null: never.",
         ),
     ] = 30
     pipelines_after_days: Annotated[
@@ -656,7 +656,8 @@ class Clean(Section):
             ge=1,
             le=3650,
             description="Pipelines whose branch is gone go when they were not run or changed for longer: 1 to 3650 "
-            "days; null: never.",
+            "days; null: never. Branches are known of a repository that Modelyard made (CodeCommit, GitHub); of any "
+            "other one, as on GitLab, all pipelines stay.",
         ),
     ] = 14
 

@@ -246,6 +246,6 @@ def test_two_invocations_of_one_time_start_one_retraining(project: str) -> None:
 
 def test_a_retraining_that_cannot_be_started_goes_where_an_alarm_is() -> None:
     request = retraining.wanted("churn", Retrain(schedule="rate(7 days)"), DEV)
-    failed = {"Arn": "arn:aws-cn:sqs:cn-north-1:123456789012:modelyard-failed"}
+    failed = {"Arn": "arn:aws-cn:sqs:cn-north-1:123456789012:modelyard-retraining-failed"}
     assert request["Target"]["DeadLetterConfig"] == failed
     assert request["Target"]["RoleArn"] == "arn:aws-cn:iam::123456789012:role/modelyard/ci/churn-ci-retrain"
