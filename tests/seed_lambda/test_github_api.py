@@ -108,11 +108,13 @@ def test_a_short_rate_limit_is_waited_for(server: Script, status: int) -> None:
     "headers",
     [
         {"retry-after": "90"},
-        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 1800)},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "in half an hour"},
         {},  # a secondary limit that says no time
     ],
 )
 def test_a_long_rate_limit_fails_at_once_and_says_until_when(server: Script, headers: dict[str, str]) -> None:
+    if "x-ratelimit-reset" in headers:  # counted from the test's beginning, which may be an hour after its collection
+        headers = headers | {"x-ratelimit-reset": str(int(time.time()) + 1800)}
     server.answers = [(403, {"message": "You have exceeded a secondary rate limit"}, headers)]
     clock = Clock()
     with pytest.raises(SeedError, match=r"rate limit is reached.*takes calls again in .* UTC"):
