@@ -8,7 +8,7 @@
 | refuses nothing | endpoint tests: bad input must be a clear error |
 | is slow | endpoint tests: the load profile's objectives |
 | fails under load in its canary | the roll-back alarm of its deployment |
-| fails under load after its deployment | the standing alarm |
+| fails under load after its deployment, or dies of it | the standing alarm |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.story.traffic import Traffic
 
 # {"score": twice the number} for each row; what is bad stands in the mode.
 PROGRAM = """
-    import collections, json, sys, time
+    import collections, json, os, sys, time
 
     MODE, ASKED = {name!r}, collections.deque(maxlen=30)
 
@@ -41,6 +41,8 @@ PROGRAM = """
         ASKED.append(time.monotonic())
         if MODE == "fails under load" and len(ASKED) == 30 and ASKED[-1] - ASKED[0] < 3:
             raise RuntimeError("too many at a time")
+        if MODE == "dies under load" and len(ASKED) == 30 and ASKED[-1] - ASKED[0] < 3:
+            os._exit(1)
         if MODE == "is slow":
             time.sleep(0.4)
         text = body if isinstance(body, str) else body.decode()
@@ -153,8 +155,11 @@ def test_one_that_fails_under_load_in_its_canary_is_rolled_back_by_its_own_alarm
 
 
 @pytest.mark.slow
-def test_one_that_fails_under_load_after_its_deployment_goes_back_by_the_standing_alarm(project: Project) -> None:
-    bad = register(project, "fails under load")
+@pytest.mark.parametrize("mode", ["fails under load", "dies under load"])
+def test_one_that_cannot_bear_load_after_its_deployment_goes_back_by_the_standing_alarm(
+    project: Project, mode: str
+) -> None:
+    bad = register(project, mode)
     project.approve(bad)
     project.deployed(bad)
     project.until(
