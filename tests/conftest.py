@@ -19,12 +19,12 @@ def aws() -> Iterator[LocalAWS]:
 # Folders whose files take longest: begun first, so that at the end no worker is left alone with one of them.
 LONGEST_FIRST = (
     "story",
+    "lifecycle_lambdas",
     "docs",
     "template",
     "servicecatalog",
     "seed_lambda",
     "steps",
-    "lifecycle_lambdas",
     "local_aws",
 )
 
