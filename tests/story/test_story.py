@@ -284,6 +284,7 @@ def test_a_data_scientist_looks_at_every_stage(repository):
 
 def test_a_data_scientist_stops_an_execution_and_with_it_the_job_that_runs(repository, told, aws):
     sagemaker = aws.client("sagemaker", credentials=told.environment)
+    assert repository.pipeline("start", "--watch").returncode == 0  # the tests before left definitions of their own
     # Other depths than any test's: nothing comes from the cache. On a busy machine the job may end before it is seen.
     for depth in ("7", "8", "9", "10"):
         execution = sagemaker.start_pipeline_execution(
