@@ -10,7 +10,26 @@ from botocore.exceptions import ClientError
 from seed_lambda.context import Context
 
 _NOT_THERE = ("not exist", "not find", "not found", "cannot find")
-_THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
+# Each service has its own word for it. As botocore has them for itself (ThrottledRetryableChecker in
+# retries/standard.py): tests/seed_lambda/test_aws_calls.py compares the two.
+_THROTTLED = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
 # Seconds of the time that are kept for the calls of one round.
 FOR_A_ROUND = 10.0
 

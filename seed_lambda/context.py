@@ -19,6 +19,10 @@ from seed_lambda.settings import Settings
 # A call that hangs must not take the function's whole time; what is refused for its rate comes again.
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "max_attempts": 4})
 
+# Seconds that a request may wait, in all, for a Git host that does not answer or takes no calls for the moment: a stack
+# must fail within a minute. A Delete asks again after pauses of its own.
+PATIENCE: Mapping[str, float] = {"Create": 40.0, "Update": 40.0, "Delete": 60.0}
+
 # What the stack's resource says while it waits for each kind of request.
 _WAITING: Mapping[str, tuple[str, ...]] = {
     "Create": ("CREATE_IN_PROGRESS",),
@@ -27,6 +31,8 @@ _WAITING: Mapping[str, tuple[str, ...]] = {
 }
 # The same of one that the stack takes away, or has taken away.
 _GOING = ("DELETE_IN_PROGRESS", "DELETE_COMPLETE", "absent")
+# Seconds from the stack's request within which no function can have been killed and called again.
+_BEFORE_ANOTHER_TRY = 45.0
 
 
 class Clients:
@@ -79,11 +85,14 @@ class Context:
         self.client = client
         self.log = log or Log(request.ids)
         self.monotonic = monotonic
+        self._began = monotonic()
         self.changes = 0  # calls that may have changed something
         self._waiting = _WAITING[request.request_type]
         self._taking_back = False
+        self._undoing_update: bool | None = None  # as it was when it was first asked for
         self._deadline = deadline
         self._sleep = sleep
+        self._waited_for_host = 0.0
 
     @classmethod
     def of(cls, request: Request, client: Callable[[str], Any], seconds: float) -> Context:
@@ -112,6 +121,19 @@ class Context:
             raise OutOfTime("could not be finished in time; try it again")
         self._sleep(seconds)
 
+    def patience(self) -> float:
+        """Seconds that may still be waited for the Git host; nothing or less when there are none."""
+        return min(PATIENCE[self.request.request_type] - self._waited_for_host, self.remaining())
+
+    def waited_for_host(self, seconds: float) -> None:
+        """To be told of each call that the Git host did not answer, or failed to do: how long it took."""
+        self._waited_for_host += seconds
+
+    def pause_for_host(self, seconds: float) -> None:
+        """Wait until the Git host may be asked again. Raises OutOfTime as pause() does."""
+        self.pause(seconds)
+        self.waited_for_host(seconds)
+
     def wait(self, seconds: float) -> None:
         """Wait, whatever time is left."""
         self._sleep(seconds)
@@ -134,6 +156,11 @@ class Context:
                 f"the stack does not wait for this {self.request.request_type} any more: its resource "
                 f"{self.request.logical_id} is {status}; nothing more was done"
             )
+        if self._undoing_update is not None and self._is_rolling_an_update_back() != self._undoing_update:
+            raise Superseded(
+                "the stack began to take this update back, or to make another one, while it was done; nothing more was "
+                "done"
+            )
         self.changes += 1
 
     def resource_status(self) -> str:
@@ -148,15 +175,45 @@ class Context:
             raise
         return answer["StackResourceDetail"]["ResourceStatus"]
 
+    def is_first_try(self) -> bool:
+        """Whether this Create is the stack's current one, and no other call of the function has worked on it before.
+
+        One that was killed may have made something, of which this one knows nothing; Lambda calls again a minute later:
+        https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+        """
+        detail = self.client("cloudformation").describe_stack_resource(
+            StackName=self.request.stack_id, LogicalResourceId=self.request.logical_id
+        )["StackResourceDetail"]
+        since = detail.get("LastUpdatedTimestamp")  # when it became what it is
+        if since is None or detail["ResourceStatus"] not in _WAITING["Create"]:
+            return False
+        return time.time() - since.timestamp() - (self.monotonic() - self._began) < _BEFORE_ANOTHER_TRY
+
     def stack_status(self) -> str:
         """CloudFormation's status of the stack, such as ROLLBACK_IN_PROGRESS."""
-        answer = self.client("cloudformation").describe_stacks(StackName=self.request.stack_id)
-        return answer["Stacks"][0]["StackStatus"]
+        return str(self._stack()["StackStatus"])
+
+    def stack_outputs(self) -> dict[str, str]:
+        """The stack's outputs; while an update is done or taken back, those from before it."""
+        return {output["OutputKey"]: output["OutputValue"] for output in self._stack().get("Outputs", [])}
+
+    def _stack(self) -> dict[str, Any]:
+        return dict(self.client("cloudformation").describe_stacks(StackName=self.request.stack_id)["Stacks"][0])
 
     @property
     def undoing_update(self) -> bool:
-        """Whether this Update takes an earlier one back (old and new properties change places)."""
-        return self.request.request_type == "Update" and self.stack_status() == "UPDATE_ROLLBACK_IN_PROGRESS"
+        """Whether this Update takes an earlier one back (old and new properties change places).
+
+        The resource has the same status in both: one that has begun as the one ends when the stack is at the other.
+        """
+        if self.request.request_type != "Update":
+            return False
+        if self._undoing_update is None:
+            self._undoing_update = self._is_rolling_an_update_back()
+        return self._undoing_update
+
+    def _is_rolling_an_update_back(self) -> bool:
+        return self.stack_status() == "UPDATE_ROLLBACK_IN_PROGRESS"
 
     @property
     def undoing_creation(self) -> bool:
@@ -171,13 +228,14 @@ class Context:
     def _was_never_created(self) -> bool:
         """Whether the stack's events begin with its creation and never say that it was complete.
 
+        One whose creation failed and was not rolled back (--on-failure DO_NOTHING) can be completed by an update.
         CloudFormation keeps events for 90 days: of an older stack the beginning is missing, which says nothing.
         https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
         """
         pages = self.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.mark)
         events = [event for page in pages for event in page["StackEvents"]]
         of_stack = {event["ResourceStatus"] for event in events if event.get("PhysicalResourceId") == self.mark}
-        return "CREATE_IN_PROGRESS" in of_stack and "CREATE_COMPLETE" not in of_stack
+        return "CREATE_IN_PROGRESS" in of_stack and of_stack.isdisjoint(("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
     def taking_back(self) -> Context | None:
         """The surroundings of taking back what this Create has made, when the stack takes its resource away meanwhile.
@@ -191,4 +249,5 @@ class Context:
         back.request = replace(self.request, request_type="Delete")
         back._waiting = _GOING
         back._taking_back = True
+        back._waited_for_host = 0.0
         return back

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
-from seed_lambda import groups, template
+from seed_lambda import buckets, groups, template
 from seed_lambda.context import Context
 from seed_lambda.errors import InvalidProperties, NameTaken, SeedError, repository_taken
 from seed_lambda.hosts import Host, Repository, Tree, host_for
@@ -28,7 +26,7 @@ def create(context: Context, properties: ProjectProperties) -> dict[str, str]:
     Answers the resource's Data.
 
     Raises:
-        InvalidProperties: the artifact bucket is none of the platform's; nothing was made.
+        InvalidProperties: a bucket is none of the platform's, or holds what is others'; nothing was made.
         NameTaken: the repository or a group is somebody else's; nothing was made.
         Superseded: the stack has given the creation up; what was made meanwhile is to be taken back.
         SeedError: in words; a Delete then takes away what was made.
@@ -38,13 +36,15 @@ def create(context: Context, properties: ProjectProperties) -> dict[str, str]:
             "InitialContent 'pushed': a new project has no repository that somebody could have pushed to. Create it "
             "with 'template', or with 'empty' and say 'pushed' in an update after the push"
         )
-    if fault := bucket_fault(properties.artifact_bucket, context.settings.artifact_buckets):
-        raise InvalidProperties([fault])
+    if faults := _bucket_faults(context, properties):
+        raise InvalidProperties(faults)
     host = host_for(context, properties.git_host, properties.git_owner)
     host.check()
     if taken := [*_taken(context, host, properties), *groups.taken(context, properties)]:
         raise NameTaken("; ".join(taken))
     first = _first(context, properties)
+    if first.tree is not None:
+        host.check_tree(first.tree)
 
     repository = host.create(properties.repository, properties.description, properties.repository_tags(context.mark))
     host.set_variables(repository.name, properties.ci_variables, {})
@@ -56,23 +56,6 @@ def create(context: Context, properties: ProjectProperties) -> dict[str, str]:
     groups.make(context, properties, repository)
     context.still_current()  # the stack may have given the creation up while the last group was being made
     return data(host, repository, properties, first.version)
-
-
-def bucket_fault(name: str, known: Sequence[str]) -> str | None:
-    """What is wrong with a project's artifact bucket; None when nothing is.
-
-    The policies for the project's people let them read and write below <project>/ in it, and no boundary bounds people:
-    in a bucket of somebody else's, or the one with the projects' templates, that would be more than a project.
-
-    Args:
-        known: names of the platform's; * stands for any characters.
-    """
-    if any(fnmatchcase(name, pattern) for pattern in known):
-        return None
-    return (
-        f"ArtifactBucket {name!r}: this platform keeps projects' artifacts in {', '.join(known)} alone: leave it "
-        "empty, or an administrator names that bucket with make install-platform (--artifact-buckets)"
-    )
 
 
 def finish_branches(host: Host, name: str) -> None:
@@ -89,7 +72,7 @@ def data(host: Host, repository: Repository | None, properties: ProjectPropertie
         version: of the template that the product offers by now.
     """
     if repository is None:
-        known = dict.fromkeys(_OF_REPOSITORY, NOTHING)
+        known = dict.fromkeys(OF_REPOSITORY, NOTHING)
         return known | {"Groups": ",".join(properties.groups), "TemplateVersion": version}
     return {
         "RepositoryUrl": repository.url,
@@ -105,7 +88,7 @@ def data(host: Host, repository: Repository | None, properties: ProjectPropertie
     }
 
 
-_OF_REPOSITORY = (
+OF_REPOSITORY = (
     "RepositoryUrl",
     "CloneUrl",
     "CloneCommand",
@@ -115,6 +98,11 @@ _OF_REPOSITORY = (
     "OidcSubject",
     "Commit",
 )
+
+
+def _bucket_faults(context: Context, properties: ProjectProperties) -> list[str]:
+    own = buckets.artifact_fault(properties.artifact_bucket, context.settings.artifact_buckets)
+    return [*([own] if own else []), *buckets.data_faults(properties, None, context.settings)]
 
 
 def _taken(context: Context, host: Host, properties: ProjectProperties) -> list[str]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from seed_lambda.context import Context
 from seed_lambda.errors import SeedError, Superseded
-from seed_lambda.properties import PROJECT_RESOURCE, TEMPLATE_RESOURCE, ProjectProperties, TemplateProperties
+from seed_lambda.properties import (
+    NOTHING_MADE,
+    PROJECT_RESOURCE,
+    TEMPLATE_RESOURCE,
+    ProjectProperties,
+    TemplateProperties,
+)
 
 
 def run(context: Context) -> dict[str, str]:
@@ -59,6 +65,9 @@ def _take_back(context: Context, properties: ProjectProperties) -> None:
 
 
 def _delete_project(context: Context) -> dict[str, str]:
+    if context.request.physical_id.endswith(NOTHING_MADE):
+        context.log("its creation failed before it made anything")
+        return {}
     properties = ProjectProperties.parse_for_deletion(context.request.properties)
     if properties is None:
         context.log("the properties name no project: nothing was made with them")

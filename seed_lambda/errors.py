@@ -25,6 +25,10 @@ class NameTaken(SeedError):
     """A repository or a model package group of this name is there and does not carry this stack's mark."""
 
 
+class Unmarked(SeedError):
+    """The project's repository is there, and carries no stack's mark any more."""
+
+
 class Superseded(SeedError):
     """The stack waits for something else by now: nothing more may be changed in the name of this request."""
 
@@ -35,6 +39,18 @@ class OutOfTime(SeedError):
 
 class HostUnreachable(SeedError):
     """The Git host did not answer, or answered with a fault of its own (5xx), however often it was asked."""
+
+
+class RateLimited(SeedError):
+    """The Git host takes no calls for the moment, and that is longer than the call can wait.
+
+    Args:
+        seconds: until it takes them again.
+    """
+
+    def __init__(self, words: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(words)
 
 
 def repository_taken(which: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
-from seed_lambda.aws_calls import found, tags
+from seed_lambda.aws_calls import found, is_gone, is_passing, tags
 from seed_lambda.context import Context
 from seed_lambda.errors import NameTaken, SeedError
 from seed_lambda.hosts import Repository
@@ -107,18 +107,31 @@ def tag_anew(context: Context, properties: ProjectProperties) -> None:
 
 
 def take_back(context: Context, project: str, stages: tuple[str, ...]) -> None:
-    """Delete the groups that an update had added and that are empty; one with versions stays, and the log says so."""
+    """Delete the groups that an update had added and that are empty; one with versions stays, and the log says so.
+
+    Raises:
+        ClientError: AWS refused for another reason.
+    """
     for stage in stages:
-        name = group_name(project, stage)
-        group = find_group(context, name)
-        if group is None or group.stack != context.mark:
-            continue
-        context.still_current()
-        try:
-            context.client("sagemaker").delete_model_package_group(ModelPackageGroupName=name)
-            context.log("took back a model package group", group=name)
-        except ClientError as error:
-            context.log("a model package group stays", level="WARNING", group=name, error=str(error))
+        group = find_group(context, group_name(project, stage))
+        if group is not None and group.stack == context.mark:
+            _delete_empty(context, group.name)
+
+
+def _delete_empty(context: Context, name: str) -> None:
+    sagemaker = context.client("sagemaker")
+    context.still_current()
+    try:
+        sagemaker.delete_model_package_group(ModelPackageGroupName=name)
+    except ClientError as error:
+        if not is_gone(error, lambda: find_group(context, name) is not None):
+            # which code says that a version is there AWS does not document: so it is looked
+            there = found(sagemaker.list_model_packages, ModelPackageGroupName=name, MaxResults=1)
+            if is_passing(error) or there is None or not there["ModelPackageSummaryList"]:
+                raise
+            context.log("a model package group with versions stays", level="WARNING", group=name, error=str(error))
+            return
+    context.log("took back a model package group", group=name)
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from seed_lambda import answer, dispatch
 from seed_lambda.answer import Answer
 from seed_lambda.context import Clients, Context
 from seed_lambda.errors import OutOfTime, SeedError
-from seed_lambda.properties import physical_id
+from seed_lambda.properties import NOTHING_MADE, physical_id
 from seed_lambda.request import Request, parse
 
 FOR_THE_ANSWER = 25.0  # seconds of the function's time in which nothing new is begun
@@ -85,16 +85,26 @@ def _result(context: Context) -> Answer:
         result = Answer("SUCCESS", _physical_id(context.request), data=dispatch.run(context))
         result.body(context.request)
     except Exception as error:  # noqa: BLE001  whatever it is: without an answer the stack would hang for an hour
-        return _failed(context, error)
+        return _failed(context, error, NOTHING_MADE if _has_made_nothing(context) else "")
     return result
 
 
-def _failed(context: Context, error: Exception) -> Answer:
+def _has_made_nothing(context: Context) -> bool:
+    """Whether the Create that fails has certainly made nothing, neither now nor in an earlier try."""
+    if context.request.request_type != "Create" or context.changes:
+        return False
+    try:
+        return context.is_first_try()
+    except (ClientError, BotoCoreError):
+        return False  # then the Delete looks
+
+
+def _failed(context: Context, error: Exception, marker: str = "") -> Answer:
     told = isinstance(error, SeedError)
     trace = None if told else "".join(traceback.format_exception(error))
     context.log("failed", level="ERROR", error=f"{type(error).__name__}: {error}", traceback=trace)
     reason = context.log.clean(f"{_words(context, error)} (log group {_log_group()})")
-    return Answer("FAILED", _physical_id(context.request), reason)
+    return Answer("FAILED", _physical_id(context.request) + marker, reason)
 
 
 def _log_group() -> str:
@@ -117,5 +127,6 @@ def _words(context: Context, error: Exception) -> str:
 
 
 def _physical_id(request: Request) -> str:
-    """The same for all requests of a resource, since another id would let CloudFormation replace it."""
+    """The same for all requests of a resource, since another id would let CloudFormation replace it; what was never
+    made has one of its own (NOTHING_MADE)."""
     return request.physical_id or physical_id(request.resource_type, request.properties)

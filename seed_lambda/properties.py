@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from seed_lambda.errors import InvalidProperties
-from seed_lambda.settings import NOTHING, something
+from seed_lambda.settings import NOTHING, listed, something
 
 Scenario = Literal["baseline", "advanced"]
 InitialContent = Literal["template", "empty", "pushed"]
@@ -38,6 +38,7 @@ _PROJECT_LENGTH = 32  # SageMaker's CreateProject, ProjectName
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 # https://docs.github.com/en/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference/username-considerations-for-external-authentication
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]+")  # as in product.yaml; no *, which would be as many as one likes
 _ROLE = re.compile(r"[A-Za-z0-9_+=.@-]{1,64}")  # no comma: it becomes a tag, which takes none
 # https://docs.github.com/en/actions/reference/workflows-and-actions/variables#naming-conventions-for-configuration-variables
 _VARIABLE = re.compile(r"(?!GITHUB_)[A-Z_][A-Z0-9_]*")
@@ -62,6 +63,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "TemplateVersion": LATEST,
     "OnDelete": "keep",
     "CiVariables": {},
+    "DataBuckets": "",
+    "KmsKeyArns": "",
 }
 _REQUIRED = (
     "Project",
@@ -97,6 +100,8 @@ class ProjectProperties:
         template_version: latest, or the version of an archive in the code bucket.
         on_delete: what becomes of the repository with the project.
         ci_variables: name to value, for the host's CI.
+        data_buckets: names of further buckets that it reads; None from a product that does not tell.
+        kms_keys: ARNs of their keys.
     """
 
     project: str
@@ -114,6 +119,8 @@ class ProjectProperties:
     template_version: str
     on_delete: OnDelete
     ci_variables: Mapping[str, str] = field(default_factory=dict)
+    data_buckets: tuple[str, ...] | None = None
+    kms_keys: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -197,6 +204,8 @@ class ProjectProperties:
             template_version=_text(values, "TemplateVersion"),
             on_delete=cast(OnDelete, _text(values, "OnDelete")),
             ci_variables=dict(variables) if isinstance(variables, Mapping) else {},
+            data_buckets=listed(_text(values, "DataBuckets")) if "DataBuckets" in values else None,
+            kms_keys=listed(_text(values, "KmsKeyArns")),
         )
 
 
@@ -215,7 +224,8 @@ class TemplateProperties:
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> TemplateProperties:
         """Raises InvalidProperties with every fault."""
-        faults = _unknown(values, ("TemplateVersion", "Repository"))
+        # PublishedOn is told by the settings; as a property it lets CloudFormation call the function when it changes.
+        faults = _unknown(values, ("TemplateVersion", "Repository", "PublishedOn"))
         version, repository = _text(values, "TemplateVersion"), _text(values, "Repository")
         if version == LATEST or not _VERSION.fullmatch(version):
             faults.append(f"TemplateVersion {version!r}: name the version of an archive, as make install-platform does")
@@ -232,7 +242,8 @@ def group_name(project: str, stage: str) -> str:
 
 
 def physical_id(resource_type: str, values: Mapping[str, Any]) -> str:
-    """The resource's PhysicalResourceId: the same for Create, Update and Delete, and for success and failure.
+    """The resource's PhysicalResourceId: the same for Create, Update and Delete, and for success and failure; but see
+    NOTHING_MADE.
 
     Args:
         values: the properties as they arrived, usable or not.
@@ -241,6 +252,10 @@ def physical_id(resource_type: str, values: Mapping[str, Any]) -> str:
         return f"modelyard-template/{_text(values, 'Repository')}"[:_PHYSICAL_ID_LENGTH]
     return f"modelyard-project/{_text(values, 'Project')}"[:_PHYSICAL_ID_LENGTH]
 
+
+# What follows the id of a creation that failed before it made anything. The Delete of that id touches nothing: it needs
+# no host, which may be why the creation failed; and should the resource have been made meanwhile, that has another id.
+NOTHING_MADE = "/nothing-made"
 
 _PHYSICAL_ID_LENGTH = 255  # AWS takes 1,024 bytes; a name that is no good may be of any length
 
@@ -314,6 +329,12 @@ def _role_fault(name: str, value: Any) -> str | None:
     return f"{name} {_shown(value)}: write an IAM role's name: at most 64 letters, digits and characters of _+=.@-"
 
 
+def _buckets_fault(name: str, value: Any) -> str | None:
+    if isinstance(value, str) and all(_BUCKET.fullmatch(each) for each in listed(value)):
+        return None
+    return f"{name} {_shown(value)}: write the names of S3 buckets, with commas between"
+
+
 def _version_fault(name: str, value: Any) -> str | None:
     if isinstance(value, str) and _VERSION.fullmatch(value):
         return None
@@ -332,6 +353,7 @@ _CHECKS = {
     "Repository": _repository_fault,
     "ModelRole": _role_fault,
     "TemplateVersion": _version_fault,
+    "DataBuckets": _buckets_fault,
 }
 
 

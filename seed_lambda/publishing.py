@@ -29,7 +29,8 @@ def publish(context: Context, properties: TemplateProperties) -> dict[str, str]:
             return _data(before)
     host = host_for(context, context.settings.git_host)
     host.check()
-    folder = template.unpacked(context, properties.template_version)
+    files = template.files(template.unpacked(context, properties.template_version))
+    host.check_tree(files)
     repository = host.find(properties.repository)
     if repository is None:
         tags = {"modelyard:stack": context.mark}
@@ -37,17 +38,22 @@ def publish(context: Context, properties: TemplateProperties) -> dict[str, str]:
     elif not _is_ours(context, repository):
         raise NameTaken(
             f"the repository {properties.repository} ({repository.url}) is there already and was not made by this "
-            "platform: rename it, or have whoever owns it delete it; then install again"
+            f"platform: rename it, have whoever owns it delete it{_another_name(context)}; then install again"
         )
     branches = (PUBLISHED_BRANCH, version_branch(properties.template_version))
     message = f"Modelyard template {properties.template_version}"
-    commit = host.push(repository.name, template.files(folder), branches, message)
+    commit = host.push(repository.name, files, branches, message)
     host.set_default_branch(repository.name, PUBLISHED_BRANCH)
     return _data(Published(properties.template_version, repository.clone_url, commit))
 
 
 def _data(published: Published) -> dict[str, str]:
     return {"CloneUrl": published.url, "Commit": published.commit, "TemplateVersion": published.version}
+
+
+def _another_name(context: Context) -> str:
+    """On CodeCommit the name is fixed: projects' policies have it."""
+    return ", or name another one with --template-repository" if context.settings.git_host == "github" else ""
 
 
 def _is_ours(context: Context, repository: Repository) -> bool:

@@ -83,7 +83,11 @@ class Endpoints:
             yield f"endpoint {endpoint} ({answer['EndpointStatus']})"
         numbered = re.compile(rf"{re.escape(endpoint)}-[1-9][0-9]*")
         for operation, members, name, arn in _LISTS:
-            for page in sagemaker.get_paginator(operation).paginate(NameContains=f"{endpoint}-"):
+            # SageMaker finds them in the middle of others' names, too: large pages
+            pages = sagemaker.get_paginator(operation).paginate(
+                NameContains=f"{endpoint}-", PaginationConfig={"PageSize": 100}
+            )
+            for page in pages:
                 for one in page[members]:
                     if numbered.fullmatch(one[name]) and self._is_own(stage, tags(self._context, one[arn])):
                         yield f"{_WORDS[operation]} {one[name]}"
@@ -95,14 +99,15 @@ class Endpoints:
             for alarm in page["MetricAlarms"]:
                 if alarms.fullmatch(alarm["AlarmName"]) and self._is_own(stage, self._alarm_tags(alarm)):
                     yield f"alarm {alarm['AlarmName']}"
-        if stage not in self._own:
-            return  # a dashboard and a schedule have no tags: without the group nothing says whose they are
-        pages = cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=endpoint)
-        if any(one["DashboardName"] == endpoint for page in pages for one in page["DashboardEntries"]):
-            yield f"dashboard {endpoint}"
+        # it has no tags, but in the platform's group nobody else makes one of this name
         scheduler = self._context.client("scheduler")
         if found(scheduler.get_schedule, Name=endpoint, GroupName=SCHEDULE_GROUP) is not None:
             yield f"schedule {endpoint}"
+        if stage not in self._own:
+            return  # a dashboard has no tags: without the group nothing says whose it is
+        pages = cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=endpoint)
+        if any(one["DashboardName"] == endpoint for page in pages for one in page["DashboardEntries"]):
+            yield f"dashboard {endpoint}"
 
     def _alarm_tags(self, alarm: dict[str, Any]) -> dict[str, str]:
         answer = found(self._context.client("cloudwatch").list_tags_for_resource, ResourceARN=alarm["AlarmArn"])

@@ -27,23 +27,25 @@ def delete_group(context: Context, group: Group) -> None:
         OutOfTime: versions are left; those that are deleted are.
         ClientError: AWS refused.
     """
-    sagemaker, pauses, deleted = context.client("sagemaker"), Pauses(context, PAUSES), 0
+    sagemaker, pauses, deleted, asked = context.client("sagemaker"), Pauses(context, PAUSES), 0, False
     while True:
         versions = _first_page(sagemaker, group.name)
-        done = 0
+        done, asked = 0, asked and not versions
         for start in range(0, len(versions), BATCH):
             _check_time(context, group, deleted)
             done += _delete_versions(context, group.name, versions[start : start + BATCH])
         deleted += done
-        if not versions and _delete(context, group):
+        asked = asked or (not versions and _delete(context, group))
+        # its status can be Deleting for a while (DescribeModelPackageGroup, ModelPackageGroupStatus)
+        if asked and find_group(context, group.name) is None:
             context.log("deleted a model package group", group=group.name, versions=deleted)
             return
         if done:
             pauses.begin_anew()
             continue
-        # refused for their rate, gone but still listed, or registered at this moment
+        # refused for their rate, gone but still listed, or registered at this moment; or the group is being deleted
         if not pauses.fits():
-            raise _out_of_time(group, deleted)
+            raise _being_deleted(group) if asked else _out_of_time(group, deleted)
         pauses.wait()
 
 
@@ -89,6 +91,13 @@ def _delete(context: Context, group: Group) -> bool:
 def _check_time(context: Context, group: Group, deleted: int) -> None:
     if context.remaining() < FOR_A_ROUND:
         raise _out_of_time(group, deleted)
+
+
+def _being_deleted(group: Group) -> OutOfTime:
+    return OutOfTime(
+        f"SageMaker was asked to delete the model package group {group.name}, which is still there "
+        "(aws sagemaker describe-model-package-group says its status): delete again to continue"
+    )
 
 
 def _out_of_time(group: Group, deleted: int) -> OutOfTime:

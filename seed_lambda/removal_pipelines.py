@@ -48,7 +48,9 @@ class Pipelines:
         dev = found(self._sagemaker.describe_pipeline, PipelineName=f"{self._project}-dev")
         candidates = [] if dev is None else [(dev["PipelineName"], dev["PipelineArn"])]
         # SageMaker takes no prefix that ends with a hyphen
-        pages = self._sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=f"{self._project}-feature")
+        pages = self._sagemaker.get_paginator("list_pipelines").paginate(
+            PipelineNamePrefix=f"{self._project}-feature", PaginationConfig={"PageSize": 100}
+        )
         candidates += [
             (one["PipelineName"], one["PipelineArn"])
             for page in pages

@@ -23,6 +23,9 @@ from seed_lambda.template import Published, files
 
 _HOOK = Path("hooks") / "pre_gen_project.py"
 _HOOK_SECONDS = 30
+# What the template's rules see of the function's environment: none of its credentials, but where Lambda's Python finds
+# its own shared libraries.
+_FOR_THE_RULES = ("PATH", "LD_LIBRARY_PATH")
 # What cookiecutter puts among the answers about where it ran; cruft keeps none of it.
 _OF_THE_RUN = ("_output_dir", "_repo_dir", "_checkout")
 
@@ -104,9 +107,9 @@ def _check_answers(template: Path, context: dict[str, Any], work: Path) -> None:
     empty.mkdir()
     try:
         done = subprocess.run(
-            [sys.executable, "-I", str(script)],
+            [sys.executable, "-I", "-X", "utf8", str(script)],
             cwd=empty,
-            env={"PATH": os.environ.get("PATH", ""), "PYTHONUTF8": "1"},  # none of the function's credentials
+            env={name: os.environ[name] for name in _FOR_THE_RULES if name in os.environ},
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -25,6 +25,8 @@ class Settings:
         queue_url: the controller's queue, for endpoints that must go.
         region: in which everything is made.
         artifact_buckets: names of the buckets that a project may keep its artifacts in; * stands for any characters.
+        data_buckets: those that a project may read further data from, likewise.
+        platform_buckets: those of the platform's own files beside the code bucket.
     """
 
     git_host: str
@@ -35,6 +37,8 @@ class Settings:
     queue_url: str
     region: str
     artifact_buckets: tuple[str, ...] = ("*",)
+    data_buckets: tuple[str, ...] = ()
+    platform_buckets: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -53,7 +57,9 @@ class Settings:
             code_bucket=values["CODE_BUCKET"],
             queue_url=values["QUEUE_URL"],
             region=values["AWS_REGION"],
-            artifact_buckets=tuple(name.strip() for name in values["ARTIFACT_BUCKETS"].split(",")),
+            artifact_buckets=listed(values["ARTIFACT_BUCKETS"]),
+            data_buckets=listed(something(values["DATA_BUCKETS"])),
+            platform_buckets=listed(values["PLATFORM_BUCKETS"]),
         )
 
 
@@ -66,8 +72,15 @@ _VARIABLES = (
     "QUEUE_URL",
     "AWS_REGION",
     "ARTIFACT_BUCKETS",
+    "DATA_BUCKETS",
+    "PLATFORM_BUCKETS",
 )
 _OPTIONAL = ("GIT_BASE_URL", "GIT_OWNER", "GIT_TOKEN_SECRET_ARN")
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(name for item in value.split(",") if (name := item.strip()))
 
 
 def something(value: str) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from seed_lambda import groups, template
+from collections.abc import Mapping
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from seed_lambda import buckets, groups, template
+from seed_lambda.again import AGAIN, again
 from seed_lambda.context import Context
-from seed_lambda.creation import data, finish_branches
-from seed_lambda.errors import NameTaken, SeedError
-from seed_lambda.hosts import Host, host_for
+from seed_lambda.creation import OF_REPOSITORY, data, finish_branches
+from seed_lambda.errors import NameTaken, OutOfTime, SeedError, Superseded
+from seed_lambda.hosts import Host, Repository, host_for
 from seed_lambda.properties import BRANCHES, ProjectProperties
+from seed_lambda.settings import NOTHING
 
 # Property by name of the field, and why it stays.
 _FIXED = {
@@ -52,53 +58,149 @@ def update(context: Context, new: ProjectProperties, old: ProjectProperties | No
     Raises:
         SeedError: something of it cannot be done, or the repository is gone (which is no hindrance to taking back).
     """
-    undoing = context.undoing_update
+    undoing = again(context, lambda: context.undoing_update)
     if old is None:
         raise SeedError("the update does not say which project there was (OldResourceProperties): create it anew")
-    if not undoing and (faults := refusals(new, old)):
+    if undoing:
+        return _take_back(context, new, old)
+    if faults := [*refusals(new, old), *buckets.data_faults(new, old, context.settings)]:
         raise SeedError("; ".join(faults))
     host = host_for(context, new.git_host, new.git_owner)
     repository = host.find(new.repository)
-    if repository is not None and repository.stack != context.mark:
-        repository = None
-    if repository is None and not undoing:
-        raise SeedError(
-            f"the repository {new.repository} of this project is gone, or was made anew by somebody else: nothing was "
-            "changed. The project can be deleted, and created again"
-        )
-    pushed = not undoing and new.initial_content == "pushed" and old.initial_content == "empty"
+    if repository is None or repository.stack != context.mark:
+        raise SeedError(_not_its_own(host, new.repository, is_there=repository is not None))
+    pushed = new.initial_content == "pushed" and old.initial_content == "empty"
     if pushed:
         _check_branches(host, new.repository)
-    if not undoing and (taken := groups.taken(context, new)):
+    if taken := groups.taken(context, new):
         raise NameTaken("; ".join(taken))
-    version = _recorded_version(context, new, old, undoing)
+    version = _recorded_version(context, new, old)
 
-    retagged = undoing or (new.project_id, new.model_role) != (old.project_id, old.model_role)
-    if repository is None:
-        context.log("the repository is gone: only the groups are taken back", level="WARNING")
-    else:
-        if retagged or pushed or new.description != old.description:
-            host.describe_anew(new.repository, new.description, new.repository_tags(context.mark))
-            context.log("SageMaker keeps the descriptions of model package groups as they were made")
-        host.set_variables(new.repository, new.ci_variables, old.ci_variables)
+    retagged = (new.project_id, new.model_role) != (old.project_id, old.model_role)
+    if retagged or pushed or new.description != old.description:
+        _describe(context, host, new)
+    host.set_variables(new.repository, new.ci_variables, old.ci_variables)
     groups.make(context, new, repository)
     if retagged:
         groups.tag_anew(context, new)
-    if undoing and not refusals(old, new):  # or else nothing of it was done
-        added = tuple(stage for stage in old.stages if stage not in new.stages)
-        groups.take_back(context, new.project, added)
     if pushed:
         finish_branches(host, new.repository)
     context.log("updated: a newer template reaches the repository by its own CI", template_version=version)
     return data(host, repository, new, version)
 
 
-def _recorded_version(context: Context, new: ProjectProperties, old: ProjectProperties, undoing: bool) -> str:
+def _not_its_own(host: Host, name: str, is_there: bool) -> str:
+    if not is_there:
+        return (
+            f"the repository {name} of this project is gone: nothing was changed. If it was renamed or moved, give it "
+            "its name back; else the project can be deleted, and created again"
+        )
+    return (
+        f"the repository {name} does not say that it is this project's: nothing was changed. If it is, "
+        f"{host.how_to_mark()}, and update again; if somebody else has made it anew, that person has to rename it"
+    )
+
+
+def _take_back(context: Context, new: ProjectProperties, old: ProjectProperties) -> dict[str, str]:
+    """Bring the project back to what it was before an update; answers the resource's Data.
+
+    A roll-back that fails is a stack that takes no update any more. So what fails for the moment is tried again, and a
+    host that cannot be asked, which may be why the update failed, does not hinder it.
+
+    Args:
+        new: before the update.
+        old: what it was to become.
+
+    Raises:
+        SeedError: the host cannot be asked, and the stack does not say what its repository was.
+        ClientError, BotoCoreError: AWS refused, or did not answer.
+    """
+    outputs = again(context, context.stack_outputs)
+    before = _as_it_was(context, new, outputs)
+    version = outputs.get("TemplateVersion", new.template_version)
+    try:
+        repository, answer = again(context, lambda: _take_back_at_host(context, new, old, version), AGAIN[:2])
+        if repository is None and before is not None:
+            # or its host does not show it, as GitHub does to a token that may not see it
+            context.log("the repository is gone: only the groups are taken back", level="WARNING")
+            repository, answer = before
+    except (OutOfTime, Superseded):
+        raise
+    except (SeedError, ClientError, BotoCoreError) as error:
+        if before is None:
+            raise
+        context.log(
+            "the Git host could not be asked: description, tags and CI variables of the repository may be those of the "
+            "update that failed; the next one sets them",
+            level="WARNING",
+            repository=new.repository,
+            error=str(error),
+        )
+        repository, answer = before
+    again(context, lambda: _take_back_groups(context, new, old, repository))
+    context.log("took the update back")
+    return answer
+
+
+def _take_back_at_host(
+    context: Context, new: ProjectProperties, old: ProjectProperties, version: str
+) -> tuple[Repository | None, dict[str, str]]:
+    """The repository and the resource's Data; None when it is gone, or somebody else's by now."""
+    host = host_for(context, new.git_host, new.git_owner)
+    repository = host.find(new.repository)
+    if repository is None or repository.stack != context.mark:
+        return None, data(host, None, new, version)
+    _describe(context, host, new)
+    host.set_variables(new.repository, new.ci_variables, old.ci_variables)
+    return repository, data(host, repository, new, version)
+
+
+def _as_it_was(
+    context: Context, new: ProjectProperties, outputs: Mapping[str, str]
+) -> tuple[Repository | None, dict[str, str]] | None:
+    """The same, as the stack's outputs have it, which are named like the Data; None when they lack some of it.
+
+    They must be the same: other values would change whom the roles of its CI trust.
+    """
+    if not {*OF_REPOSITORY, "TemplateVersion"} <= set(outputs):
+        return None  # a project of a product that had not all of these outputs
+    known = {name: outputs[name] for name in (*OF_REPOSITORY, "TemplateVersion")}
+    answer = known | {"Groups": ",".join(new.groups)}
+    if known["RepositoryName"] == NOTHING:
+        return None, answer
+    repository = Repository(
+        name=known["RepositoryName"],
+        stack=context.mark,
+        url=known["RepositoryUrl"],
+        clone_url=known["CloneUrl"],
+        clone_command=known["CloneCommand"],
+        arn=known["RepositoryArn"],
+        oidc_subject=known["OidcSubject"],
+    )
+    return repository, answer
+
+
+def _take_back_groups(
+    context: Context, new: ProjectProperties, old: ProjectProperties, repository: Repository | None
+) -> None:
+    groups.make(context, new, repository)
+    groups.tag_anew(context, new)
+    if not refusals(old, new):  # or else nothing of it was done
+        added = tuple(stage for stage in old.stages if stage not in new.stages)
+        groups.take_back(context, new.project, added)
+
+
+def _describe(context: Context, host: Host, new: ProjectProperties) -> None:
+    host.describe_anew(new.repository, new.description, new.repository_tags(context.mark))
+    context.log("SageMaker keeps the descriptions of model package groups as they were made")
+
+
+def _recorded_version(context: Context, new: ProjectProperties, old: ProjectProperties) -> str:
     """The template's version, which must be there only where it is new: nothing is done with it but telling it."""
     try:
         return template.published(context, new.template_version).version
     except SeedError:
-        if not undoing and new.template_version != old.template_version:
+        if new.template_version != old.template_version:
             raise
         return new.template_version
 

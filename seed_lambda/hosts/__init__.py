@@ -65,6 +65,9 @@ class Host(Protocol):
     def check(self) -> None:
         """Whether it can be worked with: credentials, owner. Changes nothing."""
 
+    def check_tree(self, tree: Tree) -> None:
+        """Whether it takes these files in a push. Changes nothing."""
+
     def find(self, name: str) -> Repository | None:
         """The repository of that name, whosever it is; None when the name is free."""
 
@@ -100,6 +103,9 @@ class Host(Protocol):
 
     def protect(self, name: str, branch: str) -> None:
         """Let pull requests alone change the branch; where the host or its plan cannot do that, the log says so."""
+
+    def how_to_mark(self) -> str:
+        """How a person gives a repository this stack's mark back, as "let ... be ..."."""
 
     def holds_seed_alone(self, name: str) -> bool:
         """Whether it is empty, or all its branches are at the seed's own first commit."""

@@ -17,9 +17,11 @@ from seed_lambda.groups import STACK_TAG
 from seed_lambda.hosts import File, Mode, Repository, Tree
 from seed_lambda.hosts.git_push import AUTHOR, EMAIL, blob_id
 
-# Of one commit: https://docs.aws.amazon.com/codecommit/latest/APIReference/API_CreateCommit.html
+# Of one commit: https://docs.aws.amazon.com/codecommit/latest/APIReference/API_CreateCommit.html. The texts say 7 MB
+# and 6 MB, which is read as the smaller of what it may mean.
 MOST_FILES = 100
-MOST_BYTES = 7 * 1000 * 1000  # the texts say 7 MB: the smaller reading of it
+MOST_BYTES = 7 * 1000 * 1000
+LARGEST = 6 * 1000 * 1000  # a file, and what a folder holds itself
 MOST_PARTS = 10  # commits that the seed's first push is made of at most, one for each MOST_FILES
 MOST_BRANCHES = 10  # more than the seed makes, so that somebody else has
 DESCRIPTION = 1000  # characters, CreateRepository
@@ -34,6 +36,17 @@ class CodeCommit:
 
     def check(self) -> None:
         """Nothing: AWS's refusals say by themselves what is missing."""
+
+    def check_tree(self, tree: Tree) -> None:
+        folders: dict[str, int] = {}
+        for path, file in tree.items():
+            size, folder = len(file.content), path.rpartition("/")[0]
+            if size > LARGEST:
+                raise _too_large(f"the file {path} has {size:,} bytes", "in a file")
+            folders[folder] = folders.get(folder, 0) + size
+        for folder, size in folders.items():
+            if size > LARGEST:
+                raise _too_large(f"the files in the folder {folder or '/'} have {size:,} bytes", "in one folder")
 
     def find(self, name: str) -> Repository | None:
         metadata = self._metadata(name)
@@ -105,6 +118,9 @@ class CodeCommit:
             branch=branch,
         )
 
+    def how_to_mark(self) -> str:
+        return f"let its tag {STACK_TAG} be {self._context.mark}"
+
     def holds_seed_alone(self, name: str) -> bool:
         pages = self._client.get_paginator("list_branches").paginate(repositoryName=name)
         names = [branch for page in pages for branch in page["branches"]]
@@ -156,7 +172,8 @@ class CodeCommit:
             stack=stack,
             url=f"https://{region}.console.aws.amazon.com/codesuite/codecommit/repositories/{name}/browse?region={region}",
             clone_url=clone_url,
-            clone_command=f"git clone -c credential.helper='!aws codecommit credential-helper $@' "
+            # the empty helper takes out the person's own: a keychain would keep a password that is good for minutes
+            clone_command="git clone -c credential.helper= -c credential.helper='!aws codecommit credential-helper $@' "
             f"-c credential.UseHttpPath=true {clone_url}",
             arn=arn,
         )
@@ -244,21 +261,12 @@ _COMMITTED = (
 
 
 def _parts(changed: Mapping[str, File], gone: Sequence[str]) -> list[tuple[dict[str, File], list[str]]]:
-    """What each commit puts and takes away, as few as CodeCommit's limits allow; nearly always one.
-
-    Raises:
-        SeedError: a file is larger than a commit may be.
-    """
+    """What each commit puts and takes away, as few as CodeCommit's limits allow; nearly always one."""
     parts: list[tuple[dict[str, File], list[str]]] = [({}, [])]
     size = 0
     entries: list[tuple[str, File | None]] = [*changed.items(), *((path, None) for path in gone)]
     for path, file in entries:
         more = 0 if file is None else len(file.content)
-        if more > MOST_BYTES:
-            raise SeedError(
-                f"the file {path} has {more:,} bytes, and CodeCommit takes at most {MOST_BYTES:,} in one commit: the "
-                "platform's template is too large for CodeCommit; make it smaller, or use another Git host"
-            )
         put, taken = parts[-1]
         if len(put) + len(taken) == MOST_FILES or size + more > MOST_BYTES:
             put, taken, size = {}, [], 0
@@ -269,6 +277,13 @@ def _parts(changed: Mapping[str, File], gone: Sequence[str]) -> list[tuple[dict[
         else:
             put[path] = file
     return parts
+
+
+def _too_large(what: str, where: str) -> SeedError:
+    return SeedError(
+        f"{what}, and CodeCommit takes at most {LARGEST:,} {where}: the platform's template is too large for "
+        "CodeCommit; make it smaller, or use another Git host"
+    )
 
 
 def _explain(error: ClientError, name: str) -> None:

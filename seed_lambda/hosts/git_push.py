@@ -17,11 +17,25 @@ if TYPE_CHECKING:
     from dulwich.objects import Commit, ShaFile
 
 AUTHOR, EMAIL = "Modelyard", "modelyard@localhost"
-_CONNECT, _READ = 5.0, 25.0  # seconds
+_CONNECT, _READ = 5.0, 20.0  # seconds
+_UNREADABLE = (ValueError, NotImplementedError, AssertionError)  # what dulwich raises about answers that are not Git's
 
 
 class Refused(Exception):
-    """The host did not take the push; the message is the host's own, without the address."""
+    """Git's answer is that it does not take the push; the message is the host's own."""
+
+
+class Failed(Exception):
+    """The push was not answered by Git; the message says how. It may have been done all the same.
+
+    Args:
+        status: of HTTP; 0: there was no answer.
+        headers: of that answer; names in lower case.
+    """
+
+    def __init__(self, words: str, status: int = 0, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(words)
+        self.status, self.headers = status, headers or {}
 
 
 @dataclass(frozen=True)
@@ -66,27 +80,34 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def push(url: str, user: str, password: str, refs: Mapping[str, str], objects: Sequence[ShaFile]) -> None:
+def push(
+    url: str, user: str, password: str, refs: Mapping[str, str], objects: Sequence[ShaFile], seconds: float
+) -> None:
     """Set refs, all or none, and send what they need.
 
     Args:
         url: of the repository, over HTTP.
         refs: full names, such as refs/heads/prod, to commit ids.
         objects: what the host does not have yet.
+        seconds: what each of its two calls may take.
 
     Raises:
-        Refused: with the host's words. A push whose answer was lost is refused here and may have been done.
+        Refused: with the host's words.
+        Failed: what answered was not Git.
     """
     from dulwich.client import HTTPUnauthorized, Urllib3HttpGitClient
     from dulwich.errors import GitProtocolError, NotGitRepository
     from dulwich.pack import pack_objects_to_data
     from urllib3 import PoolManager, Retry, Timeout
+    from urllib3.exceptions import HTTPError
 
     said: list[bytes] = []
     wanted = {name.encode(): commit.encode() for name, commit in refs.items()}
-    pool = PoolManager(timeout=Timeout(connect=_CONNECT, read=_READ), retries=Retry(total=False, redirect=False))
+    timeout = Timeout(seconds, _CONNECT, _READ)
+    pool = _Pool(PoolManager(timeout=timeout, retries=Retry(total=False, redirect=False)))
+    manager: Any = pool  # all that dulwich needs of one
     try:
-        client = Urllib3HttpGitClient(url, pool_manager=pool, username=user, password=password, quiet=True)
+        client = Urllib3HttpGitClient(url, pool_manager=manager, username=user, password=password, quiet=True)
         result = client.send_pack(
             "",
             lambda _: wanted,
@@ -94,20 +115,69 @@ def push(url: str, user: str, password: str, refs: Mapping[str, str], objects: S
             progress=said.append,
             atomic=True,
         )
-    except HTTPUnauthorized:
-        raise Refused("401 Unauthorized") from None
-    except NotGitRepository:
-        raise Refused("404: the repository is not there, or the token may not see it") from None
-    except (GitProtocolError, OSError) as error:
-        raise Refused(_words(error, said)) from None
+    except (HTTPUnauthorized, NotGitRepository, GitProtocolError, HTTPError, OSError, *_UNREADABLE) as error:
+        raise _fault(error, pool.last, said) from None
     finally:
         pool.clear()
     if refused := [f"{name.decode()}: {why}" for name, why in (result.ref_status or {}).items() if why]:
         raise Refused("; ".join([*refused, *_lines(said)]))
 
 
-def _words(error: Exception, said: Sequence[bytes]) -> str:
-    return "; ".join([f"{type(error).__name__}: {error}", *_lines(said)])
+class _Pool:
+    """A pool that remembers the last answer: of one that is no success dulwich tells no more than its status, in text.
+
+    Args:
+        pool: urllib3's PoolManager.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self.headers = pool.headers
+        self.clear = pool.clear
+        self.last: Any = None
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        self.last = None
+        self.last = self._pool.request(method, url, **options)
+        return self.last
+
+
+def _fault(error: Exception, last: Any, said: Sequence[bytes]) -> Refused | Failed:
+    """What dulwich's error is about.
+
+    Args:
+        last: urllib3's last answer; None: there was none.
+        said: Git's own messages.
+    """
+    from dulwich.errors import GitProtocolError, HangupException
+    from urllib3.exceptions import HTTPError
+
+    cause = error.__cause__ or error
+    if last is None:
+        return Failed(f"no connection ({type(cause).__name__})")
+    headers = {name.lower(): value for name, value in last.headers.items()}
+    if last.status != 200:
+        return Failed("; ".join([*_text(last, headers), f"HTTP status {last.status}"]), last.status, headers)
+    if isinstance(cause, HTTPError | OSError | HangupException):
+        return Failed(f"the connection ended within the answer ({type(cause).__name__})")
+    kind = headers.get("content-type", "")
+    if not kind.startswith("application/x-git-") or not isinstance(error, GitProtocolError):
+        return Failed(f"it does not answer as Git does (content type {kind!r})", last.status, headers)
+    words = error.args[0] if error.args else ""
+    text = words.decode(errors="replace") if isinstance(words, bytes) else str(words)
+    return Refused("; ".join([text, *_lines(said)]))
+
+
+def _text(answer: Any, headers: Mapping[str, str]) -> list[str]:
+    """What a refusal's body says, where it is made for people with a Git client."""
+    from urllib3.exceptions import HTTPError
+
+    if not headers.get("content-type", "").startswith("text/plain"):
+        return []
+    try:
+        return _lines([answer.read(600)])
+    except HTTPError:
+        return []
 
 
 def _lines(said: Sequence[bytes]) -> list[str]:

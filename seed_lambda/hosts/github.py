@@ -21,7 +21,7 @@ from seed_lambda.settings import GITHUB
 DESCRIPTION = 350  # characters that GitHub takes
 HOMEPAGE = 255
 RULESET = "Modelyard"  # its name, to which the branch is added
-_SCOPES = ("repo", "workflow")  # of a classic token
+_SCOPES = ("repo", "workflow", "delete_repo")  # of a classic token; the last for taking a creation back
 _CONSOLES = {"aws-us-gov": "console.amazonaws-us-gov.com", "aws-cn": "console.amazonaws.cn"}
 _MARK = "stackId="
 _TRIES = 3  # of a call that must not be repeated blindly: what it did is looked at in between
@@ -54,11 +54,12 @@ class GitHub:
                     "the token's own user"
                 )
 
+    def check_tree(self, tree: Tree) -> None:
+        """Nothing: the template's archive is smaller than what GitHub takes."""
+
     def find(self, name: str) -> Repository | None:
-        reply = self._api.call("GET", self._path(name), allowed=(404, 301))
-        if reply.status != 200:  # 301: renamed since; the name is free again
-            return None
-        return self._repository(reply.body)
+        """A repository that was renamed or moved since is none of this name; but a new one may not take its name."""
+        return self._look(name, renamed_is_taken=self._context.request.request_type == "Create")
 
     def create(self, name: str, description: str, tags: Mapping[str, str]) -> Repository:
         """The tags are not kept: GitHub has none."""
@@ -70,27 +71,34 @@ class GitHub:
         }
         where = "/user/repos" if self._is_user() else f"/orgs/{quote(self._owner())}/repos"
         for tries in range(1, _TRIES + 1):
-            found = self.find(name)
+            found = self._look(name, renamed_is_taken=True)
             if found is not None:
                 if found.stack == self._context.mark:
+                    self._early = (404,)  # it may have been made a moment ago, by a call whose answer was lost
                     return found
-                raise self._taken(name)
+                raise NameTaken(repository_taken(f"GitHub repository {self._owner()}/{name}"))
             self._context.still_current()
             try:
                 reply = self._api.call("POST", where, body, allowed=(422,))
             except HostUnreachable:
-                if tries == _TRIES:
+                if tries == _TRIES or self._context.patience() <= 1.0:
                     raise
-                self._context.pause(1.0)  # it may have been made: the mark tells
+                self._context.pause_for_host(1.0)  # it may have been made: the mark tells
                 continue
             if reply.status == 422:
                 if "already exists" in reply.words.lower():
+                    if tries < _TRIES and self._context.patience() > tries:
+                        self._context.pause_for_host(tries)  # it may be there, and not be shown yet
                     continue
                 raise SeedError(f"GitHub does not make the repository {name}: {reply.words}")
             self._early = (404,)
             self._context.log("made a repository", repository=f"{self._owner()}/{name}")
             return self._repository(reply.body)
-        raise self._taken(name)
+        raise NameTaken(
+            f"GitHub has a repository {self._owner()}/{name} already, which the platform's token may not see: choose "
+            "another name for the project or its repository, or an administrator lets the token see all repositories "
+            "of that owner"
+        )
 
     def describe_anew(self, name: str, description: str, tags: Mapping[str, str]) -> None:
         """The tags are not kept: GitHub has none."""
@@ -149,7 +157,7 @@ class GitHub:
 
     def protect(self, name: str, branch: str) -> None:
         path, ruleset = f"{self._path(name)}/rulesets", f"{RULESET}: {branch}"
-        reply = self._api.call("GET", path, allowed=(403, 404))
+        reply = self._api.call("GET", path, allowed=(403, 404), early=self._early)
         if reply.status == 200 and any(rule["name"] == ruleset for rule in reply.body):
             return
         if reply.status == 200:
@@ -165,6 +173,9 @@ class GitHub:
                 answer=reply.words,
             )
 
+    def how_to_mark(self) -> str:
+        return f'let the field Website (beside "About" on its page on GitHub) be {homepage(self._context.mark)}'
+
     def holds_seed_alone(self, name: str) -> bool:
         reply = self._api.call("GET", f"{self._path(name)}/branches?per_page=100")
         commits = {branch["commit"]["sha"] for branch in reply.body}  # of a first page: a second has others, too
@@ -177,7 +188,15 @@ class GitHub:
 
     def delete(self, name: str) -> None:
         self._context.still_current()
-        self._api.call("DELETE", self._path(name), allowed=(404,))
+        reply = self._api.call("DELETE", self._path(name), allowed=(403, 404))
+        if reply.status == 403:
+            raise SeedError(
+                f"GitHub does not let the platform's token delete the repository {self._owner()}/{name}: "
+                f"{reply.words}. A fine-grained token needs the permission Administration (read and write), a classic "
+                "one the scope delete_repo; and an organization may keep its members from deleting repositories (its "
+                "settings, Member privileges). An administrator changes that, or deletes the repository by hand; then "
+                "delete again"
+            )
         self._context.log("deleted a repository", repository=f"{self._owner()}/{name}")
 
     # --- owner
@@ -185,14 +204,17 @@ class GitHub:
     def _user(self) -> str:
         """The token's user; "" for a token of a GitHub App, which has none. Raises SeedError for a useless token."""
         if self._known_user is None:
-            reply = self._api.call("GET", "/user", allowed=(403,))
+            reply = self._api.call("GET", "/user", allowed=(403, 404))
+            known = reply.body if isinstance(reply.body, dict) else {}
+            if reply.status == 404 or (reply.status == 200 and "login" not in known):
+                raise self._api.not_github("GET", "/user", reply)
             scopes = reply.headers.get("x-oauth-scopes")
             if scopes and (missing := set(_SCOPES) - {scope.strip() for scope in scopes.split(",")}):
                 raise SeedError(
                     f"the platform's GitHub token lacks the scope {' and '.join(sorted(missing))}: an administrator "
                     f"adds it to the token in the secret {self._context.settings.git_token_secret_arn}"
                 )
-            self._known_user = reply.body["login"] if reply.status == 200 else ""
+            self._known_user = known["login"] if reply.status == 200 else ""
         return self._known_user
 
     def _owner(self) -> str:
@@ -208,6 +230,15 @@ class GitHub:
         return f"/repos/{quote(self._owner())}/{quote(name)}"
 
     # --- repository
+
+    def _look(self, name: str, renamed_is_taken: bool) -> Repository | None:
+        reply = self._api.call("GET", self._path(name), allowed=(404, 301))
+        if reply.status == 301 and renamed_is_taken:
+            raise NameTaken(
+                f"the GitHub repository {self._owner()}/{name} was renamed or moved, and its old address still leads "
+                "there, which a new one of that name would end: choose another name for the project or its repository"
+            )
+        return self._repository(reply.body) if reply.status == 200 else None
 
     def _repository(self, body: Mapping[str, Any]) -> Repository:
         return Repository(
@@ -225,18 +256,16 @@ class GitHub:
         said = reply.body if reply.status == 200 and isinstance(reply.body, dict) else {}
         return oidc_subject(body, said, new_have_ids=self._base_url == GITHUB)
 
-    def _taken(self, name: str) -> NameTaken:
-        return NameTaken(repository_taken(f"GitHub repository {self._owner()}/{name}"))
-
     def _post_again(self, path: str, body: Any, allowed: tuple[int, ...]) -> Reply:
         """A POST that does no harm twice, since the second is refused."""
         for tries in range(1, _TRIES + 1):
             try:
                 return self._api.call("POST", path, body, allowed, self._early)
             except HostUnreachable:
-                if tries == _TRIES:
+                if tries == _TRIES or self._context.patience() <= 1.0:
                     raise
-                self._context.pause(1.0)
+                self._context.pause_for_host(1.0)
+                self._context.still_current()
         raise AssertionError("the last try returns or raises")
 
     # --- push
@@ -247,31 +276,51 @@ class GitHub:
     def _push(self, name: str, branches: Mapping[str, str], made: Commitment) -> None:
         url = f"{self._base_url}/{quote(self._owner())}/{quote(name)}.git"
         refs = {f"refs/heads/{branch}": commit for branch, commit in branches.items()}
-        for tries in range(1, _TRIES + 1):
+        tries = 0
+        while True:
             self._context.still_current()
+            began, fault = self._context.monotonic(), None
             try:
-                git_push.push(url, "x-access-token", self._token, refs, made.objects)
+                git_push.push(url, "x-access-token", self._token, refs, made.objects, self._api.seconds())
                 return
             except git_push.Refused as error:
-                there = self.heads(name, tuple(branches))  # its answer may have been lost
-                if all(there.get(branch) == commit for branch, commit in branches.items()):
-                    return
-                words = self._context.log.clean(str(error))
-                if tries == _TRIES or "refs/heads/" in words or words.startswith("401"):
-                    raise self._push_refused(name, words) from None
-                self._context.log("the push failed: trying again", level="WARNING", fault=words)
-                self._context.pause(1.0)
+                words = str(error)
+            except git_push.Failed as error:
+                words, fault = str(error), error
+                self._context.waited_for_host(self._context.monotonic() - began)
+            words = self._context.log.clean(words)
+            there = self.heads(name, tuple(branches))  # its answer may have been lost
+            if all(there.get(branch) == commit for branch, commit in branches.items()):
+                return
+            if fault is None:
+                raise self._push_refused(name, words)
+            if self._api.waited_for_rate("GET", Reply(fault.status, {"message": words}, fault.headers)):
+                continue  # the next round asks whether the request still counts
+            tries += 1
+            if fault.status == 401 or tries == _TRIES or self._context.patience() <= 1.0:
+                raise self._push_failed(name, fault.status, words)
+            self._context.log("the push failed: trying again", level="WARNING", fault=words)
+            self._context.pause_for_host(1.0)
 
     def _push_refused(self, name: str, words: str) -> SeedError:
-        if "workflow" in words.lower():
+        """The words for Git's own refusal, of which GitHub says why."""
+        if "refusing to allow" in words and "workflow" in words:
             return SeedError(
                 "GitHub does not let the platform's token push workflow files: an administrator gives it the "
                 "permission Workflows (read and write), or a classic one the scope workflow; the token is in the "
                 f"secret {self._context.settings.git_token_secret_arn}. GitHub says: {words[:600]}"
             )
+        return SeedError(f"GitHub refused the push to {self._owner()}/{name}: {words[:600]}")
+
+    def _push_failed(self, name: str, status: int, words: str) -> SeedError:
+        """The words for a push that Git did not answer."""
+        what = f"the push to {self._owner()}/{name}"
+        if status not in (401, 403, 404):
+            return self._api.unreachable(what, words[:600])
         return SeedError(
-            f"the push to {self._owner()}/{name} was refused; the platform's token needs the permission Contents (read "
-            f"and write). GitHub says: {words[:600]}"
+            f"GitHub does not let the platform's token do {what}: {words[:600]}. The token needs the permission "
+            "Contents (read and write), a classic one the scope repo, and the repository's owner must let it in; it is "
+            f"in the secret {self._context.settings.git_token_secret_arn}"
         )
 
 

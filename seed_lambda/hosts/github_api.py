@@ -19,10 +19,10 @@ from urllib3.exceptions import HTTPError
 
 from seed_lambda.addresses import is_private
 from seed_lambda.context import Context
-from seed_lambda.errors import HostUnreachable, SeedError
+from seed_lambda.errors import HostUnreachable, RateLimited, SeedError
 
-PATIENCE = 40.0  # seconds that all waiting of one request may take: a stack must fail within a minute
-_TIMEOUT = Timeout(connect=5.0, read=15.0)
+_CONNECT, _READ = 5.0, 12.0  # seconds; GitHub itself ends a call after 10
+_LEAST = 2.0  # seconds that a call has, however little patience is left
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before the second, third and fourth try
 _LONGEST_WAIT = 20.0  # seconds, for a rate limit
 _REPEATABLE = ("GET", "PUT", "PATCH", "DELETE")
@@ -37,11 +37,13 @@ class Reply:
         status: of HTTP.
         body: its JSON; None when there is none.
         headers: names in lower case.
+        foreign: whether the body is something else than JSON, as no answer of GitHub's API is.
     """
 
     status: int
     body: Any
     headers: Mapping[str, str]
+    foreign: bool = False
 
     @property
     def words(self) -> str:
@@ -64,11 +66,11 @@ class GitHubApi:
 
     def __init__(self, context: Context, base_url: str, token: str, secret: str) -> None:
         self._context = context
+        self._base_url = base_url
         self._url = api_url(base_url)
         self._token = token
         self._secret = secret
-        self._until = context.monotonic() + PATIENCE
-        self._pool = PoolManager(timeout=_TIMEOUT, retries=False, maxsize=1)
+        self._pool = PoolManager(retries=False, maxsize=1)
 
     def call(
         self, method: str, path: str, body: Any = None, allowed: tuple[int, ...] = (), early: tuple[int, ...] = ()
@@ -82,32 +84,29 @@ class GitHubApi:
 
         Raises:
             HostUnreachable: it did not answer, or with 5xx; a POST may have been done all the same.
-            SeedError: it refused, in words.
+            SeedError: it refused, or it is not GitHub that answers, in words.
+            Superseded: the stack stopped waiting for the request while the host was waited for.
         """
         tries = 0
         while True:
-            fault, reply = self._once(method, path, body)
-            if reply is not None and reply.status < 500:
-                wait = _rate_limit(reply)
-                if wait is None:
-                    if reply.status in early and tries < len(_PAUSES) and self._left() > _PAUSES[tries]:
-                        self._context.pause(_PAUSES[tries])
-                        tries += 1
-                        continue
-                    if reply.status < 400 or reply.status in allowed:
-                        return reply
-                    raise self._refusal(method, path, reply)
-                self._wait_for_rate(wait, reply)
-                continue
-            if fault is None and reply is not None:
-                fault = f"it answers {reply.words} (HTTP status {reply.status})"
-            if method not in _REPEATABLE or tries == len(_PAUSES) or self._left() < _PAUSES[tries]:
-                raise HostUnreachable(
-                    f"GitHub ({self._url}) did not do {method} {path}: {fault}. Try again later; if it stays so, an "
-                    "administrator checks the platform's GitBaseUrl and the network of the seed function"
-                )
+            reply = self._once(method, path, body)
+            if isinstance(reply, Reply) and reply.status < 500:
+                if self.waited_for_rate(method, reply):
+                    continue
+                if reply.foreign or (300 <= reply.status < 400 and reply.status not in allowed):
+                    raise self.not_github(method, path, reply)
+                if reply.status in early and tries < len(_PAUSES) and self._context.patience() > _PAUSES[tries]:
+                    self._pause(method, _PAUSES[tries])
+                    tries += 1
+                    continue
+                if reply.status < 400 or reply.status in allowed:
+                    return reply
+                raise self._refusal(method, path, reply)
+            fault = reply if isinstance(reply, str) else f"it answers {reply.words} (HTTP status {reply.status})"
+            if method not in _REPEATABLE or tries == len(_PAUSES) or self._context.patience() <= _PAUSES[tries]:
+                raise self.unreachable(f"{method} {path}", fault)
             self._context.log("GitHub failed: trying again", level="WARNING", call=f"{method} {path}", fault=fault)
-            self._context.pause(_PAUSES[tries])
+            self._pause(method, _PAUSES[tries])
             tries += 1
 
     def pages(self, path: str, member: str, early: tuple[int, ...] = ()) -> list[Any]:
@@ -120,16 +119,60 @@ class GitHubApi:
         found: list[Any] = []
         number = 1
         while True:
-            page = self.call("GET", f"{path}?per_page=100&page={number}", early=early).body[member]
-            found += page
-            if len(page) < 100:
+            page = self.call("GET", f"{path}?per_page=100&page={number}", early=early).body
+            found += page[member]
+            # not by the page's length: of some lists GitHub gives fewer at once than it was asked for
+            if not page[member] or len(found) >= page["total_count"]:
                 return found
             number += 1
 
-    def _left(self) -> float:
-        return min(self._until - self._context.monotonic(), self._context.remaining())
+    def waited_for_rate(self, method: str, reply: Reply) -> bool:
+        """Whether a reply was about the rate limit, which is over then: the call may be made again.
 
-    def _once(self, method: str, path: str, body: Any) -> tuple[str | None, Reply | None]:
+        Raises RateLimited, with the time, when that would take too long, and Superseded as call() does.
+        """
+        seconds = _rate_limit(reply)
+        if seconds is None:
+            return False
+        if seconds > min(_LONGEST_WAIT, self._context.patience()):
+            at = datetime.fromtimestamp(time.time() + seconds, UTC).strftime("%H:%M:%S UTC")
+            raise RateLimited(
+                f"GitHub's rate limit is reached: {reply.words}. It takes calls again in {seconds:,.0f} s (at {at}): "
+                "try again then",
+                seconds,
+            )
+        self._context.log("GitHub's rate limit: waiting", level="WARNING", seconds=seconds)
+        self._pause(method, seconds)
+        return True
+
+    def seconds(self) -> float:
+        """What the next call may take."""
+        return max(self._context.patience(), _LEAST)
+
+    def unreachable(self, what: str, fault: str) -> HostUnreachable:
+        """The words for what the host did not answer, or failed to do."""
+        return HostUnreachable(
+            f"GitHub ({self._url}) did not do {what}: {fault}. Try again later; if it stays so, an administrator "
+            "checks the platform's GitBaseUrl and the network of the seed function"
+        )
+
+    def not_github(self, method: str, path: str, reply: Reply) -> SeedError:
+        """The words for an answer that is none of GitHub's API."""
+        to = reply.headers.get("location", "").partition("?")[0][:200]
+        answer = f"HTTP status {reply.status}" + (", to " + to if to else ", and no JSON" if reply.foreign else "")
+        return SeedError(
+            f"GitBaseUrl {self._base_url!r}: {self._url} does not answer as GitHub's API does: {method} {path} gives "
+            f"{answer}. An administrator sets the address of GitHub, or of the GitHub Enterprise Server, with make "
+            "install-platform (--git-base-url), or looks for a proxy that answers in its place"
+        )
+
+    def _pause(self, method: str, seconds: float) -> None:
+        self._context.pause_for_host(seconds)
+        if method != "GET":
+            self._context.still_current()  # the stack may have stopped waiting meanwhile
+
+    def _once(self, method: str, path: str, body: Any) -> Reply | str:
+        """The answer, or why there was none."""
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self._token}",
@@ -139,25 +182,21 @@ class GitHubApi:
         if body is not None:
             headers["Content-Type"] = "application/json"
         data = None if body is None else json.dumps(body).encode()
+        timeout, began = Timeout(self.seconds(), _CONNECT, _READ), self._context.monotonic()
         try:
-            answer = self._pool.request(method, self._url + path, body=data, headers=headers, redirect=False)
-        except (HTTPError, OSError) as error:
-            return _connection_fault(error), None
-        try:
-            parsed = json.loads(answer.data) if answer.data else None
-        except ValueError:
-            parsed = None
-        return None, Reply(answer.status, parsed, {name.lower(): value for name, value in answer.headers.items()})
-
-    def _wait_for_rate(self, seconds: float, reply: Reply) -> None:
-        if seconds > min(_LONGEST_WAIT, self._left()):
-            at = datetime.fromtimestamp(time.time() + seconds, UTC).strftime("%H:%M:%S UTC")
-            raise SeedError(
-                f"GitHub's rate limit is reached: {reply.words}. It takes calls again in {seconds:,.0f} s (at {at}): "
-                "try again then"
+            answer = self._pool.request(
+                method, self._url + path, body=data, headers=headers, redirect=False, timeout=timeout
             )
-        self._context.log("GitHub's rate limit: waiting", level="WARNING", seconds=seconds)
-        self._context.pause(seconds)
+        except (HTTPError, OSError) as error:
+            self._context.waited_for_host(self._context.monotonic() - began)
+            return _connection_fault(error)
+        if answer.status >= 500:
+            self._context.waited_for_host(self._context.monotonic() - began)
+        sent = {name.lower(): value for name, value in answer.headers.items()}
+        try:
+            return Reply(answer.status, json.loads(answer.data) if answer.data else None, sent)
+        except ValueError:
+            return Reply(answer.status, None, sent, foreign=True)
 
     def _refusal(self, method: str, path: str, reply: Reply) -> SeedError:
         if reply.status == 401:
@@ -171,7 +210,8 @@ class GitHubApi:
             return SeedError(
                 f"GitHub does not let the platform's token do {method} {path}{needed}: {reply.words}. An administrator "
                 "gives the token the repository permissions Administration, Contents, Workflows and Variables (read "
-                f"and write), or a classic one the scopes repo and workflow; the token is in the secret {self._secret}"
+                "and write), or a classic one the scopes repo, workflow and delete_repo; the token is in the secret "
+                f"{self._secret}"
             )
         return SeedError(f"GitHub refused {method} {path}: {reply.words}")
 

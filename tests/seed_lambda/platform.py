@@ -142,6 +142,8 @@ class Platform:
             "CODE_BUCKET": self.bucket,
             "QUEUE_URL": self.aws.client("sqs").create_queue(QueueName=f"events-{self.host}")["QueueUrl"],
             "ARTIFACT_BUCKETS": "modelyard-artifacts-*,xn--*",
+            "DATA_BUCKETS": "none",
+            "PLATFORM_BUCKETS": "modelyard-templates,modelyard-builds",
         }
         if self.host == "github":
             self.aws.configure("github", {"organizations": {OWNER: {}}, "tokens": {TOKEN: {"login": "robot"}}})

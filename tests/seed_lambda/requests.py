@@ -27,6 +27,8 @@ PROJECT = {
     "InitialContent": "template",
     "TemplateVersion": "latest",
     "OnDelete": "keep",
+    "DataBuckets": "",
+    "KmsKeyArns": "",
     "CiVariables": {"AWS_REGION": REGION, "MODELYARD_PROJECT": "churn"},
 }
 TEMPLATE = {

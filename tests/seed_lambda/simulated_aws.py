@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
+import botocore.session
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
@@ -24,19 +27,58 @@ SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:modelyard/git-Ab
 PAGE = 100  # versions of a group that one list call answers
 
 
+class PagedClient(Client):
+    """A list is a call for each page of it."""
+
+    def get_paginator(self, method: str) -> Any:
+        members = _pages(self._service)[self._operations[method]]["result_key"]
+        member = members if isinstance(members, str) else members[0]
+        return Pages(getattr(self, method), member, 10 if self._service == "sagemaker" else 100)
+
+
+@dataclass
+class Pages:
+    """
+    Args:
+        member: of an answer that holds the list.
+        usual: how many a page has, unless it is said (SageMaker's default is 10).
+    """
+
+    call: Callable[..., Answer]
+    member: str
+    usual: int
+
+    def paginate(self, PaginationConfig: dict[str, int] | None = None, **request: Any) -> Iterator[Answer]:
+        size, start = (PaginationConfig or {}).get("PageSize", self.usual), 0
+        while True:
+            answer = self.call(**request)
+            yield answer | {self.member: answer[self.member][start : start + size]}
+            start += size
+            if start >= len(answer[self.member]):
+                return
+
+
+@cache
+def _pages(service: str) -> Any:
+    return botocore.session.get_session().get_paginator_model(service)._paginator_config
+
+
 @dataclass
 class SimulatedAWS:
     """
     Args:
         resource_status: of the stack's resource that the function serves; stack_status: of the stack.
-        stack_events: the statuses that the stack itself has had.
+        resource_age: seconds since the resource has that status.
+        stack_events: the statuses that the stack itself has had; stack_outputs: its outputs.
         around: what happens to a call: it is given what makes it, and answers or raises.
     """
 
     token: str = ""
     resource_status: str = "CREATE_IN_PROGRESS"
     stack_status: str = "CREATE_IN_PROGRESS"
+    resource_age: Callable[[], float] = lambda: 1.0
     stack_events: tuple[str, ...] = ("CREATE_IN_PROGRESS", "CREATE_COMPLETE")
+    stack_outputs: dict[str, str] = field(default_factory=dict)
     around: Callable[[str, str, Callable[[], Answer]], Answer] = lambda service, operation, call: call()
     calls: list[tuple[str, str]] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
@@ -58,7 +100,7 @@ class SimulatedAWS:
     on_message: Callable[[str], None] = lambda body: None
 
     def __call__(self, service: str) -> Any:
-        return Client(self.call, service)
+        return PagedClient(self.call, service)
 
     def call(self, service: str, operation: str, request: Request) -> Answer:
         check_request(service_model(service).operation_model(operation), request)
@@ -70,10 +112,12 @@ class SimulatedAWS:
     # --- CloudFormation, SSM, S3, Secrets Manager, SQS
 
     def describe_stack_resource(self, StackName: str, LogicalResourceId: str) -> Answer:
-        return {"StackResourceDetail": {"ResourceStatus": self.resource_status}}
+        since = datetime.now(UTC) - timedelta(seconds=self.resource_age())
+        return {"StackResourceDetail": {"ResourceStatus": self.resource_status, "LastUpdatedTimestamp": since}}
 
     def describe_stacks(self, StackName: str) -> Answer:
-        return {"Stacks": [{"StackName": StackName, "StackStatus": self.stack_status}]}
+        outputs = [{"OutputKey": key, "OutputValue": value} for key, value in self.stack_outputs.items()]
+        return {"Stacks": [{"StackName": StackName, "StackStatus": self.stack_status, "Outputs": outputs}]}
 
     def describe_stack_events(self, StackName: str) -> Answer:
         events = [{"PhysicalResourceId": StackName, "ResourceStatus": status} for status in self.stack_events]
@@ -172,6 +216,9 @@ class SimulatedAWS:
     def stop_pipeline_execution(self, PipelineExecutionArn: str, ClientRequestToken: str) -> Answer:
         for executions in self.pipelines.values():
             if PipelineExecutionArn in executions:
+                if executions[PipelineExecutionArn] != "Executing":
+                    text = f"Pipeline execution {PipelineExecutionArn} is {executions[PipelineExecutionArn]}"
+                    raise refusal("StopPipelineExecution", "ConflictException", text)
                 executions[PipelineExecutionArn] = "Stopping"
         return {"PipelineExecutionArn": PipelineExecutionArn}
 

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from dulwich.repo import MemoryRepo
 from dulwich.server import DictBackend
 from dulwich.web import HTTPGitApplication
-from urllib3 import HTTPResponse
+from urllib3 import HTTPResponse, Timeout
 
 from tests.seed_lambda.requests import TOKEN
 
@@ -59,19 +59,21 @@ class SimulatedGitHub:
     """
     Args:
         around: what happens to a call: it is given what makes it, and answers or raises. Operations are "GET
-            /repos/{repo}" and so on; a push is "GET info/refs" and "POST git-receive-pack".
+            /repos/{repo}" and so on; a push is "GET refs" and "POST git-receive-pack".
+        patience: seconds for which whoever makes the present call waits for its answer.
     """
 
     around: Callable[[str, str, Callable[[], HTTPResponse]], HTTPResponse] = lambda service, operation, call: call()
     token: str = TOKEN
     repositories: dict[str, Stored] = field(default_factory=dict)
     made: int = 0
+    patience: float = 0.0
 
     @contextmanager
     def reachable(self) -> Iterator[SimulatedGitHub]:
         """Every connection of urllib3's ends here."""
         with (
-            patch("urllib3.PoolManager", lambda **_: Pool(self)),
+            patch("urllib3.PoolManager", lambda **options: Pool(self, options["timeout"])),
             patch("seed_lambda.hosts.github_api.PoolManager", lambda **_: Pool(self)),
         ):
             yield self
@@ -204,11 +206,13 @@ _PATHS = (
 class Pool:
     """urllib3.PoolManager, connected to the simulation."""
 
-    def __init__(self, github: SimulatedGitHub) -> None:
-        self._github = github
+    def __init__(self, github: SimulatedGitHub, timeout: Timeout | None = None) -> None:
+        self._github, self._timeout = github, timeout
         self.headers: dict[str, str] = {}
 
     def request(self, method: str, url: str, body: Any = None, **options: Any) -> HTTPResponse:
+        if timeout := options.get("timeout", self._timeout):
+            self._github.patience = min(timeout.total, timeout.read_timeout)
         if url.startswith(API):
             path = url.removeprefix(API).partition("?")[0]
             operation = f"{method} {re.sub(f'^/repos/{OWNER}/[^/]+', '/repos/{repo}', path)}"

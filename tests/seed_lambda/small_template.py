@@ -8,6 +8,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Mapping
+
+from seed_lambda.hosts.codecommit import MOST_FILES
 
 _QUESTIONS = {
     "project": "demo",
@@ -27,14 +30,18 @@ _FILES = {
 }
 
 
-def _archive() -> bytes:
+_MORE = {f"{{{{cookiecutter.project}}}}/data/{number}.txt": str(number) for number in range(MOST_FILES)}
+
+
+def _archive(files: Mapping[str, str]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, text in _FILES.items():
+        for name, text in files.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, text)
     return packed.getvalue()
 
 
-ARCHIVE = _archive()
+ARCHIVE = _archive(_FILES)
+LARGE_ARCHIVE = _archive(_FILES | _MORE)  # of more files than one commit of CodeCommit's takes

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from seed_lambda.errors import NameTaken, SeedError
 from seed_lambda.hosts import File, Tree
-from seed_lambda.hosts.codecommit import MOST_BYTES, MOST_FILES, CodeCommit
+from seed_lambda.hosts.codecommit import LARGEST, MOST_BYTES, MOST_FILES, CodeCommit
+from tests.local_aws.git_clients import Git
 from tests.seed_lambda.fakes import context, refusal
 from tests.seed_lambda.requests import OTHER_STACK, STACK
 from tests.seed_lambda.simulated_aws import SimulatedAWS
@@ -44,6 +49,39 @@ def test_the_branches_point_to_one_commit_of_all_files(aws: SimulatedAWS, host: 
         "run/it.sh": (b"#!/bin/sh\n", "EXECUTABLE"),
         "link": (b"README.md", "SYMLINK"),
     }
+
+
+def test_a_clone_signs_in_with_the_aws_cli_alone(host: CodeCommit, tmp_path: Path) -> None:
+    """Not with this person's keychain, which would keep a password that is good for minutes."""
+    for name in ("aws", "keychain"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/asked\necho username=it\necho password={name}\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".gitconfig").write_text(f"[credential]\n    helper = {tmp_path}/keychain\n")
+    environment = {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "GIT_CONFIG_GLOBAL": str(tmp_path / ".gitconfig"),
+    }
+    repository = host.find("churn")
+    assert repository is not None
+    program, *command, url = shlex.split(repository.clone_command)
+    assert (program, url) == ("git", repository.clone_url)
+    Git(tmp_path, environment)("init", "--quiet", "--bare", "host.git")
+    clone = Git(tmp_path / "churn", environment)
+    Git(tmp_path, environment)(*command, "--quiet", "host.git", "churn")
+    for operation, rest in (("fill", ""), ("approve", "username=it\npassword=x\n")):
+        question = f"url={url}\n{rest}\n"
+        subprocess.run(
+            ["git", "credential", operation],
+            cwd=clone.folder,
+            env=clone.environment,
+            input=question,
+            text=True,
+            check=True,
+        )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == [f"aws codecommit credential-helper {word}" for word in ("get", "store")]
 
 
 def test_the_same_files_make_no_second_commit(aws: SimulatedAWS, host: CodeCommit) -> None:
@@ -114,16 +152,27 @@ def test_what_a_first_try_had_committed_is_not_committed_again(aws: SimulatedAWS
 
 
 def test_bytes_are_divided_as_files_are(aws: SimulatedAWS, host: CodeCommit) -> None:
-    tree: Tree = {name: File(name.encode() * (MOST_BYTES // 2)) for name in "abc"}
+    tree: Tree = {f"{name}/{name}": File(name.encode() * (MOST_BYTES // 2)) for name in "abc"}
+    host.check_tree(tree)
     commit = host.push("churn", tree, ("prod",), "Large")
     assert len(messages_of(aws, commit)) == 2
     assert set(files_of(aws, commit)) == set(tree)
 
 
-def test_a_file_that_is_too_large_is_said_and_nothing_is_tried(aws: SimulatedAWS, host: CodeCommit) -> None:
-    with pytest.raises(SeedError, match="the file large has 7,000,001 bytes, and CodeCommit takes at most 7,000,000"):
-        host.push("churn", {"large": File(b"x" * (MOST_BYTES + 1))}, ("prod",), "x")
-    assert ("codecommit", "CreateCommit") not in aws.calls
+@pytest.mark.parametrize(
+    ("paths", "size", "words"),
+    [
+        (["a/large"], LARGEST + 1, "the file a/large has 6,000,001 bytes, and CodeCommit takes at most 6,000,000 in a"),
+        (["a/1", "a/2"], LARGEST // 2 + 1, "the files in the folder a have 6,000,002 bytes, .* in one folder"),
+        (["1", "2"], LARGEST // 2 + 1, "the files in the folder / have"),
+    ],
+)
+def test_files_that_codecommit_does_not_take_are_said(
+    host: CodeCommit, paths: list[str], size: int, words: str
+) -> None:
+    host.check_tree({path: File(b"x" * (size - 1)) for path in paths})
+    with pytest.raises(SeedError, match=words):
+        host.check_tree({path: File(b"x" * size) for path in paths})
 
 
 def test_anothers_repository_is_not_touched(aws: SimulatedAWS, host: CodeCommit) -> None:

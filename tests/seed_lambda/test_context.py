@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from seed_lambda.context import PATIENCE
 from seed_lambda.errors import OutOfTime, Superseded
 from seed_lambda.log import Log
 from tests.seed_lambda.fakes import Clients, Clock, context, refusal
@@ -74,6 +75,20 @@ def test_waiting_never_goes_beyond_the_deadline() -> None:
 def test_what_is_taken_back_is_known_by_the_stacks_status(kind: str, status: str, update: bool, creation: bool) -> None:
     at = context(stack("x", status), request=event(kind, project()))
     assert (at.undoing_update, at.undoing_creation) == (update, creation)
+
+
+def test_patience_with_a_silent_host_is_one_for_all_of_a_request() -> None:
+    clock = Clock()
+    at = context(stack("DELETE_IN_PROGRESS"), clock=clock)
+    at.pause_for_host(10)
+    at.waited_for_host(25)
+    assert at.patience() == PATIENCE["Create"] - 35
+    assert clock.waited == [10]
+    at.changes = 1
+    back = at.taking_back()
+    assert back is not None
+    assert back.patience() == PATIENCE["Delete"]  # what was made has to go all the same
+    assert context(seconds=5).patience() == 5
 
 
 def test_a_secret_is_in_no_line_also_where_json_escapes_it() -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import random
+import re
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from seed_lambda.hosts import github
+from seed_lambda.hosts.codecommit import MOST_FILES
+from seed_lambda.hosts.github_api import GitHubApi
 from tests import proof
+from tests.faulty_calls import Fault
 from tests.seed_lambda import fault_matrix
-from tests.seed_lambda.fault_matrix import GIVEN_UP, HOSTS, KINDS, SCENARIOS, Fault, cases, faults_of, undisturbed
+from tests.seed_lambda.account import FUNCTION_SECONDS, GIVEN_UP, KINDS, LASTING, TRIES
+from tests.seed_lambda.fault_matrix import HOSTS, SCENARIOS, cases, faults_of, undisturbed
+from tests.seed_lambda.requests import TOKEN
+from tests.seed_lambda.simulated_github import OWNER
 
 PLATFORM = Path(__file__).parents[2] / "servicecatalog" / "platform.yaml"
-SAMPLE = 70
+SAMPLE = 90
 SERVICES = {
     "cloudformation",
     "cloudwatch",
@@ -61,7 +71,7 @@ def check(found: list[Case]) -> dict[str, Any]:
 def test_a_sample_of_the_matrix_ends_with_all_of_it_or_with_nothing() -> None:
     found = sample()
     assert {fault.call.service for _, _, fault in found} == SERVICES
-    assert {fault.kind for _, _, fault in found} == {*KINDS, *GIVEN_UP}
+    assert {fault.kind for _, _, fault in found} == {*KINDS, *GIVEN_UP, *LASTING}
     check(found)
 
 
@@ -91,6 +101,11 @@ def test_the_scenarios_are_what_they_are_called(host: str) -> None:
     assert created["heads"] == 1
     assert ".cruft.json" in created["branches"]["prod"]
     assert set(ends["created"]["groups"]) == others | {"churn-feature", "churn-dev", "churn-prod"}
+    assert len(ends["created_in_parts"][host]["churn"]["branches"]["dev"]) > MOST_FILES
+    assert set(ends["published"][host]["modelyard-template"]["branches"]) == {"main", "version-1.0"}
+    assert set(ends["published_anew"][host]["modelyard-template"]["branches"]) == {"main", "version-1.0", "version-2.0"}
+    taken_back = undisturbed("updated_taken_back", host)
+    assert taken_back.before == ends["updated"] != taken_back.end == ends["created"]
     assert ends["created_empty"][host]["churn"]["branches"] == {}
     assert "churn-challenger" in ends["updated"]["groups"]
     assert ends["pushed"] != undisturbed("pushed", host).before
@@ -103,24 +118,84 @@ def test_the_scenarios_are_what_they_are_called(host: str) -> None:
     assert called >= {"StopPipelineExecution", "DeletePipeline", "DeleteModelPackage", "DeleteModelPackageGroup"}
 
 
+# What the function may do and no call of a scenario is: the runtime's own calls, and what makes others' answers clear.
+NO_CALLS = {
+    "s3:ListBucket",  # or else a version that is missing is "access denied"
+    "kms:Decrypt",  # by Secrets Manager
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "ec2:AssignPrivateIpAddresses",  # by Lambda, within a VPC
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+}
+
+
+def test_the_matrix_has_every_call_that_the_function_may_make() -> None:
+    calls = [call for host in HOSTS for scenario in SCENARIOS for call in undisturbed(scenario, host).calls]
+    made = {f"{call.service}:{call.operation}" for call in calls if call.service != "github"}
+    statements = platform()["SeedPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    allowed = {
+        action
+        for statement in statements
+        if statement["Effect"] == "Allow"
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    assert made - {"cloudformation:answer"} == allowed - NO_CALLS
+    assert allowed >= NO_CALLS
+
+
+def test_the_matrix_has_every_call_of_github_that_the_host_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, made = Path(str(github.__file__)), set()
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            frame = sys._getframe(1)
+            if frame.f_code.co_filename == str(source):
+                made.add(frame.f_lineno)
+            return function(*given, **named)
+
+        return call
+
+    for owner, name in ((GitHubApi, "call"), (GitHubApi, "pages"), (github.GitHub, "_post_again")):
+        monkeypatch.setattr(owner, name, noted(getattr(owner, name)))
+    for scenario in SCENARIOS:
+        fault_matrix.run(scenario, "github", None)
+    lines = source.read_text(encoding="utf-8").splitlines()
+    pattern = re.compile(r"self\._(api\.(call|pages)|post_again)\(")
+    assert {number: line for number, line in enumerate(lines, 1) if pattern.search(line) and number not in made} == {}
+
+
 def test_a_matrix_sees_a_second_repository_a_strangers_thing_and_a_secret() -> None:
     """The checks themselves."""
     account, _ = fault_matrix.run("created", "github", None)
     assert account.faults() == []
-    account.said.write(fault_matrix.TOKEN)
+    account.said.write(TOKEN)
     assert account.faults() == ["the token was said"]
     before = account.state()
-    account.github.make("POST", {"name": "churn-1", "description": "", "homepage": ""}, fault_matrix.OWNER)
+    account.github.make("POST", {"name": "churn-1", "description": "", "homepage": ""}, OWNER)
     assert account.state() != before
     account.aws.groups["churn-dev-dev"].clear()
     assert account.state()["groups"] != before["groups"]
 
 
-def test_times_and_tries_are_those_of_the_installed_platform() -> None:
-    class Loader(yaml.SafeLoader):
-        """CloudFormation's tags as what they are put on."""
+def platform() -> dict[str, Any]:
+    """The resources of platform.yaml; of what is conditional the first alternative, of other functions nothing."""
 
-    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-    resources = yaml.load(PLATFORM.read_text(encoding="utf-8"), Loader)["Resources"]
-    assert resources["SeedFunction"]["Properties"]["Timeout"] == fault_matrix.FUNCTION_SECONDS
-    assert resources["SeedInvokeConfig"]["Properties"]["MaximumRetryAttempts"] == fault_matrix.TRIES - 1
+    class Loader(yaml.SafeLoader):
+        """With CloudFormation's tags."""
+
+    def function(loader: Any, name: str, node: yaml.Node) -> Any:
+        return loader.construct_sequence(node, deep=True)[1] if name == "If" else None
+
+    Loader.add_multi_constructor("!", function)
+    resources: dict[str, Any] = yaml.load(PLATFORM.read_text(encoding="utf-8"), Loader)["Resources"]
+    return resources
+
+
+def test_times_and_tries_are_those_of_the_installed_platform() -> None:
+    resources = platform()
+    assert resources["SeedFunction"]["Properties"]["Timeout"] == FUNCTION_SECONDS
+    assert resources["SeedInvokeConfig"]["Properties"]["MaximumRetryAttempts"] == TRIES - 1

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from seed_lambda.context import Context
+from seed_lambda.context import PATIENCE, Context
 from seed_lambda.errors import HostUnreachable, SeedError
-from seed_lambda.hosts.github_api import PATIENCE, GitHubApi, api_url
+from seed_lambda.hosts.github_api import GitHubApi, api_url
 from tests.seed_lambda.fakes import SETTINGS, Clock, Reply, Script, context, scripted_server
 from tests.seed_lambda.requests import TOKEN
 
@@ -87,7 +87,7 @@ def test_a_host_that_is_down_is_said_with_what_to_do(server: Script) -> None:
     ):
         api(server, clock).call("GET", "/user")
     assert len(server.calls) == 4
-    assert sum(clock.waited) < PATIENCE
+    assert sum(clock.waited) < PATIENCE["Create"]
 
 
 def test_a_host_that_is_not_there_is_said() -> None:
@@ -127,7 +127,7 @@ def test_limits_that_follow_each_other_end(server: Script) -> None:
     clock = Clock()
     with pytest.raises(SeedError, match="rate limit"):
         api(server, clock).call("GET", "/user")
-    assert sum(clock.waited) <= PATIENCE
+    assert sum(clock.waited) <= PATIENCE["Create"]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,15 @@ def test_redirects_are_not_followed_with_the_token(server: Script) -> None:
     assert len(server.calls) == 1
 
 
-def test_a_list_is_read_to_its_last_page(server: Script) -> None:
-    page = [{"name": str(number)} for number in range(100)]
-    server.answers = [(200, {"variables": page}, {}), (200, {"variables": page[:3]}, {})]
-    assert len(api(server).pages("/variables", "variables")) == 103
-    assert [call.path.rpartition("page=")[2] for call in server.calls] == ["1", "2"]
+def test_a_list_is_read_to_its_last_page_however_few_come_at_once(server: Script) -> None:
+    """Of variables GitHub gives 30 at most, whatever it is asked for."""
+    page = [{"name": str(number)} for number in range(30)]
+    server.answers = [(200, {"total_count": 63, "variables": part}, {}) for part in (page, page, page[:3])]
+    assert len(api(server).pages("/variables", "variables")) == 63
+    assert [call.path.rpartition("page=")[2] for call in server.calls] == ["1", "2", "3"]
+
+
+def test_a_list_that_becomes_shorter_meanwhile_ends(server: Script) -> None:
+    pages: list[list[dict[str, str]]] = [[{}], []]
+    server.answers = [(200, {"total_count": 3, "variables": page}, {}) for page in pages]
+    assert len(api(server).pages("/variables", "variables")) == 1

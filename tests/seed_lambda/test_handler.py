@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ ENVIRONMENT = {
     "QUEUE_URL": "https://sqs.example.com/events",
     "AWS_REGION": "eu-central-1",
     "ARTIFACT_BUCKETS": "modelyard-artifacts",
+    "DATA_BUCKETS": "none",
+    "PLATFORM_BUCKETS": "modelyard-templates,modelyard-builds",
     "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/modelyard-seed",
 }
 
@@ -49,6 +52,10 @@ def respond(server: Script, request: dict[str, Any], clients: Clients | None = N
     handler.respond(parse(request), 900.0, clients or Clients())
     (call,) = server.calls
     return json.loads(call.body)
+
+
+def refusing(**_: Any) -> None:
+    raise refusal("Throttling")
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -75,6 +82,44 @@ def test_every_error_is_a_failure_with_its_reason_and_the_log_group(
     assert (said["Status"], said["PhysicalResourceId"]) == ("FAILED", "modelyard-project/churn")
     assert said["Reason"].startswith(words)
     assert said["Reason"].endswith("(log group /aws/lambda/modelyard-seed)")
+
+
+def waiting(seconds: float, status: str = "CREATE_IN_PROGRESS") -> Clients:
+    """The stack waits for so many seconds."""
+    detail = {"ResourceStatus": status, "LastUpdatedTimestamp": datetime.now(UTC) - timedelta(seconds=seconds)}
+    return Clients(cloudformation={"describe_stack_resource": lambda **_: {"StackResourceDetail": detail}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "clients", "changes", "marked"),
+    [
+        ("Create", waiting(5), 0, True),
+        ("Create", waiting(5), 1, False),  # one may have been made although its call failed
+        ("Create", waiting(70), 0, False),  # another call of the function may have been killed before
+        ("Create", waiting(5, "DELETE_IN_PROGRESS"), 0, False),
+        ("Create", Clients(cloudformation={"describe_stack_resource": refusing}), 0, False),
+        ("Update", waiting(5), 0, False),
+        ("Delete", waiting(5), 0, False),
+    ],
+)
+def test_a_creation_that_has_made_nothing_for_certain_says_so_by_its_id(
+    server: Script, monkeypatch: pytest.MonkeyPatch, kind: str, clients: Clients, changes: int, marked: bool
+) -> None:
+    def run(context: Context) -> dict[str, str]:
+        context.changes = changes
+        raise SeedError("GitHub does not take the platform's token")
+
+    monkeypatch.setattr(dispatch, "run", run)
+    said = respond(server, event(kind, project()), clients)
+    assert said["Status"] == "FAILED"
+    assert said["PhysicalResourceId"] == "modelyard-project/churn" + ("/nothing-made" if marked else "")
+
+
+def test_what_was_never_made_is_deleted_without_a_look_at_anything(server: Script) -> None:
+    """Not at its host, which may be why it was not made, nor at what another creation made under the same name."""
+    request = event("Delete", project(OnDelete="delete"), PhysicalResourceId="modelyard-project/churn/nothing-made")
+    said = respond(server, request, Clients(cloudformation={}))
+    assert (said["Status"], said["PhysicalResourceId"]) == ("SUCCESS", request["PhysicalResourceId"])
 
 
 def test_faulty_properties_fail_before_anything_is_asked_of_aws(server: Script) -> None:

@@ -22,6 +22,7 @@ from tests.seed_lambda.platform import OWNER, Platform, Stack
 from tests.seed_lambda.requests import TOKEN, VERSION
 
 HOSTS = ("codecommit", "github")
+HEALTHY = {"tokens": {TOKEN: {"login": "robot", "expires": None}}, "outage": False, "rate_limit": None}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,7 @@ def either(request: pytest.FixtureRequest, platforms: dict[str, Platform], publi
 def github(platforms: dict[str, Platform], published: Stack) -> Iterator[Platform]:
     """Whatever a test does to GitHub is put right after it."""
     yield platforms["github"]
-    everything = {"login": "robot", "expires": None}
-    platforms["github"].aws.configure("github", {"tokens": {TOKEN: everything}, "outage": False, "rate_limit": None})
+    platforms["github"].aws.configure("github", HEALTHY)
 
 
 def rest(platform: Platform, path: str) -> Any:
@@ -152,6 +152,47 @@ def test_an_update_that_may_not_be_is_refused_and_rolled_back(either: Platform) 
     assert {tags["modelyard:stage"] for tags in either.groups(name).values()} == {"feature", "dev", "prod"}
 
 
+@pytest.mark.parametrize(
+    ("fault", "settings"),
+    [
+        ("expired", {"tokens": {TOKEN: {"login": "robot", "expires": 1}}}),
+        # it is asked again after pauses
+        pytest.param("outage", {"outage": True}, marks=pytest.mark.slow),
+        pytest.param("limited", {"rate_limit": {"limit": 1, "seconds": 3600}}, marks=pytest.mark.slow),
+    ],
+)
+def test_an_update_while_the_host_cannot_be_asked_leaves_a_stack_that_takes_updates(
+    github: Platform, fault: str, settings: dict[str, Any]
+) -> None:
+    name, changes = f"w-{fault[:3]}", {"Description": "Another description", "Scenario": "advanced"}
+    before = github.create(name)
+    github.aws.configure("github", settings)
+    made = github.update(name, **changes)
+    assert made.status == "UPDATE_ROLLBACK_COMPLETE", made.reasons
+    assert made.outputs == before.outputs  # OidcSubject among them: whom the roles of its CI trust
+    assert len(github.groups(name)) == 3
+    github.aws.configure("github", HEALTHY)
+    made = github.update(name, **changes)
+    assert made.status == "UPDATE_COMPLETE", made.reasons
+    assert len(github.groups(name)) == 5
+    assert rest(github, f"/repos/{OWNER}/{name}")["description"] == "Another description"
+
+
+def test_a_creation_that_its_host_interrupts_is_finished_off_by_deleting_again(github: Platform) -> None:
+    """The repository was there when the hour's calls were used up, and the roll-back cannot ask for it."""
+    github.aws.configure("github", {"rate_limit": {"limit": 8, "seconds": 3600}})
+    made = github.create("halted")
+    assert made.status == "ROLLBACK_FAILED"
+    assert "rate limit is reached" in made.reasons[-1]
+    assert "the project's repository halted may be left" in made.reasons[0]
+    assert "delete again to continue" in made.reasons[0]
+    github.aws.configure("github", HEALTHY)
+    assert github.has_repository("halted")
+    assert github.delete("halted").status == "DELETE_COMPLETE"
+    assert not github.has_repository("halted")
+    assert github.create("halted").status == "CREATE_COMPLETE"  # its name is free
+
+
 def test_somebody_else_may_push_first(platform: Platform, tmp_path: Path) -> None:
     name = f"pushed-{platform.host}"
     made = platform.create(name, InitialContent="empty")
@@ -216,7 +257,7 @@ def test_a_taken_group_is_refused_before_a_repository_is_made(either: Platform) 
             "flowless",
             {"tokens": {TOKEN: {"login": "robot", "rights": ["administration", "contents", "variables"]}}},
             {},
-            "lacks the scope workflow",
+            "lacks the scope delete_repo and workflow",
         ),
         ("versionless", {}, {"TemplateVersion": "0.1"}, "TemplateVersion '0.1'"),
         ("ruled", {}, {"ArtifactBucket": "xn--bucket"}, "must not begin with xn--"),
@@ -329,6 +370,7 @@ def test_a_foreign_repository_does_not_become_the_templates(github: Platform) ->
     made = github.deploy("another-portfolio", resource, ("Commit",), "CREATE")
     assert made.status == "ROLLBACK_COMPLETE"
     assert "was not made by this platform" in made.reasons[0]
+    assert "--template-repository" in made.reasons[0]
 
 
 @pytest.mark.slow

@@ -128,6 +128,12 @@ def test_a_templates_faults_are_said(changes: dict[str, str], name: str) -> None
         TemplateProperties.parse(TEMPLATE | changes)
 
 
+def test_where_the_template_is_published_only_lets_cloudformation_see_a_change() -> None:
+    assert TemplateProperties.parse(TEMPLATE | {"PublishedOn": "github https://github.com acme"}) == (
+        TemplateProperties.parse(TEMPLATE)
+    )
+
+
 def test_the_physical_id_is_the_projects_name_and_nothing_else() -> None:
     assert physical_id("Custom::ModelyardProject", PROJECT) == "modelyard-project/churn"
     assert physical_id("Custom::ModelyardProject", {"Project": ["x"]}) == "modelyard-project/"

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 import yaml
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from lifecycle_lambdas import names
 from seed_lambda import removal, removal_endpoints
+from seed_lambda.again import AGAIN
 from seed_lambda.context import Context
-from seed_lambda.errors import HostUnreachable, OutOfTime, SeedError, Superseded
+from seed_lambda.errors import HostUnreachable, OutOfTime, RateLimited, SeedError, Superseded
 from seed_lambda.log import Log
 from seed_lambda.properties import ALL_STAGES, STAGES, ProjectProperties
 from seed_lambda.request import parse
 from seed_lambda.settings import Settings
+from tests.seed_lambda.account import Account
 from tests.seed_lambda.requests import OTHER_STACK, REGION, STACK, event, project
 from tests.seed_lambda.simulated_aws import CODE_BUCKET, QUEUE_URL, Answer, SimulatedAWS, arn, group_arn, refusal
 
@@ -373,6 +375,23 @@ def test_a_version_registered_while_the_group_goes_is_deleted_too(scene: Scene) 
     assert scene.left() == {}
 
 
+def test_a_group_is_gone_only_when_sagemaker_says_so(scene: Scene) -> None:
+    scene.make_group("dev", versions=1)
+    delete = scene.aws.delete_model_package_group
+
+    def begun(ModelPackageGroupName: str) -> None:
+        scene.due.append((scene.seconds + 20, lambda: delete(ModelPackageGroupName)))
+
+    scene.aws.delete_model_package_group = begun  # type: ignore[method-assign]
+    with pytest.raises(OutOfTime, match=r"asked to delete the model package group churn-dev, .*delete again"):
+        scene.remove(seconds=25)
+    assert scene.left() == {"groups": ["churn-dev"]}
+    scene.aws.calls.clear()
+    scene.remove(seconds=60)
+    assert scene.left() == {}
+    assert scene.aws.calls.count(("sagemaker", "DeleteModelPackageGroup")) == 1
+
+
 # --- twice, half-made, by hand
 
 
@@ -411,6 +430,32 @@ def test_groups_deleted_by_hand_leave_nothing_behind(scene: Scene, gone: str) ->
     assert scene.left() == {"repositories": ["churn"]}
 
 
+@pytest.mark.parametrize("host", ["codecommit", "github"])
+def test_groups_and_repository_deleted_by_hand_leave_nothing_running(scene: Scene, host: str) -> None:
+    """Nor do they where the host cannot say whose the repository is: here the platform has no token of GitHub's."""
+    scene.make_pipeline("churn-dev", "Executing")
+    scene.make_pipeline("churn-feature-x-1a2b3c", "Executing", owner="another")
+    scene.schedule_retraining()
+    scene.deploy("dev")
+    scene.deploy("champion", owner="another")
+    scene.aws.schedules.discard("churn-champion")
+    scene.aws.dashboards.discard("churn-champion")
+    scene.aws.alarms -= {"churn-champion-errors", "churn-champion-3-abort"}
+    scene.aws.configs.discard("churn-champion-3")
+    others = {"pipelines": ["churn-feature-x-1a2b3c"], "endpoints": ["churn-champion"], "models": ["churn-champion-3"]}
+    scene.remove(GitHost=host, GitOwner="none" if host == "codecommit" else "acme")
+    assert scene.left() == others
+    assert set(scene.asked) == {"churn-dev"}
+
+
+def test_a_batch_schedule_alone_is_taken_away_too(scene: Scene) -> None:
+    """Somebody has deleted its model and its group: it would fire for ever."""
+    scene.aws.schedules.add("churn-prod")
+    scene.remove()
+    assert scene.left() == {}
+    assert set(scene.asked) == {"churn-prod"}
+
+
 # --- what is not the project's
 
 
@@ -445,6 +490,7 @@ def test_where_only_the_repository_is_this_stacks_what_the_groups_owner_has_stay
 def test_where_only_the_repositorys_name_was_taken_a_pipeline_of_the_projects_name_stays(scene: Scene) -> None:
     scene.make_repository(stack=OTHER_STACK)
     scene.make_pipeline("churn-dev", "Executing")
+    scene.aws.stack_status = "ROLLBACK_IN_PROGRESS"
     scene.remove()
     assert scene.left() == {"pipelines": ["churn-dev"], "repositories": ["churn"]}
 
@@ -481,17 +527,25 @@ def test_projects_whose_names_begin_the_same_stay(scene: Scene) -> None:
     assert all("Executing" in executions.values() for executions in scene.aws.pipelines.values())
 
 
-def test_calls_do_not_grow_with_the_number_of_projects(scene: Scene) -> None:
-    def calls(others: int) -> int:
+@pytest.mark.parametrize("names", ["project-{}", "churn-{}", "my-churn-dev-{}", "churn-dev-{}"])
+def test_calls_do_not_grow_with_the_number_of_projects(names: str) -> None:
+    """Whatever these have of this one's name: SageMaker finds models by any part of theirs, a hundred with one call."""
+
+    def calls(others: int) -> list[tuple[str, str]]:
         one = Scene()
         one.make_groups()
         for number in range(others):
+            other = names.format(number)
             for stage in STAGES["baseline"]:
-                one.make_group(stage, name=f"project-{number}")
-            one.make_pipeline(f"project-{number}-dev", "Executing", owner=f"project-{number}")
-            one.aws.models.add(f"project-{number}-dev-1")
+                one.make_group(stage, name=other)
+            for pipeline in (f"{other}-dev", f"{other}-feature-x-1a2b3c"):
+                one.make_pipeline(pipeline, "Executing", owner=other)
+            one.aws.models.add(f"{other}-dev-1")
+            one.aws.configs.add(f"{other}-dev-1")
+            one.aws.alarms.add(f"{other}-dev-1-abort")
+            one.aws.dashboards.add(f"{other}-dev")
         one.remove()
-        return len(one.aws.calls)
+        return one.aws.calls
 
     assert calls(60) == calls(0)
 
@@ -527,6 +581,8 @@ def test_the_repository_goes_when_it_was_asked_for_or_when_a_creation_that_alone
         (("CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "ROLLBACK_FAILED", "DELETE_IN_PROGRESS"), False),
         (("CREATE_IN_PROGRESS", "CREATE_COMPLETE", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"), True),
         (("UPDATE_COMPLETE", "DELETE_IN_PROGRESS"), True),  # the older events are not kept any more
+        # made without a roll-back, failed, and completed by an update
+        (("CREATE_IN_PROGRESS", "CREATE_FAILED", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", "DELETE_IN_PROGRESS"), True),
     ],
 )
 def test_the_repository_of_a_stack_that_was_never_created_goes_with_it(
@@ -548,6 +604,43 @@ def test_a_repository_without_this_stacks_mark_stays(scene: Scene, on_delete: st
     assert scene.left() == {"repositories": ["churn"]}
 
 
+def test_a_repository_that_says_no_more_whose_it_is_stays_and_is_named(scene: Scene) -> None:
+    """On GitHub its mark is the field Website, which any administrator of the repository may fill in."""
+    scene.make_groups()
+    scene.make_repository(stack="", pushed=True)
+    with pytest.raises(SeedError, match=rf"repository churn.*let its tag modelyard:stack be {STACK}.*delete again"):
+        scene.remove(OnDelete="delete")
+    assert scene.left() == {"repositories": ["churn"]}
+    scene.aws.tags[arn("codecommit", "churn")] = {"modelyard:stack": STACK}
+    scene.remove(OnDelete="delete")
+    assert scene.left() == {}
+
+
+def test_on_github_the_words_say_what_the_field_website_must_be() -> None:
+    account = Account("github")
+    with account.running():
+        assert account.create()
+        stored = account.github.repositories["churn"]
+        mark, stored.homepage = stored.homepage, "https://churn.example"
+        old, new = account.project(), account.project(Description="Another", OnDelete="delete")
+        assert not account.request("Update", "UPDATE_IN_PROGRESS", new, OldResourceProperties=old)
+        assert f'field Website (beside "About" on its page on GitHub) be {mark}' in account.answers[-1]["Reason"]
+        assert not account.request("Delete", "DELETE_IN_PROGRESS", new)
+        assert f"be {mark}, or delete it yourself" in account.answers[-1]["Reason"]
+        assert "churn" in account.github.repositories
+        stored.homepage = mark
+        assert account.request("Delete", "DELETE_IN_PROGRESS", new)
+        assert "churn" not in account.github.repositories
+
+
+@pytest.mark.parametrize("changes", [{}, {"OnDelete": "delete"}])
+def test_it_hinders_neither_a_roll_back_nor_a_deletion_that_keeps_it(scene: Scene, changes: dict[str, Any]) -> None:
+    scene.make_repository(stack="")
+    scene.aws.stack_status = "ROLLBACK_IN_PROGRESS" if changes else "DELETE_IN_PROGRESS"
+    scene.remove(**changes)
+    assert scene.left() == {"repositories": ["churn"]}
+
+
 def test_a_repository_that_is_kept_needs_no_call_of_its_host(scene: Scene) -> None:
     """So its token may be gone."""
     scene.make_groups()
@@ -561,29 +654,54 @@ def test_a_repository_that_is_kept_needs_no_call_of_its_host(scene: Scene) -> No
     }
 
 
-def test_where_the_missing_token_is_why_nothing_could_be_made_there_is_nothing_to_take_back(scene: Scene) -> None:
-    scene.aws.stack_status = "ROLLBACK_IN_PROGRESS"
-    scene.remove(GitHost="github", GitOwner="acme")
-    assert "could not be looked at" in "".join(scene.lines)
-    scene.make_groups()
-    with pytest.raises(SeedError, match="token"):  # groups are made after the repository: there must be one
-        scene.remove(GitHost="github", GitOwner="acme")
+SILENT = {
+    "no token": SeedError("this platform has no token for GitHub"),
+    "rate limit": RateLimited("GitHub's rate limit is reached", 1800.0),
+    "down": HostUnreachable("GitHub did not answer"),
+    "denied": refusal("GetRepository", "AccessDeniedException", "not authorized"),
+    "no connection": EndpointConnectionError(endpoint_url="https://codecommit.eu-central-1.amazonaws.com/"),
+}
 
 
-def test_that_groups_were_made_is_not_forgotten_when_a_try_fails_for_the_moment(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("groups", [True, False])
+@pytest.mark.parametrize("why", SILENT)
+def test_a_creation_is_not_taken_back_as_long_as_its_host_cannot_be_asked(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, why: str, groups: bool
 ) -> None:
-    scene.make_groups()
+    """Or its repository, which may be there, would be nobody's: groups or not, they are made after it."""
+    if groups:
+        scene.make_groups()
+    scene.make_repository()
     scene.aws.stack_status = "ROLLBACK_IN_PROGRESS"
 
-    def unreachable(*_: Any) -> Any:
-        raise HostUnreachable("GitHub did not answer")
+    def silent(*_: Any) -> Any:
+        raise SILENT[why]
 
-    monkeypatch.setattr(removal, "host_for", unreachable)
-    with pytest.raises(HostUnreachable):
-        scene.remove(GitHost="github", GitOwner="acme")
+    with monkeypatch.context() as patch:
+        patch.setattr(removal, "host_for", silent)
+        with pytest.raises(SeedError, match=r"repository churn may be left.*When that .* delete again to continue"):
+            scene.remove()
+    assert scene.left() == {"repositories": ["churn"]}
+    assert scene.slept == ([*AGAIN] if why in ("down", "no connection") else [])
+    scene.aws.stack_status, scene.aws.stack_events = "DELETE_IN_PROGRESS", ("CREATE_IN_PROGRESS", "ROLLBACK_FAILED")
+    scene.remove()
     assert scene.left() == {}
-    assert scene.slept == [*removal.AGAIN]
+
+
+def test_a_short_rate_limit_is_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.make_repository()
+    scene.aws.stack_status = "ROLLBACK_IN_PROGRESS"
+    found, refused = removal.host_for, [RateLimited("GitHub's rate limit is reached", 60.0)]
+
+    def limited(*given: Any) -> Any:
+        if scene.seconds < 60:
+            raise refused[0]
+        return found(*given)
+
+    monkeypatch.setattr(removal, "host_for", limited)
+    scene.remove()
+    assert scene.slept == [60.0]
+    assert scene.left() == {}
 
 
 def test_what_passes_by_itself_is_tried_again(scene: Scene) -> None:
@@ -625,31 +743,8 @@ def test_a_deletion_that_is_denied_since_its_thing_is_gone_is_done(scene: Scene,
         scene.remove(OnDelete="delete")
         assert scene.left() == {}
     else:
-        with pytest.raises(ClientError, match="not authorized"):
+        with pytest.raises((ClientError, SeedError), match="not authorized"):
             scene.remove(OnDelete="delete")
-
-
-@pytest.mark.parametrize("failures", [1, 1000])
-def test_a_host_that_cannot_say_whose_the_project_is_leaves_nothing_running(scene: Scene, failures: int) -> None:
-    """Its groups were deleted by hand, so only the repository's mark says so."""
-    scene.make_repository(pushed=True)
-    scene.make_pipeline("churn-dev", "Executing")
-    timed, left = scene.aws.around, [failures]
-
-    def fail(service: str, operation: str, call: Callable[[], Answer]) -> Answer:
-        if operation == "GetRepository" and left[0]:
-            left[0] -= 1
-            raise refusal(operation, "InternalFailure", "try again", 500)
-        return timed(service, operation, call)
-
-    scene.aws.around = fail
-    if failures == 1:
-        scene.remove()
-        assert scene.left() == {"repositories": ["churn"]}
-    else:
-        with pytest.raises(ClientError, match="try again"):
-            scene.remove()
-        assert scene.left() == {"pipelines": ["churn-dev"], "repositories": ["churn"]}
 
 
 def test_a_host_that_refuses_fails_the_deletion_when_all_else_is_gone(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from seed_lambda.hosts import File, Tree
 from seed_lambda.hosts.codecommit import MOST_FILES
 from seed_lambda.properties import ProjectProperties
 from seed_lambda.render import answers, render
-from seed_lambda.template import Published
+from seed_lambda.template import Published, files
 from tests.local_aws.git_clients import git
 from tests.seed_lambda.requests import REGION, VERSION, project
 
@@ -72,6 +73,16 @@ def test_it_fits_into_one_commit_of_codecommit(template_folder: Path, host: str)
     assert len(render(template_folder, given, published(template_folder))) <= MOST_FILES
 
 
+@pytest.mark.parametrize("scenario", ["baseline", "advanced"])
+@pytest.mark.parametrize("host", ["codecommit", "github"])
+def test_no_file_is_empty(template_folder: Path, host: str, scenario: str) -> None:
+    """CodeCommit may not take one by its API: docs/unverified.md."""
+    given = answers(ProjectProperties.parse(project(GitHost=host, Scenario=scenario)), REGION)
+    assert [path for path, file in files(template_folder).items() if not file.content and ".git/" not in path] == []
+    rendered = render(template_folder, given, published(template_folder))
+    assert [path for path, file in rendered.items() if not file.content] == []
+
+
 def test_executable_files_and_links_are_kept(template_folder: Path, tmp_path: Path) -> None:
     template = tmp_path / "template"
     folder = template / "{{cookiecutter.project}}"
@@ -114,13 +125,20 @@ def test_a_template_that_does_not_ask_what_is_answered_is_refused(template_folde
 
 
 def test_the_rules_see_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where Python's libraries are, without which Lambda's may not start; and they write UTF-8."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/var/lang/lib")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     (tmp_path / "hooks").mkdir()
     (tmp_path / "cookiecutter.json").write_text('{"project": "churn"}')
     (tmp_path / "hooks" / "pre_gen_project.py").write_text(
-        "import os, sys\nsys.exit('- ' + ' '.join(sorted(name for name in os.environ if 'AWS' in name)) + 'seen')\n"
+        "import os, sys\n"
+        "known = {name: value for name, value in os.environ.items() if name != 'LC_CTYPE'}  # Python's own\n"
+        "sys.exit(f'- {sorted(known.items())} {sys.flags.utf8_mode} \u00fc')\n",
+        encoding="utf-8",
     )
-    with pytest.raises(InvalidProperties, match=r"^seen$"):
+    seen = [("LD_LIBRARY_PATH", "/var/lang/lib"), ("PATH", "/usr/bin:/bin")]
+    with pytest.raises(InvalidProperties, match=f"^{re.escape(f'{seen} 1 ü')}$"):
         render(tmp_path, {}, Published(VERSION, "url", "commit"))
 
 

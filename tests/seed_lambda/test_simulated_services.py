@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
+from local_aws.calls import ServiceError
 from seed_lambda import aws_calls
 from tests.local_aws.github_clients import TOKEN as LOCAL_TOKEN
 from tests.local_aws.github_clients import GitHubClient, configure
-from tests.seed_lambda.simulated_aws import SimulatedAWS
+from tests.local_aws.pipeline_fakes import Service, definition, processing
+from tests.local_aws.waiting import settled, wait_for
+from tests.seed_lambda.simulated_aws import SimulatedAWS, arn, refusal
 from tests.seed_lambda.simulated_github import SimulatedGitHub
 
 GROUP, TAGS = "churn-dev", [{"Key": "modelyard:stack", "Value": "arn:aws:x"}]
@@ -158,7 +163,7 @@ def test_aws_answers_and_refuses_in_the_same_shapes(aws: LocalAWS) -> None:
     assert not differing, "\n".join(differing)
 
 
-def test_a_group_with_versions_and_a_pipeline_that_runs_are_refused_alike(aws: LocalAWS) -> None:
+def test_a_group_with_versions_is_refused_alike(aws: LocalAWS) -> None:
     """What is made here by other means than the function's calls."""
     sagemaker, simulated = aws.client("sagemaker"), SimulatedAWS()
     sagemaker.create_model_package_group(ModelPackageGroupName="full-dev")
@@ -175,6 +180,79 @@ def test_a_group_with_versions_and_a_pipeline_that_runs_are_refused_alike(aws: L
     expected = outcome(lambda: sagemaker.delete_model_package_group(**request))
     assert outcome(lambda: simulated("sagemaker").delete_model_package_group(**request)) == expected
     assert expected[0] == "ConflictException"
+
+
+EXECUTION = arn("sagemaker", f"pipeline/{PIPELINE}/execution/abcdefghijkl")
+# Of a pipeline that runs; its execution has stopped before the next call is made.
+RUNNING: list[tuple[str, dict[str, Any]]] = [
+    ("DescribePipeline", {"PipelineName": PIPELINE}),
+    ("ListPipelines", {"PipelineNamePrefix": PIPELINE}),
+    ("ListPipelineExecutions", {"PipelineName": PIPELINE}),
+    ("DeletePipeline", {"PipelineName": PIPELINE, "ClientRequestToken": TOKEN}),
+    ("StopPipelineExecution", {"PipelineExecutionArn": "EXECUTION", "ClientRequestToken": TOKEN}),
+    ("StopPipelineExecution", {"PipelineExecutionArn": "EXECUTION", "ClientRequestToken": "1" * 32}),
+    ("ListPipelineExecutions", {"PipelineName": PIPELINE}),
+    ("DeletePipeline", {"PipelineName": PIPELINE, "ClientRequestToken": TOKEN}),
+    ("DescribePipeline", {"PipelineName": PIPELINE}),
+]
+
+
+def test_a_pipeline_that_runs_is_stopped_and_refused_alike() -> None:
+    """local_aws's own code, without jobs of its own."""
+    service, simulated = Service(), SimulatedAWS()
+    service.jobs.script["A"] = [threading.Event()]  # it ends when it is stopped
+    service.create(definition(processing("A")), PIPELINE)
+    running = service.start(PIPELINE)
+    wait_for(lambda: service.steps(running).get("A", {}).get("StepStatus") == "Executing")
+    simulated.pipelines[PIPELINE] = {EXECUTION: "Executing"}
+
+    def real(operation: str, request: dict[str, Any]) -> Mapping[str, Any]:
+        try:
+            return service.call(operation, **request)
+        except ServiceError as error:
+            raise refusal(operation, error.code, error.message) from None
+
+    differing = []
+    for operation, request in RUNNING:
+        told = [
+            {name: execution if value == "EXECUTION" else value for name, value in request.items()}
+            for execution in (running, EXECUTION)
+        ]
+        expected = outcome(lambda: real(operation, told[0]))  # noqa: B023  called at once
+        found = outcome(lambda: getattr(simulated("sagemaker"), xform_name(operation))(**told[1]))  # noqa: B023
+        same = found[0] == expected[0] and (is_within(found[1], expected[1]) if not found[0] else found == expected)
+        if not same:
+            differing.append(f"{operation}: {found} instead of {expected}")
+        if operation == "StopPipelineExecution":
+            service.ended(running)
+            simulated.pipelines[PIPELINE][EXECUTION] = "Stopped"
+    assert not differing, "\n".join(differing)
+    assert PIPELINE not in simulated.pipelines
+
+
+def test_stacks_messages_and_tags_are_answered_alike(aws: LocalAWS) -> None:
+    parameter = {"Type": "AWS::SSM::Parameter", "Properties": {"Name": "/stacked", "Type": "String", "Value": "x"}}
+    body = {"Resources": {"Seed": parameter}, "Outputs": {"Name": {"Value": {"Ref": "Seed"}}}}
+    stacks = aws.client("cloudformation")
+    stack = stacks.create_stack(StackName="stacked", TemplateBody=json.dumps(body))["StackId"]
+    settled(stacks, stack)
+    group = aws.client("sagemaker").create_model_package_group(ModelPackageGroupName="tagged")["ModelPackageGroupArn"]
+    queue = aws.client("sqs").create_queue(QueueName="asked")["QueueUrl"]
+    simulated = SimulatedAWS(stack_outputs={"Name": "/stacked"})
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("cloudformation", "describe_stack_resource", {"StackName": stack, "LogicalResourceId": "Seed"}),
+        ("cloudformation", "describe_stacks", {"StackName": stack}),
+        ("sqs", "send_message", {"QueueUrl": queue, "MessageBody": "{}"}),
+        ("sagemaker", "add_tags", {"ResourceArn": group, "Tags": TAGS}),
+    ]
+    for service, operation, request in calls:
+        expected = outcome(lambda: getattr(aws.client(service), operation)(**request))  # noqa: B023  called at once
+        found = outcome(lambda: getattr(simulated(service), operation)(**request))  # noqa: B023
+        assert not expected[0]
+        assert not found[0]
+        assert is_within(found[1], expected[1]), operation
+    since = stacks.describe_stack_resource(StackName=stack, LogicalResourceId="Seed")["StackResourceDetail"]
+    assert abs((datetime.now(UTC) - since["LastUpdatedTimestamp"]).total_seconds()) < 60
 
 
 # Method, path below the repository (or a whole one), body; as the function calls them.
