@@ -1,17 +1,16 @@
-"""python -m servicecatalog install | uninstall | build"""
+"""python -m servicecatalog install | uninstall | build | upload"""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from servicecatalog import assets, install, uninstall
+from servicecatalog import assets, install, studio, uninstall
 from servicecatalog.account import Account
 from servicecatalog.errors import InstallError
 
@@ -21,7 +20,8 @@ INTERRUPTED = 130  # as a shell says of Ctrl-C
 def main() -> int:
     arguments = _parser().parse_args()
     try:
-        return {"install": _install, "uninstall": _uninstall, "build": _build}[arguments.command](arguments)
+        commands = {"install": _install, "uninstall": _uninstall, "build": _build, "upload": _upload}
+        return commands[arguments.command](arguments)
     except InstallError as error:
         print(f"Error: {error}", file=sys.stderr)
         _advise(error)
@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         help="install the platform and the product, or bring them up to date",
     )
     for name, text in install.PARAMETERS.items():
-        installing.add_argument(_option(name), dest=name, choices=install.ALLOWED.get(name), metavar="VALUE", help=text)
+        installing.add_argument(
+            install.option(name), dest=name, choices=install.ALLOWED.get(name), metavar="VALUE", help=text
+        )
     installing.add_argument(
         "--studio-domain",
         default="",
@@ -83,12 +85,26 @@ def _parser() -> argparse.ArgumentParser:
     building.add_argument("folder", type=Path)
     building.add_argument("--git-host", default="", choices=install.ALLOWED["GitHost"], help="as the platform has it")
     building.add_argument("--git-owner", default="", help="as the platform has it")
+    uploading = commands.add_parser(
+        "upload", help="what Terraform does with what build wrote; what is there already is left as it is"
+    )
+    uploading.add_argument("folder", type=Path)
+    what = uploading.add_mutually_exclusive_group(required=True)
+    what.add_argument("--code", metavar="BUCKET", help="the functions' archives and the stacks' templates")
+    what.add_argument("--templates", metavar="BUCKET", help="the product's template, which Studio does not list yet")
+    what.add_argument("--show", metavar="BUCKET", help="let Studio list it, instead of an earlier one")
+    uploading.add_argument("--studio", action="store_true", help="with --show: and let Studio's pages read the bucket")
     return parser
 
 
 def _install(arguments: argparse.Namespace) -> int:
     account = Account.of(_session())
     given = {name: value for name in install.PARAMETERS if (value := getattr(arguments, name)) is not None}
+    if repairs := install.repairs(account, _say):
+        for line in repairs:
+            _say(line)
+        if not _agreed(arguments.yes):
+            return 1
     plan = install.plan(account, given, _say, arguments.studio_domain)
     for line in plan.lines():
         _say(line)
@@ -108,9 +124,10 @@ def _uninstall(arguments: argparse.Namespace) -> int:
     _say(f"Account {account.number}, {account.region}, as {account.caller}: the platform is to be removed.")
     if not _agreed(arguments.yes):
         return 1
+    given = uninstall.parameters(account)
     _say("Removed." if uninstall.carry_out(account, _say, arguments.force) else "The platform is not installed here.")
     _say("What stays:")
-    for line in uninstall.what_stays(account):
+    for line in uninstall.what_stays(account, given):
         _say(f"  {line}")
     return 0
 
@@ -119,6 +136,22 @@ def _build(arguments: argparse.Namespace) -> int:
     made = assets.build(assets.defaults(arguments.git_host, arguments.git_owner))
     assets.write(made, arguments.folder)
     _say(f"{arguments.folder}: version {made.version}, {sum(map(len, made.code_objects.values())) / 1e6:.1f} MB")
+    return 0
+
+
+def _upload(arguments: argparse.Namespace) -> int:
+    account = Account.of(_session())
+    if arguments.show:
+        assets.show(account, arguments.folder, arguments.show)
+        if arguments.studio:
+            studio.let_read(account, arguments.show)
+        return 0
+    if arguments.code:
+        made = assets.upload(account, arguments.folder, "code", arguments.code)
+    else:
+        made = assets.upload(account, arguments.folder, "templates", arguments.templates)
+    for key in made:
+        _say(f"{arguments.code or arguments.templates}/{key} uploaded.")
     return 0
 
 
@@ -140,11 +173,6 @@ def _agreed(yes: bool, otherwise: str = "Nothing was changed.") -> bool:
     if not agreed:
         _say(otherwise)
     return agreed
-
-
-def _option(parameter: str) -> str:
-    """ArtifactBuckets: --artifact-buckets."""
-    return "--" + re.sub(r"(?<!^)(?=[A-Z])", "-", parameter).lower()
 
 
 def _say(line: str) -> None:

@@ -78,6 +78,15 @@ class Account:
         """For what CodePipeline hands from one action to the next."""
         return f"modelyard-builds-{self.number}-{self.region}"
 
+    @property
+    def buckets(self) -> dict[str, str]:
+        """What platform.yaml calls its buckets, by the parameters that name others."""
+        return {
+            "ExistingArtifactBucket": self.artifact_bucket,
+            "ExistingTemplateBucket": self.template_bucket,
+            "ExistingBuildBucket": self.build_bucket,
+        }
+
     def kept_key(self) -> str | None:
         """The ARN of the KMS key that alias/modelyard leads to, None when there is none that can be used."""
         try:

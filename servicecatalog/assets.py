@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from servicecatalog import archive, product, template_archive
-from servicecatalog.account import PORTFOLIO_TEMPLATE, TEMPLATE
+from servicecatalog import archive, bucket, product, studio, template_archive
+from servicecatalog.account import PORTFOLIO_TEMPLATE, TEMPLATE, Account
 from servicecatalog.errors import InstallError
-from servicecatalog.studio import CORS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,11 @@ def defaults(git_host: str = "", git_owner: str = "") -> dict[str, str]:
 
 
 def write(assets: Assets, folder: Path) -> None:
-    """Write them as files, with manifest.json and the template bucket's CORS, for who installs without this command.
+    """Write them as files, with manifest.json, for who installs without this command.
 
     manifest.json: {"version", "code": {file: key in the code bucket}, "templates": {file: key in the template bucket},
-    "parameters": {"platform": {...}, "portfolio": {...}} of the two stacks}.
+    "parameters": {"platform": {...}, "portfolio": {...}} of the two stacks, "builder": {"python", "checkout"}: what can
+    upload all this, with `python -m servicecatalog upload`}.
     """
     code = {
         "functions.zip": (assets.functions_key, assets.functions),
@@ -125,7 +129,6 @@ def write(assets: Assets, folder: Path) -> None:
     for name, (_, contents) in code.items():
         (folder / name).write_bytes(contents)
     (folder / "product.yaml").write_bytes(assets.product)
-    (folder / CORS.name).write_bytes(CORS.read_bytes())
     manifest = {
         "version": assets.version,
         "code": {name: key for name, (key, _) in code.items()},
@@ -134,8 +137,46 @@ def write(assets: Assets, folder: Path) -> None:
             "platform": {"CodeKey": assets.functions_key, "SeedCodeKey": assets.seed_key},
             "portfolio": {"TemplateVersion": assets.version, "ProductKey": assets.product_key},
         },
+        "builder": {"python": sys.executable, "checkout": str(CHECKOUT)},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def upload(account: Account, folder: Path, kind: Literal["code", "templates"], name: str) -> list[str]:
+    """Upload what `write` has written; what is there stays as it is. The keys that were not there.
+
+    Args:
+        kind: of the manifest: what goes to the code bucket or to the template bucket. Studio does not list a template
+            until `show`.
+        name: the bucket's.
+
+    Raises:
+        InstallError: the folder holds no manifest, or the bucket is missing or another account's.
+    """
+    keys = _manifest(folder)[kind]
+    if not bucket.exists(account, name):
+        raise InstallError(f"there is no bucket {name} in account {account.number}")
+    tags = studio.HIDDEN if kind == "templates" else None
+    return [key for file, key in keys.items() if bucket.upload(account, name, key, (folder / file).read_bytes(), tags)]
+
+
+def show(account: Account, folder: Path, name: str) -> bool:
+    """Let Studio list the template of this version, and no other of ours in the bucket. False: it was so.
+
+    Raises:
+        InstallError: the folder holds no manifest.
+    """
+    return studio.show_only(account, name, _manifest(folder)["templates"]["product.yaml"])
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except OSError as error:
+        raise InstallError(
+            f"{folder / 'manifest.json'} cannot be read ({error.strerror}): "
+            f"make it with python -m servicecatalog build {folder}"
+        ) from error
 
 
 def _hash(contents: bytes) -> str:

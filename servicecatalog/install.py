@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servicecatalog import assets, bucket, product, studio
-from servicecatalog.account import GITHUB, PORTFOLIO_STACK, STACK, TAGS, Account
+from servicecatalog import assets, bucket, existing, kept, product, studio
+from servicecatalog.account import GITHUB, PORTFOLIO_STACK, STACK, TAGS, TEMPLATE_REPOSITORY, Account, oidc_url
 from servicecatalog.assets import Assets
 from servicecatalog.errors import InstallError
 from servicecatalog.stack import Say, Stack
@@ -29,7 +29,8 @@ PLATFORM_PARAMETERS = {
     "AlertEmail": "an address for deployments and failures",
     "WebhookSecretArn": "the Secrets Manager secret with a chat webhook's URL",
     "LogRetentionDays": "how long the functions' logs are kept (90)",
-    "PermissionsBoundaryArn": "a managed policy that bounds every role made",
+    "PermissionsBoundaryArn": "a managed policy that bounds the platform's own roles",
+    "ProjectPermissionsBoundaryArn": "a managed policy that bounds projects' roles instead of the platform's two",
     "ExistingKmsKeyArn": "a KMS key to use instead of a new one",
     "ExistingLedgerTable": "the ledger that an earlier installation left, where it is not found by its name",
     "ExistingArtifactBucket": "a bucket for projects' artifacts to use instead of a new one",
@@ -40,10 +41,12 @@ PLATFORM_PARAMETERS = {
 ALLOWED = {"GitHost": ("codecommit", "github")}  # values of those that have a list
 PRINCIPALS = tuple(f"Principal{number}" for number in range(1, 6))  # of portfolio.yaml
 PARAMETERS = PLATFORM_PARAMETERS | {
+    "TemplateRepository": "of GitHub the repository in which the template is published (modelyard-template)",
     "Principals": "up to five roles, users or groups (ARNs, with * for any characters) that see the product",
 }
-# What both stacks have.
+# What both stacks have, and what the portfolio's alone has.
 SHARED = ("PermissionsBoundaryArn",)
+PORTFOLIO_PARAMETERS = (*SHARED, "TemplateRepository")
 NOTHING_YET = (None, "REVIEW_IN_PROGRESS")
 
 
@@ -80,6 +83,7 @@ class Plan:
         platform, portfolio: what becomes of the stacks.
         domain: Studio's domain that shall show the product as an S3 template; "": none.
         notes: what was found.
+        left_buckets: the platform's own buckets that an earlier installation left, by the parameters that name them.
     """
 
     account: Account
@@ -88,6 +92,7 @@ class Plan:
     portfolio: StackPlan
     domain: str
     notes: tuple[str, ...]
+    left_buckets: Mapping[str, str]
 
     def lines(self) -> list[str]:
         account, size = self.account, sum(map(len, self.assets.code_objects.values()))
@@ -102,10 +107,21 @@ class Plan:
         ]
 
 
+def option(parameter: str) -> str:
+    """Of the command: ArtifactBuckets is --artifact-buckets."""
+    return "--" + re.sub(r"(?<!^)(?=[A-Z])", "-", parameter).lower()
+
+
+def repairs(account: Account, say: Say) -> list[str]:
+    """What plan() will have to change in stacks that an earlier attempt left half-way, for people; nothing mostly."""
+    stacks = (Stack(account.client("cloudformation"), name, say) for name in (STACK, PORTFOLIO_STACK))
+    return [repair for stack in stacks if (repair := stack.repair())]
+
+
 def plan(
     account: Account, given: Mapping[str, str], say: Say, domain: str = "", product_template: Path = product.TEMPLATE
 ) -> Plan:
-    """Find out what is there, and say what to do.
+    """Find out what is there, bring it to where it takes a change (repairs() says how), and say what to do.
 
     Args:
         account: checked credentials.
@@ -120,15 +136,23 @@ def plan(
     """
     platform = Stack(account.client("cloudformation"), STACK, say)
     portfolio = Stack(account.client("cloudformation"), PORTFOLIO_STACK, say)
+    kept.name_key(account, platform)
     new = platform.settle() in NOTHING_YET
     new_portfolio = portfolio.settle() in NOTHING_YET
     before = {} if new else platform.parameters
     values = {name: value for name, value in given.items() if name in PLATFORM_PARAMETERS}
     standing = before | values
-    check(account, standing)
-    of_portfolio = {name: value for name, value in given.items() if name in SHARED} | principals(account, given)
+    if _forget_provider(values, standing, given):
+        standing = before | values
+    faults = [*existing.faults(account, given, standing), *_repository_faults(given, standing)]
+    if not new:
+        faults += kept.changes_under_projects(account, given, platform)
+    check(account, standing, faults)
+    before_portfolio = {} if new_portfolio else portfolio.parameters
+    of_portfolio = {name: value for name, value in given.items() if name in PORTFOLIO_PARAMETERS}
+    of_portfolio |= principals(account, given, before_portfolio)
     if domain:
-        studio.check(account, domain)
+        studio.check(account, domain, standing.get("ExistingTemplateBucket") or account.template_bucket)
     notes = _adopt(account, values, standing, {} if new else platform.resources())
     made = assets.build(_product_defaults(standing), product_template)
     values |= {"CodeBucket": account.bucket, "CodeKey": made.functions_key, "SeedCodeKey": made.seed_key}
@@ -141,24 +165,26 @@ def plan(
         StackPlan(platform, _parameters(values, PLATFORM_PARAMETERS, before), new),
         StackPlan(
             portfolio,
-            _parameters(of_portfolio, (*PRINCIPALS, *SHARED), {} if new_portfolio else portfolio.parameters),
+            _parameters(of_portfolio, (*PRINCIPALS, *PORTFOLIO_PARAMETERS), before_portfolio),
             new_portfolio,
         ),
         domain,
         notes,
+        {name: ours for name, ours in account.buckets.items() if (standing | values).get(name) == ours},
     )
 
 
-def check(account: Account, values: Mapping[str, str]) -> None:
+def check(account: Account, values: Mapping[str, str], found: Sequence[str] = ()) -> None:
     """Refuse what cannot work, before anything is made.
 
     Args:
         values: parameters of platform.yaml by name, given now or before.
+        found: faults that are known already.
 
     Raises:
         InstallError: with every fault.
     """
-    faults = []
+    faults = [*found]
     if values.get("GitHost", "codecommit") == "github":
         if not values.get("GitOwner"):
             faults.append("GitHub needs an owner of the repositories: --git-owner my-organization")
@@ -175,11 +201,23 @@ def check(account: Account, values: Mapping[str, str]) -> None:
         raise InstallError("\n  ".join(["nothing was made, since", *faults]))
 
 
-def principals(account: Account, given: Mapping[str, str]) -> dict[str, str]:
+def _repository_faults(given: Mapping[str, str], standing: Mapping[str, str]) -> list[str]:
+    """On CodeCommit, whose repositories are of one account and Region, projects' policies have the name."""
+    name = given.get("TemplateRepository", TEMPLATE_REPOSITORY)
+    if name == TEMPLATE_REPOSITORY or standing.get("GitHost") == "github":
+        return []
+    return [f"--template-repository {name}: on CodeCommit it is {TEMPLATE_REPOSITORY}; leave the option out"]
+
+
+def principals(account: Account, given: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
     """portfolio.yaml's parameters of who sees the product; none of them when nobody is named.
+
+    Who is named already keeps the place: in another one he would be associated anew, which changes nothing, and then
+    the association of the place that he left would be taken away, which is the only one that he has.
 
     Args:
         given: PARAMETERS by name; "Principals" holds ARNs of this account with commas between, or with no account.
+        before: the portfolio stack's parameters; empty when there is none.
 
     Raises:
         InstallError: there are too many, or one is not of this account.
@@ -198,8 +236,11 @@ def principals(account: Account, given: Mapping[str, str]) -> dict[str, str]:
                 f"--principals: {arn} is no role, user or group of account {account.number}, such as "
                 f"arn:{account.partition}:iam::{account.number}:role/studio"
             )
-    patterns = [arn.replace(f"::{account.number}:", ":::") for arn in arns]
-    return dict(zip(PRINCIPALS, [*patterns, *[""] * len(PRINCIPALS)], strict=False))
+    named = list(dict.fromkeys(arn.replace(f"::{account.number}:", ":::") for arn in arns))
+    places = {place: arn if (arn := before.get(place, "")) in named else "" for place in PRINCIPALS}
+    free = [place for place, arn in places.items() if not arn]
+    new = [arn for arn in named if arn not in places.values()]
+    return places | dict(zip(free, new, strict=False))
 
 
 def carry_out(plan: Plan, say: Say, revert_drift: Callable[[], bool] | None = None) -> bool:
@@ -219,11 +260,17 @@ def carry_out(plan: Plan, say: Say, revert_drift: Callable[[], bool] | None = No
     uploaded = [bucket.upload(account, account.bucket, key, body) for key, body in made.code_objects.items()]
     if any(uploaded):
         say("Code and templates uploaded.")
-    changed = [_deploy(plan, plan.platform, made.platform_key, revert_drift)]
+    left = plan.left_buckets
+    finished = [left[name] for name in left if bucket.finish(account, left[name], bucket.LIFECYCLES[name])]
+    for name in finished:
+        say(f"Bucket {name} given the policy or the lifecycle that it lacked.")
+    changed = [bool(finished), _deploy(plan, plan.platform, made.platform_key, revert_drift)]
     templates = plan.platform.stack.outputs["TemplateBucket"]
-    bucket.upload(account, templates, made.product_key, made.product, studio.VISIBLE)
+    bucket.upload(account, templates, made.product_key, made.product, studio.HIDDEN)
     changed.append(_deploy(plan, plan.portfolio, made.portfolio_key, revert_drift))
-    changed.append(studio.show_only(account, templates, made.product_key))
+    # not another one than the portfolio has, where somebody did not agree to what that stack would become
+    if plan.portfolio.stack.parameters["ProductKey"] == made.product_key:
+        changed.append(studio.show_only(account, templates, made.product_key))
     if plan.domain:
         changed.append(studio.connect(account, plan.domain, templates))
     return any(changed)
@@ -272,6 +319,15 @@ def _product_defaults(values: Mapping[str, str]) -> dict[str, str]:
     return assets.defaults(values.get("GitHost", ""), values.get("GitOwner", ""))
 
 
+def _forget_provider(values: dict[str, str], standing: Mapping[str, str], given: Mapping[str, str]) -> bool:
+    """Whether another GitHub was named than the one whose OIDC provider was found before: it is found or made anew."""
+    arn, host = standing.get("ExistingOidcProviderArn", ""), oidc_url(standing.get("GitBaseUrl") or GITHUB)
+    if not arn or given.get("ExistingOidcProviderArn") or arn.endswith(f":oidc-provider/{host.partition('://')[2]}"):
+        return False
+    values["ExistingOidcProviderArn"] = ""
+    return True
+
+
 def _adopt(
     account: Account, values: dict[str, str], standing: Mapping[str, str], resources: Mapping[str, str]
 ) -> tuple[str, ...]:
@@ -281,6 +337,9 @@ def _adopt(
         standing: parameters given now or before.
         resources: of the stack that is there, by logical id: what it has it goes on with by itself.
     """
+
+    if "PlatformKey" not in resources and not standing.get("ExistingKmsKeyArn"):
+        existing.check_alias(account)
 
     def kept_bucket(name: str) -> str | None:
         return name if bucket.exists(account, name) else None
@@ -303,6 +362,16 @@ def _adopt(
         if not standing.get(parameter) and logical_id not in resources and (found := find()):
             values[parameter] = found
             notes.append(f"The {what} {found} of an earlier installation is used again.")
+    used = existing.ledger_key(account, values["ExistingLedgerTable"]) if values.get("ExistingLedgerTable") else None
+    key = values.get("ExistingKmsKeyArn") or standing.get("ExistingKmsKeyArn")
+    if used and not key and "PlatformKey" not in resources:
+        values["ExistingKmsKeyArn"] = used
+        notes.append(f"The key {used}, with which the ledger is encrypted, is used again.")
+    elif used and key and used != key:
+        raise InstallError(
+            f"nothing was made, since the ledger {values['ExistingLedgerTable']} is encrypted with {used}, which "
+            f"nobody could read with {key}: give --existing-kms-key-arn {used}"
+        )
     return tuple(notes)
 
 

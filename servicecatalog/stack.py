@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from servicecatalog.errors import InstallError
 # A stack whose creation failed takes no change: it can only be deleted.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
 NEVER_MADE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+NOT_TAKEN_BACK = "UPDATE_ROLLBACK_FAILED"
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what CloudFormation does
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
@@ -57,6 +58,30 @@ class Stack:
         stack = self.describe() or {}
         return {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])}
 
+    def at_rest(self) -> str | None:
+        """The status once nothing is under way; None when there is no stack."""
+        self._skip_past_events()
+        return self._wait()
+
+    def left(self) -> dict[str, str]:
+        """What a creation that failed left since its template retains it: physical ids by logical ids."""
+        if self.at_rest() not in NEVER_MADE:
+            return {}
+        return {
+            event["LogicalResourceId"]: event["PhysicalResourceId"]
+            for event in self._events()
+            if event["ResourceStatus"] == "DELETE_SKIPPED"
+        }
+
+    def repair(self) -> str | None:
+        """What settle() will have to change before the stack takes a change, for people; None: nothing."""
+        status = self.at_rest()
+        if status in NEVER_MADE:
+            return f"Stack {self.name} is {status}: an earlier attempt failed. What is left of it is removed first."
+        if status == NOT_TAKEN_BACK:
+            return f"Stack {self.name} is {status}: the roll-back of its last update is tried again first."
+        return None
+
     def settle(self) -> str | None:
         """Bring the stack to where it takes a change: what is under way is awaited, what never was is removed.
 
@@ -66,13 +91,12 @@ class Stack:
         Raises:
             InstallError: it cannot be brought there.
         """
-        self._skip_past_events()
-        status = self._wait()
-        if status == "UPDATE_ROLLBACK_FAILED":
+        status = self.at_rest()
+        if status == NOT_TAKEN_BACK:
             self.say(f"The last update of stack {self.name} could not be rolled back; trying again ...")
             self.cloudformation.continue_update_rollback(StackName=self.name)
             status = self._wait()
-        if status == "UPDATE_ROLLBACK_FAILED" and (skipped := self._failed_custom_resources()):
+        if status == NOT_TAKEN_BACK and (skipped := self._custom_resources("UPDATE_FAILED")):
             self.say(f"It goes on without {', '.join(skipped)}, which the next update makes again ...")
             self.cloudformation.continue_update_rollback(StackName=self.name, ResourcesToSkip=skipped)
             status = self._wait()
@@ -80,7 +104,7 @@ class Stack:
             self.say(f"Stack {self.name} is {status}: an earlier attempt failed. Removing it ...")
             self.delete()
             status = None
-        if status == "UPDATE_ROLLBACK_FAILED":
+        if status == NOT_TAKEN_BACK:
             raise InstallError(
                 f"stack {self.name} is {status} and stays so; its events in the CloudFormation console say which "
                 "resource is in the way: put it right, then try again"
@@ -144,13 +168,28 @@ class Stack:
         return True
 
     def delete(self) -> None:
-        """Delete the stack; what its template retains stays. Raises InstallError with CloudFormation's reasons."""
+        """Delete the stack; what its template retains stays.
+
+        A custom resource whose function is gone or broken cannot be deleted, and does not keep the rest.
+
+        Raises:
+            InstallError: with CloudFormation's reasons.
+        """
+        status = self._deleted()
+        if status == "DELETE_FAILED" and (left := self._custom_resources("DELETE_FAILED")):
+            self.say(f"It goes on without {', '.join(left)}, whose function did not answer or refused ...")
+            status = self._deleted(left)
+        if status not in (None, "DELETE_COMPLETE"):
+            raise InstallError(f"stack {self.name} ended as {status}:\n{self._reasons()}")
+
+    def _deleted(self, without: Sequence[str] = ()) -> str | None:
+        """The status after a try. without: logical ids that CloudFormation shall leave alone."""
         self._skip_past_events()
         stack = self.describe()
         assert stack is not None, "delete() is for a stack that is there"
-        self.cloudformation.delete_stack(StackName=self.name)
-        if (status := self._wait(stack["StackId"], moving=True)) not in (None, "DELETE_COMPLETE"):
-            raise InstallError(f"stack {self.name} ended as {status}:\n{self._reasons()}")
+        # https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DeleteStack.html
+        self.cloudformation.delete_stack(StackName=self.name, **({"RetainResources": list(without)} if without else {}))
+        return self._wait(stack["StackId"], moving=True)
 
     def resources(self) -> dict[str, str]:
         """Physical ids by logical ids."""
@@ -162,7 +201,7 @@ class Stack:
             if "PhysicalResourceId" in resource and resource["ResourceStatus"] != "DELETE_COMPLETE"
         }
 
-    def _failed_custom_resources(self) -> list[str]:
+    def _custom_resources(self, status: str) -> list[str]:
         """What a function of the platform's could not take back: until it is mended nothing could be mended with it.
 
         https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-updating-stacks-continueupdaterollback.html
@@ -172,7 +211,7 @@ class Stack:
             resource["LogicalResourceId"]
             for page in pages
             for resource in page["StackResourceSummaries"]
-            if resource["ResourceStatus"] == "UPDATE_FAILED" and resource["ResourceType"].startswith("Custom::")
+            if resource["ResourceStatus"] == status and resource["ResourceType"].startswith("Custom::")
         ]
 
     def _change_set(self, name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from servicecatalog.errors import InstallError
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("cookiecutter.json", "hooks", "{{cookiecutter.project}}")
+PARTS = (".gitattributes", "cookiecutter.json", "hooks", "{{cookiecutter.project}}")
 EXECUTABLE, PLAIN, LINK = 0o100755, 0o100644, 0o120000  # Git's modes of files: there are no others
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 

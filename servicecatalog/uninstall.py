@@ -5,21 +5,25 @@ Neither is pulled from under projects or what serves unless that is asked for.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from servicecatalog import bucket, studio
 from servicecatalog.account import (
+    GITHUB,
     KEY_ALIAS,
-    LEDGER_TABLE,
     PORTFOLIO_STACK,
     STACK,
     TEMPLATE_REPOSITORY,
     Account,
 )
 from servicecatalog.errors import InstallError
+from servicecatalog.install import PLATFORM_PARAMETERS, option
 from servicecatalog.stack import Say, Stack
 
+PRODUCT = "Modelyard project"  # as portfolio.yaml calls it
 GONE = "DeleteCompleted"  # ProjectStatus: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProject.html
 
 
@@ -48,7 +52,7 @@ def carry_out(account: Account, say: Say, force: bool = False) -> bool:
     """
     # The product first: what it published is taken away by the platform's function.
     both = [Stack(account.client("cloudformation"), name, say) for name in (PORTFOLIO_STACK, STACK)]
-    stacks = [stack for stack in both if stack.settle() is not None]
+    stacks = [stack for stack in both if stack.at_rest() is not None]
     if not stacks:
         return False
     if made := projects(account):
@@ -81,14 +85,23 @@ def _template_domains(account: Account, platform: Stack) -> list[str]:
     return studio.disconnect(account, templates) if templates else []
 
 
-def what_stays(account: Account) -> list[str]:
-    """What is still in the account, why, and how to remove it for good."""
+def parameters(account: Account) -> dict[str, str]:
+    """What the platform's stack was given, by name; empty when there is no stack."""
+    return Stack(account.client("cloudformation"), STACK, lambda _line: None).parameters
+
+
+def what_stays(account: Account, given: Mapping[str, str]) -> list[str]:
+    """What is still in the account, why, how to remove it for good, and how to install again what there was.
+
+    Args:
+        given: as parameters() answered before the stack was removed.
+    """
     lines = []
-    if table := account.kept_ledger():
+    if table := given.get("ExistingLedgerTable") or account.kept_ledger():
         lines += [
             f"The ledger {table}: who approved and deployed what. A later installation goes on with it. To lose it:",
-            f"  aws dynamodb update-table --table-name {LEDGER_TABLE} --no-deletion-protection-enabled",
-            f"  aws dynamodb delete-table --table-name {LEDGER_TABLE}",
+            f"  aws dynamodb update-table --table-name {table} --no-deletion-protection-enabled",
+            f"  aws dynamodb delete-table --table-name {table}",
         ]
     if key := account.kept_key():
         lines += [
@@ -104,8 +117,21 @@ def what_stays(account: Account) -> list[str]:
     ):
         if bucket.exists(account, name):
             lines.append(f"The bucket {name}: {what}. Empty and remove it in the S3 console.")
+    if given.get("GitHost") == "github" and (arn := account.kept_oidc_provider(given.get("GitBaseUrl") or GITHUB)):
+        lines += [
+            f"The OIDC provider {arn}, which others may use as well. To remove it:",
+            f"  aws iam delete-open-id-connect-provider --open-id-connect-provider-arn {arn}",
+        ]
     lines += _template_repository(account)
+    if options := _options(given):
+        lines += ["What it was installed with, to install it again:", f'  make install-platform OPTIONS="{options}"']
     return [*lines, "Model package groups, artifacts, repositories and endpoints: they are the projects'."]
+
+
+def _options(given: Mapping[str, str]) -> str:
+    """The command's options for the parameters of a stack that have a value."""
+    values = {name: value for name in PLATFORM_PARAMETERS if (value := given.get(name, ""))}
+    return " ".join(f"{option(name)} {shlex.quote(value)}" for name, value in values.items())
 
 
 def _template_repository(account: Account) -> list[str]:
@@ -114,7 +140,10 @@ def _template_repository(account: Account) -> list[str]:
     try:
         codecommit.get_repository(repositoryName=TEMPLATE_REPOSITORY)
     except codecommit.exceptions.RepositoryDoesNotExistException:
-        return [f"On GitHub, if that was the host: the repository {TEMPLATE_REPOSITORY}, and all of the projects."]
+        return [
+            f"On GitHub, if that was the host: the repository {TEMPLATE_REPOSITORY}, or what --template-repository "
+            "named, and all of the projects."
+        ]
     return [
         f"The repository {TEMPLATE_REPOSITORY}, from which projects are updated. To lose it:",
         f"  aws codecommit delete-repository --repository-name {TEMPLATE_REPOSITORY}",
@@ -129,14 +158,16 @@ def projects(account: Account) -> list[str]:
 def _provisioned(account: Account) -> list[str]:
     """Of Service Catalog."""
     product = Stack(account.client("cloudformation"), PORTFOLIO_STACK, lambda _line: None).outputs.get("Product")
-    if product is None:
-        return []
-    query = {
-        "AccessLevelFilter": {"Key": "Account", "Value": "self"},
-        "Filters": {"SearchQuery": [f"productId:{product}"]},
-    }
+    query: dict[str, Any] = {"AccessLevelFilter": {"Key": "Account", "Value": "self"}}
+    if product is not None:
+        query["Filters"] = {"SearchQuery": [f"productId:{product}"]}
     found = _all(account.client("servicecatalog").search_provisioned_products, "ProvisionedProducts", "Page", query)
-    return [f"{provisioned['Name']} (Service Catalog)" for provisioned in found]
+    # where somebody took the portfolio away first, what was provisioned is there still, and has the product's name
+    return [
+        f"{provisioned['Name']} (Service Catalog)"
+        for provisioned in found
+        if product is not None or provisioned.get("ProductName") == PRODUCT
+    ]
 
 
 def _sagemaker_projects(account: Account) -> list[str]:
@@ -149,9 +180,15 @@ def _sagemaker_projects(account: Account) -> list[str]:
     for name in (one["ProjectName"] for one in listed):
         described = sagemaker.describe_project(ProjectName=name)
         details = [one.get("CfnTemplateProviderDetail", {}) for one in described.get("TemplateProviderDetails", [])]
-        if any(templates in one.get("TemplateURL", "") for one in details):
+        if any(_is_of(one.get("TemplateURL", ""), templates) for one in details):
             found.append(f"{name} (S3 template)")
     return found
+
+
+def _is_of(url: str, bucket: str) -> bool:
+    """Whether an object's address is one of the bucket's, which stands in its path or before its host."""
+    parts = urlsplit(url)
+    return parts.path.startswith(f"/{bucket}/") or parts.netloc.startswith(f"{bucket}.s3")
 
 
 def _all(

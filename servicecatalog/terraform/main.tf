@@ -15,11 +15,16 @@ data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 
 locals {
+  # What uploads. Terraform would own what it uploads: with another version it would delete the one before, in all its
+  # versions, which projects were made from and a roll-back goes back to.
+  upload   = "'${local.manifest.builder.python}' -m servicecatalog upload '${abspath(var.build_folder)}'"
   account  = data.aws_caller_identity.this.account_id
   region   = data.aws_region.this.name
   tags     = { "modelyard:part" = "platform" }
   manifest = jsondecode(file("${var.build_folder}/manifest.json"))
-  given    = { for name, value in var.parameters : name => value if value != "" }
+  # TemplateRepository is the portfolio's alone, PermissionsBoundaryArn both stacks'.
+  given         = { for name, value in var.parameters : name => value if value != "" && name != "TemplateRepository" }
+  for_portfolio = { for name in ["PermissionsBoundaryArn", "TemplateRepository"] : name => var.parameters[name] if lookup(var.parameters, name, "") != "" }
 
   platform_parameters = merge(local.given, local.manifest.parameters.platform, {
     CodeBucket        = aws_s3_bucket.code.bucket
@@ -28,10 +33,8 @@ locals {
     GitTokenSecretArn = var.git_token_secret_arn
   })
   # Five parameters, those that are not used empty.
-  principals = { for index in range(5) : "Principal${index + 1}" => try(var.principals[index], "") }
-  portfolio_parameters = merge(local.principals, local.manifest.parameters.portfolio, {
-    PermissionsBoundaryArn = lookup(local.given, "PermissionsBoundaryArn", "")
-  })
+  principals           = { for index in range(5) : "Principal${index + 1}" => try(var.principals[index], "") }
+  portfolio_parameters = merge(local.principals, local.manifest.parameters.portfolio, local.for_portfolio)
 }
 
 # ------------------------------------------------------------------------------------------------ the code bucket
@@ -82,12 +85,14 @@ resource "aws_s3_bucket_policy" "code" {
   })
 }
 
-resource "aws_s3_object" "code" {
-  for_each = local.manifest.code
-  bucket   = aws_s3_bucket.code.bucket
-  key      = each.value
-  source   = "${var.build_folder}/${each.key}"
+resource "terraform_data" "code" {
   # Keys name contents, so that nothing else tells whether an object is up to date.
+  triggers_replace = [aws_s3_bucket.code.arn, local.manifest.code]
+  provisioner "local-exec" {
+    command     = "${local.upload} --code ${aws_s3_bucket.code.bucket}"
+    working_dir = local.manifest.builder.checkout
+    environment = { AWS_REGION = local.region }
+  }
   depends_on = [aws_s3_bucket_versioning.code, aws_s3_bucket_server_side_encryption_configuration.code]
 }
 
@@ -99,7 +104,7 @@ resource "aws_cloudformation_stack" "platform" {
   parameters   = local.platform_parameters
   capabilities = ["CAPABILITY_NAMED_IAM"]
   tags         = local.tags
-  depends_on   = [aws_s3_object.code, aws_s3_bucket_policy.code]
+  depends_on   = [terraform_data.code, aws_s3_bucket_policy.code]
 
   lifecycle {
     precondition {
@@ -109,12 +114,13 @@ resource "aws_cloudformation_stack" "platform" {
   }
 }
 
-# Studio lists what has this tag; earlier versions stay for the projects that were made from them.
-resource "aws_s3_object" "product" {
-  bucket = aws_cloudformation_stack.platform.outputs["TemplateBucket"]
-  key    = local.manifest.templates["product.yaml"]
-  source = "${var.build_folder}/product.yaml"
-  tags   = { "sagemaker:studio-visibility" = "true" }
+resource "terraform_data" "product" {
+  triggers_replace = [aws_cloudformation_stack.platform.outputs["TemplateBucket"], local.manifest.templates]
+  provisioner "local-exec" {
+    command     = "${local.upload} --templates ${aws_cloudformation_stack.platform.outputs["TemplateBucket"]}"
+    working_dir = local.manifest.builder.checkout
+    environment = { AWS_REGION = local.region }
+  }
 }
 
 resource "aws_cloudformation_stack" "portfolio" {
@@ -123,22 +129,18 @@ resource "aws_cloudformation_stack" "portfolio" {
   parameters   = local.portfolio_parameters
   capabilities = ["CAPABILITY_NAMED_IAM"]
   tags         = local.tags
-  depends_on   = [aws_s3_object.product]
+  depends_on   = [terraform_data.product]
 }
 
 # ------------------------------------------------------------------------------------------------ Studio's S3 templates
 
-resource "aws_s3_bucket_cors_configuration" "templates" {
-  count  = var.studio_s3_templates ? 1 : 0
-  bucket = aws_cloudformation_stack.platform.outputs["TemplateBucket"]
-
-  dynamic "cors_rule" {
-    for_each = jsondecode(file("${var.build_folder}/studio-cors.json")).CORSRules
-    content {
-      allowed_headers = cors_rule.value.AllowedHeaders
-      allowed_methods = cors_rule.value.AllowedMethods
-      allowed_origins = cors_rule.value.AllowedOrigins
-      expose_headers  = cors_rule.value.ExposeHeaders
-    }
+# Studio lists one template, the portfolio's; earlier ones stay for the projects that were made from them.
+resource "terraform_data" "shown" {
+  triggers_replace = [terraform_data.product.id, var.studio_s3_templates]
+  provisioner "local-exec" {
+    command     = "${local.upload} --show ${aws_cloudformation_stack.platform.outputs["TemplateBucket"]}${var.studio_s3_templates ? " --studio" : ""}"
+    working_dir = local.manifest.builder.checkout
+    environment = { AWS_REGION = local.region }
   }
+  depends_on = [aws_cloudformation_stack.portfolio]
 }

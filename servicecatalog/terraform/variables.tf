@@ -37,7 +37,7 @@ variable "git_token_secret_arn" {
 }
 
 variable "principals" {
-  description = "Up to five roles, users or groups that see the product: ARNs without their account, such as arn:aws:iam:::role/studio-*."
+  description = "Up to five roles, users or groups that see the product: ARNs without their account, such as arn:aws:iam:::role/studio-*. Each keeps its place: put \"\" where one is taken away, and a new one at the end or in such a place."
   type        = list(string)
   default     = []
 
@@ -46,13 +46,17 @@ variable "principals" {
     error_message = "A portfolio of ours has at most five principals: let one with * stand for several."
   }
   validation {
-    condition     = alltrue([for arn in var.principals : can(regex("^arn:aws[a-z-]*:iam:::(role|user|group)/", arn))])
+    condition     = alltrue([for arn in var.principals : arn == "" || can(regex("^arn:aws[a-z-]*:iam:::(role|user|group)/", arn))])
     error_message = "A principal is an ARN without its account, such as arn:aws:iam:::role/studio-*."
+  }
+  validation {
+    condition     = length(distinct([for arn in var.principals : arn if arn != ""])) == length([for arn in var.principals : arn if arn != ""])
+    error_message = "A principal stands in the list once."
   }
 }
 
 variable "parameters" {
-  description = "Further parameters of platform.yaml by name, such as { AlertEmail = \"team@example.com\" }; its own descriptions and patterns hold."
+  description = "Further parameters of platform.yaml by name, and portfolio.yaml's TemplateRepository, such as { AlertEmail = \"team@example.com\" }; its own descriptions and patterns hold."
   type        = map(string)
   default     = {}
 

@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from lifecycle_lambdas.settings import Settings
 from local_aws import LocalAWS
-from servicecatalog.account import PORTFOLIO_STACK, STACK
+from servicecatalog.account import PORTFOLIO_STACK, STACK, Account
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -89,6 +90,15 @@ def aws() -> Iterator[LocalAWS]:
     """A server of their own: an installed platform looks around every minute, and would disturb other tests."""
     with LocalAWS() as server:
         yield server
+
+
+def account_of(administrator: Administrator) -> Account:
+    """The administrator's account, as the commands look at it."""
+    arn = f"arn:aws:iam::{administrator.account}:user/ann"
+    account = Account(boto3.Session(region_name="us-east-1"), administrator.account, "us-east-1", arn)
+    services = ("cloudformation", "codecommit", "dynamodb", "iam", "kms", "s3", "sagemaker", "servicecatalog", "ssm")
+    account.clients.update({service: administrator.client(service) for service in services})
+    return account
 
 
 def new_administrator(aws: LocalAWS) -> Administrator:

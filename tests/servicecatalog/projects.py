@@ -20,7 +20,8 @@ FOLDER = Path(account.__file__).parent
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET, TEMPLATES, BUILDS = "shared-artifacts", "templates-123456789012", "modelyard-builds-123456789012-us-east-1"
 LAUNCH_ROLE = f"modelyard-launch-{REGION}"
-# Answers success, with what the seed function would say of a repository that it made.
+# Answers success, with what the seed function would say of a repository that it made; failure where the artifact bucket
+# is to be read as further data.
 SEED = """
 import json, os, urllib.request
 
@@ -42,6 +43,8 @@ def handler(event, context):
     }
     answer = {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
     answer |= {"Status": "SUCCESS", "PhysicalResourceId": "modelyard-project/" + asked["Project"], "Data": data}
+    if event["RequestType"] != "Delete" and os.environ["BUCKET"] in asked.get("DataBuckets", "").split(","):
+        answer |= {"Status": "FAILED", "Reason": "others' data"}
     body = json.dumps(answer).encode()
     put = urllib.request.Request(event["ResponseURL"], data=body, method="PUT", headers={"Content-Type": ""})
     urllib.request.urlopen(put).read()
@@ -167,10 +170,27 @@ class Projects:
         iam, role = self.aws.client("iam"), portfolio["LaunchRole"]["Properties"]
         trust = _here(json.dumps(role["AssumeRolePolicyDocument"]))
         iam.create_role(RoleName=LAUNCH_ROLE, Path=role["Path"], AssumeRolePolicyDocument=trust)
-        for name, document in template.policies(portfolio).items():
-            if name == "LaunchPolicy" or name.startswith("LaunchRole/"):
-                policy = {"PolicyName": name.rpartition("/")[2], "PolicyDocument": _here(json.dumps(document))}
-                iam.put_role_policy(RoleName=LAUNCH_ROLE, **policy)
+        for name, document in self.launch_policies().items():
+            iam.put_role_policy(RoleName=LAUNCH_ROLE, PolicyName=name, PolicyDocument=document)
+
+    def launch_policies(self, **parameters: str) -> dict[str, str]:
+        """The launch role's policies, by name.
+
+        Args:
+            parameters: of portfolio.yaml, what it would find in SSM parameters among them.
+        """
+        values = {"TemplateBucket": TEMPLATES, "ProductKey": "product.yaml", "TemplateVersion": "1", **parameters}
+        documents = template.policies(template.resolved(template.load(FOLDER / "portfolio.yaml"), values))
+        return {
+            name.rpartition("/")[2]: _here(json.dumps(document))
+            for name, document in documents.items()
+            if name == "LaunchPolicy" or name.startswith("LaunchRole/")
+        }
+
+    def published(self, name: str) -> str:
+        """The ARN of one of the boundaries, "project" or "delivery"."""
+        parameter = f"/modelyard/policies/{name}-boundary"
+        return str(self.aws.client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"])
 
     def _seed(self) -> str:
         """The small function's ARN."""
@@ -187,7 +207,9 @@ class Projects:
             Handler="seed.handler",
             Role=role,
             Timeout=60,
-            Environment={"Variables": {"OIDC_SUBJECT": self.oidc_subject, "REPOSITORIES": repositories}},
+            Environment={
+                "Variables": {"OIDC_SUBJECT": self.oidc_subject, "REPOSITORIES": repositories, "BUCKET": BUCKET}
+            },
             Code={"ZipFile": archive.getvalue()},
         )
         return str(function["FunctionArn"])

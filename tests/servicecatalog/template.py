@@ -31,7 +31,10 @@ OF_SSM = {
     "DenyApprovalPolicyArn": "arn:aws:iam::111122223333:policy/modelyard-deny-approval-eu-west-1",
     "ProjectBoundaryArn": "arn:aws:iam::111122223333:policy/modelyard-project-boundary-eu-west-1",
     "DeliveryBoundaryArn": "arn:aws:iam::111122223333:policy/modelyard-delivery-boundary-eu-west-1",
+    "BoundaryArns": "arn:aws:iam::111122223333:policy/modelyard-project-boundary-eu-west-1,"
+    "arn:aws:iam::111122223333:policy/modelyard-delivery-boundary-eu-west-1",
 }
+LISTS = ("CommaDelimitedList", "AWS::SSM::Parameter::Value<List<String>>")
 # What a custom resource answers, by its type and attribute.
 ANSWERS = {
     "Custom::ModelyardProject": {
@@ -85,7 +88,7 @@ def resolved(template: dict[str, Any], values: Mapping[str, Any]) -> dict[str, A
         values: of parameters by name; the others take their defaults.
     """
     defaults = {name: _default(name, parameter) for name, parameter in template["Parameters"].items()}
-    lists = {name for name, parameter in template["Parameters"].items() if parameter["Type"] == "CommaDelimitedList"}
+    lists = {name for name, parameter in template["Parameters"].items() if parameter["Type"] in LISTS}
     parameters = {
         name: [item for item in str(value).split(",") if item] if name in lists else str(value)
         for name, value in (defaults | dict(values)).items()
@@ -215,3 +218,15 @@ def policies(resources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for inline in properties.get("Policies", []) if resource["Type"] == "AWS::IAM::Role" else []:
             found[f"{name}/{inline['PolicyName']}"] = inline["PolicyDocument"]
     return found
+
+
+def of_role(resources: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A project's role's policies: its own, those that are resources of their own, and its managed ones."""
+    role = resources[name]["Properties"]
+    of_types: dict[str, list[dict[str, Any]]] = {"AWS::IAM::Policy": [], "AWS::IAM::ManagedPolicy": []}
+    for resource in resources.values():
+        of_types.setdefault(resource["Type"], []).append(resource["Properties"])
+    inline = [one for one in of_types["AWS::IAM::Policy"] if role["RoleName"] in one["Roles"]]
+    names = {arn.rpartition("/")[2] for arn in role.get("ManagedPolicyArns", [])}
+    managed = [one for one in of_types["AWS::IAM::ManagedPolicy"] if one["ManagedPolicyName"] in names]
+    return [one["PolicyDocument"] for one in (*role["Policies"], *inline, *managed)]

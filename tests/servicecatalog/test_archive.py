@@ -6,9 +6,11 @@ import io
 import os
 import subprocess
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from servicecatalog import archive
 from servicecatalog.errors import InstallError
@@ -113,6 +115,19 @@ def test_boto3_is_left_to_the_runtime(built: bytes) -> None:
     top = {name.split("/")[0] for name in zipfile.ZipFile(io.BytesIO(built)).namelist()}
     assert {"lifecycle_lambdas", "pydantic", "pydantic_core", "yaml"} <= top
     assert not {"boto3", "botocore", "tests", "local_aws"} & top
+
+
+@pytest.mark.parametrize("name", ["lambda", "seed_lambda"])
+def test_what_the_runtimes_boto3_imports_of_ours_is_what_it_takes(name: str) -> None:
+    """An archive's packages are found before the runtime's own."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    requirements = [
+        Requirement(text) for package in ("boto3", "botocore") for text in distribution(package).requires or ()
+    ]
+    taken = {found.name: pins[found.name] in found.specifier for found in requirements if found.name in pins}
+    assert all(taken.values()), taken
+    assert name == "lambda" or set(taken) == {"python-dateutil", "urllib3"}
 
 
 def test_every_source_comes_with_its_byte_code(built: bytes) -> None:

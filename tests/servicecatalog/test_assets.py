@@ -44,11 +44,12 @@ def git(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A template of four files beside what is not the template's, without a repository."""
+    """A template of five files beside what is not the template's, without a repository."""
     folder = tmp_path / "checkout"
     project = folder / "{{cookiecutter.project}}"
     (folder / "hooks").mkdir(parents=True)
     (project / "__pycache__").mkdir(parents=True)
+    (folder / ".gitattributes").write_text("* text=auto eol=lf\n")
     (folder / "cookiecutter.json").write_text("{}")
     (folder / "hooks" / "pre_gen_project.py").write_text("pass\n")
     (project / "run").write_text("#!/bin/sh\n")
@@ -71,6 +72,7 @@ def test_it_holds_what_git_tracks_or_would(checkout: Path, tracked: bool) -> Non
         (checkout / "hooks" / "not-tracked.py").write_text("")
     found = {file.path: (file.mode, file.contents) for file in template_archive.files(checkout)}
     assert found == {
+        ".gitattributes": (PLAIN, b"* text=auto eol=lf\n"),
         "cookiecutter.json": (PLAIN, b"{}"),
         "hooks/pre_gen_project.py": (PLAIN, b"pass\n"),
         "{{cookiecutter.project}}/link": (LINK, b"run"),
@@ -91,7 +93,8 @@ def test_its_bytes_depend_on_contents_alone(checkout: Path) -> None:
 def test_kinds_of_files_survive_unpacking(checkout: Path) -> None:
     archive = zipfile.ZipFile(io.BytesIO(template_archive.build(checkout)))
     modes = {entry.filename.rpartition("/")[2]: entry.external_attr >> 16 for entry in archive.infolist()}
-    assert modes == {"cookiecutter.json": PLAIN, "pre_gen_project.py": PLAIN, "link": LINK, "run": EXECUTABLE}
+    names = (".gitattributes", "cookiecutter.json", "pre_gen_project.py")
+    assert modes == {**dict.fromkeys(names, PLAIN), "link": LINK, "run": EXECUTABLE}
 
 
 def test_a_tracked_file_that_is_gone_is_named_with_the_way_back(checkout: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from servicecatalog import __main__ as command_line
-from servicecatalog.account import KEY_ALIAS, LEDGER_TABLE
+from servicecatalog import install, studio
+from servicecatalog.account import KEY_ALIAS, LEDGER_TABLE, Account
 from servicecatalog.errors import InstallError
 from tests.local_aws.waiting import STACK_PAUSE, wait_for
-from tests.servicecatalog.conftest import Administrator, new_administrator
+from tests.servicecatalog.conftest import Administrator, account_of, new_administrator
 
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:github-AbCdEf"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
@@ -111,6 +113,55 @@ def test_the_template_that_studio_lists_is_the_products(installed: Administrator
     assert f'Default: "{parameters["/modelyard/template/version"]}"' in body
 
 
+def test_studio_lists_the_template_and_what_others_made_there_stays(installed: Administrator) -> None:
+    s3, bucket = installed.client("s3"), installed.parameters["/modelyard/template-bucket"]
+    rule = {"AllowedMethods": ["GET"], "AllowedOrigins": ["https://portal.example.com"]}
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+    tags = [{"Key": "team", "Value": "ml"}, {"Key": studio.VISIBILITY_TAG, "Value": "true"}]
+    for key in ("projects/theirs.yaml", "projects/modelyard-0.yaml"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"theirs")
+        s3.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": tags})
+    ours, theirs = (make_domain(installed, name) for name in ("ours", "theirs"))
+    sagemaker = installed.client("sagemaker")
+    other = [{"Key": studio.LOCATION_TAG, "Value": "s3://their-templates/mlops/"}]
+    sagemaker.add_tags(ResourceArn=theirs["DomainArn"], Tags=other)
+
+    installed.run("install", "--yes", "--studio-domain", ours["DomainId"])
+    assert "Nothing to do" in installed.run("install", "--yes", "--studio-domain", ours["DomainId"]).stdout
+    refused = installed.run("install", "--yes", "--studio-domain", theirs["DomainId"], fails=True).stderr
+
+    location = [{"Key": studio.LOCATION_TAG, "Value": f"s3://{bucket}/projects/"}]
+    assert sagemaker.list_tags(ResourceArn=ours["DomainArn"])["Tags"] == location
+    assert sagemaker.list_tags(ResourceArn=theirs["DomainArn"])["Tags"] == other
+    assert "lists the S3 project templates of s3://their-templates/mlops/" in refused
+    rules = s3.get_bucket_cors(Bucket=bucket)["CORSRules"]
+    assert rules == [rule, *json.loads(studio.CORS.read_text())["CORSRules"]]
+    shown = {
+        key: {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]}
+        for key in ("projects/theirs.yaml", "projects/modelyard-0.yaml")
+    }
+    assert shown["projects/theirs.yaml"] == {"team": "ml", studio.VISIBILITY_TAG: "true"}
+    assert shown["projects/modelyard-0.yaml"] == {"team": "ml", studio.VISIBILITY_TAG: "false"}
+
+    assert studio.disconnect(account_of(installed), bucket) == [ours["DomainId"]]
+    assert sagemaker.list_tags(ResourceArn=theirs["DomainArn"])["Tags"] == other
+
+
+def make_domain(administrator: Administrator, name: str) -> dict[str, str]:
+    """Id and ARN of a SageMaker domain."""
+    role = f"arn:aws:iam::{administrator.account}:role/studio-{name}"
+    trusted = trust("sagemaker.amazonaws.com")
+    administrator.client("iam").create_role(RoleName=f"studio-{name}", AssumeRolePolicyDocument=trusted)
+    made = administrator.client("sagemaker").create_domain(
+        DomainName=name,
+        AuthMode="IAM",
+        DefaultUserSettings={"ExecutionRole": role},
+        SubnetIds=["subnet-0123456789abcdef0"],
+        VpcId="vpc-0123456789abcdef0",
+    )
+    return {"DomainArn": made["DomainArn"], "DomainId": made["DomainArn"].rpartition("/")[2]}
+
+
 def test_the_archives_bucket_is_private_encrypted_and_keeps_versions(installed: Administrator) -> None:
     s3, bucket = installed.client("s3"), f"modelyard-platform-{installed.account}-us-east-1"
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
@@ -142,6 +193,42 @@ def test_an_update_changes_what_is_given_and_keeps_the_rest(installed: Administr
     portfolio = installed.outputs["Portfolio"]
     listed = installed.client("servicecatalog").list_principals_for_portfolio(PortfolioId=portfolio)["Principals"]
     assert {one["PrincipalARN"] for one in listed} == {"arn:aws:iam:::role/studio", "arn:aws:iam:::role/data-*"}
+
+
+def test_who_is_named_no_longer_sees_the_product_no_longer_and_nobody_else_is_lost(installed: Administrator) -> None:
+    portfolio = installed.outputs["Portfolio"]
+
+    def seen_by() -> set[str]:
+        listed = installed.client("servicecatalog").list_principals_for_portfolio(PortfolioId=portfolio)["Principals"]
+        return {one["PrincipalARN"].rpartition("/")[2] for one in listed}
+
+    for named in (["a", "b", "c-*"], ["c-*", "b"], ["new", "c-*", "b"]):
+        installed.run("install", "--yes", "--principals", ",".join(f"arn:aws:iam:::role/{name}" for name in named))
+        assert seen_by() == set(named)
+
+
+@pytest.mark.parametrize(
+    ("named", "places"),
+    [
+        (["a", "b"], ["a", "b", "", "", ""]),
+        (["b", "a"], ["a", "b", "", "", ""]),
+        (["b"], ["", "b", "", "", ""]),
+        (["new", "b"], ["new", "b", "", "", ""]),
+        (["new", "newer", "b"], ["new", "b", "newer", "", ""]),
+        (["a", "a", "b"], ["a", "b", "", "", ""]),
+        ([""], [""] * 5),
+    ],
+)
+def test_a_principal_keeps_its_place(named: list[str], places: list[str]) -> None:
+    account = Account(boto3.Session(), "111122223333", "us-east-1", "arn:aws:iam::111122223333:user/ann")
+    arns = ",".join(name and f"arn:aws:iam::111122223333:role/{name}" for name in named)
+    before = {"Principal1": "arn:aws:iam:::role/a", "Principal2": "arn:aws:iam:::role/b", "TemplateVersion": "1"}
+
+    found = install.principals(account, {"Principals": arns}, before)
+
+    assert found == {
+        f"Principal{number}": name and f"arn:aws:iam:::role/{name}" for number, name in enumerate(places, 1)
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from lifecycle_lambdas.records import TestRun
 from lifecycle_lambdas.settings import PARAMETER_PATH, Settings
 from local_aws.permissions.identities import as_list
 from local_aws.request_checks import service_model
-from servicecatalog import account, archive, install
+from servicecatalog import account, archive, bucket, install
 from tests import dashboards, lint_resources
 from tests.servicecatalog import template
+from tests.servicecatalog.lengths import longest_anywhere
 from tests.servicecatalog.permitted import allowed
 
 # The functions of lifecycle_lambdas.
@@ -42,6 +43,7 @@ VALUES = {
     "SeedCodeKey": "modelyard/functions/seed-0123456789abcdef.zip",
     "DataBuckets": "more-data",
     "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary",
+    "ProjectPermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary-of-projects",
 }
 RESOURCES = template.resolved(WRITTEN, VALUES)
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:github-AbCdEf"
@@ -305,6 +307,44 @@ def test_the_seed_function_knows_the_buckets_that_projects_may_keep_artifacts_in
     assert told["ARTIFACT_BUCKETS"].split(",")[0] == "mine"
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "none"),
+        ({"DataBuckets": "a,b"}, "a,b"),
+        ({"BatchBuckets": "c"}, "c"),
+        ({"DataBuckets": "a,b", "BatchBuckets": "c,d"}, "a,b,c,d"),
+    ],
+)
+def test_the_seed_function_knows_what_projects_may_read_besides(given: dict[str, str], told: str) -> None:
+    seed = template.resolved(WRITTEN, {"CodeBucket": "code"} | given)["SeedFunction"]
+    assert seed["Properties"]["Environment"]["Variables"]["DATA_BUCKETS"] == told
+
+
+def test_and_the_buckets_of_the_platforms_own_files() -> None:
+    for kept in ({}, {"ExistingTemplateBucket": "templates", "ExistingBuildBucket": "builds"}):
+        resources = template.resolved(WRITTEN, VALUES | kept)
+        of_parameters = {one["Properties"]["Name"]: one for one in resources.values() if "SSM" in one["Type"]}
+        told = resources["SeedFunction"]["Properties"]["Environment"]["Variables"]["PLATFORM_BUCKETS"].split(",")
+        names = [of_parameters[f"/modelyard/{kind}-bucket"]["Properties"]["Value"] for kind in ("template", "build")]
+        assert told == names
+
+
+def test_a_function_in_a_vpc_is_made_after_the_policy_that_lets_lambda_attach_it() -> None:
+    """Lambda refuses to make a function in a VPC whose role may not make network interfaces by then."""
+    functions = {
+        name: resource["DependsOn"]
+        for name, resource in WRITTEN["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Function" and "VpcConfig" in resource["Properties"]
+    }
+    assert set(functions) == {"SeedFunction", "CommitStatusFunction", "CleanFunction"}
+    for name, waits_for in functions.items():
+        policy = name.replace("Function", "Policy")
+        assert policy in waits_for
+        assert "ec2:CreateNetworkInterface" in json.dumps(WRITTEN["Resources"][policy])
+        assert WRITTEN["Resources"][policy]["Properties"]["Roles"] == [{"Ref": name.replace("Function", "Role")}]
+
+
 def test_in_a_vpc_lambda_may_attach_the_seed_function_and_its_code_may_not() -> None:
     networks = {"VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1"}
     resources = template.resolved(WRITTEN, ON_GITHUB | networks)
@@ -418,7 +458,48 @@ def test_an_accounts_own_boundary_takes_its_place(name: str) -> None:
     (parameter,) = [
         one for one in of_type("AWS::SSM::Parameter").values() if one["Name"] == f"/modelyard/policies/{name}-boundary"
     ]
-    assert parameter["Value"] == VALUES["PermissionsBoundaryArn"]
+    assert parameter["Value"] == VALUES["ProjectPermissionsBoundaryArn"]
+
+
+def test_what_bounds_the_platforms_own_roles_bounds_no_project() -> None:
+    """It must let functions and the launch role do what they do; a project would have the same."""
+    values = {name: value for name, value in VALUES.items() if name != "ProjectPermissionsBoundaryArn"}
+    resources = template.resolved(WRITTEN, values)
+    for name in ("Project", "Delivery"):
+        value = resources[f"{name}BoundaryParameter"]["Properties"]["Value"]
+        assert value == f"arn:aws:iam::111122223333:policy/modelyard-{name.lower()}-boundary-eu-west-1"
+
+
+def test_roles_of_projects_may_keep_the_platforms_boundaries_when_an_account_has_its_own() -> None:
+    ours = [f"arn:aws:iam::111122223333:policy/modelyard-{name}-boundary-eu-west-1" for name in ("project", "delivery")]
+    without = template.resolved(WRITTEN, VALUES | {"ProjectPermissionsBoundaryArn": ""})["ProjectBoundariesParameter"]
+    assert without["Properties"]["Value"].split(",") == ours
+    own = RESOURCES["ProjectBoundariesParameter"]["Properties"]["Value"].split(",")
+    assert own == [*ours, VALUES["ProjectPermissionsBoundaryArn"]]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_stack_that_is_deleted_under_projects_fails_before_what_deletes_projects_is_gone(boundary: str) -> None:
+    """What a resource needs, by DependsOn or by reference, is deleted after it."""
+    needed = needs(boundary)
+    assert {"SeedFunction", "SeedPolicy", "SeedRole", "SeedLogs", "EventQueue"} <= needed
+    assert {"DeployEventSource", "DeployFunction", "DeployRole", "ServingPolicy", "Ledger", "PlatformKey"} <= needed
+
+
+def needs(name: str) -> set[str]:
+    """What CloudFormation makes before a resource."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        resource = WRITTEN["Resources"][waiting.pop()]
+        text = json.dumps(resource.get("Properties", {}))
+        named = set(as_list(resource.get("DependsOn", [])))
+        for reference in (r'"Ref": "(\w+)"', r'"Fn::GetAtt": \["(\w+)"', r"\$\{(\w+)[.}]"):
+            named |= set(re.findall(reference, text))
+        new = (named & WRITTEN["Resources"].keys()) - found
+        found |= new
+        waiting += new
+    return found
 
 
 def test_the_controller_may_change_nothing_that_its_plans_never_ask_for() -> None:
@@ -576,8 +657,7 @@ def test_a_managed_policy_is_not_longer_than_iam_takes(policy: str) -> None:
         "ProjectKmsKeyArns": ",".join([KEY] * 5),
     }
     document = template.resolved(WRITTEN, many)[policy]["Properties"]["PolicyDocument"]
-    longest_region = json.dumps(document, separators=(",", ":")).replace("eu-west-1", "ap-southeast-1")
-    assert len(longest_region) <= 6144
+    assert longest_anywhere(document) <= 6144
 
 
 def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> None:
@@ -595,15 +675,45 @@ def test_models_read_the_artifact_buckets_and_write_only_what_they_capture() -> 
 
 
 @pytest.mark.parametrize(
-    "kept",
+    ("kept", "policy"),
     [
-        *("Ledger", "PlatformKey", "PlatformKeyAlias"),
-        *("ArtifactBucket", "ArtifactBucketPolicy", "TemplateBucket", "TemplateBucketPolicy"),
-        *("BuildBucket", "BuildBucketPolicy"),
+        # A creation that fails leaves the ledger, which is protected, and so its key.
+        *((name, "Retain") for name in ("Ledger", "PlatformKey", "PlatformKeyAlias")),
+        # It leaves no bucket that it could not finish: the next would use it as it is.
+        *(
+            (f"{name}Bucket{part}", "RetainExceptOnCreate")
+            for name in ("Artifact", "Template", "Build")
+            for part in ("", "Policy")
+        ),
     ],
 )
-def test_the_ledger_its_key_and_the_buckets_outlive_the_platform(kept: str) -> None:
-    assert RESOURCES[kept]["DeletionPolicy"] == RESOURCES[kept]["UpdateReplacePolicy"] == "Retain"
+def test_the_ledger_its_key_and_the_buckets_outlive_the_platform(kept: str, policy: str) -> None:
+    assert RESOURCES[kept]["DeletionPolicy"] == policy
+    assert RESOURCES[kept]["UpdateReplacePolicy"] == "Retain"
+
+
+@pytest.mark.parametrize(("parameter", "rules"), bucket.LIFECYCLES.items())
+def test_a_bucket_that_was_left_without_a_lifecycle_gets_the_one_of_the_template(
+    parameter: str, rules: list[dict[str, Any]]
+) -> None:
+    of_template = RESOURCES[parameter.removeprefix("Existing")]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert [as_put(rule) for rule in of_template] == rules
+
+
+def as_put(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule of a template as PutBucketLifecycleConfiguration takes it."""
+    made = {"ID": rule["Id"], "Filter": {"Prefix": ""}, **{name: rule[name] for name in rule if name != "Id"}}
+    expiration = {}
+    if "ExpirationInDays" in made:
+        expiration["Days"] = made.pop("ExpirationInDays")
+    if "ExpiredObjectDeleteMarker" in made:
+        expiration["ExpiredObjectDeleteMarker"] = made.pop("ExpiredObjectDeleteMarker")
+    if "NoncurrentVersionTransitions" in made:
+        made["NoncurrentVersionTransitions"] = [
+            {"StorageClass": one["StorageClass"], "NoncurrentDays": one["TransitionInDays"]}
+            for one in made["NoncurrentVersionTransitions"]
+        ]
+    return made | ({"Expiration": expiration} if expiration else {})
 
 
 def test_the_ledger_can_be_restored_and_is_encrypted_by_the_platforms_key() -> None:
@@ -626,6 +736,7 @@ def test_a_bucket_is_private_encrypted_versioned_and_forgets_what_is_not_needed(
         assert rules["what-was-handed-on"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
     else:
         assert rules["what-was-overwritten"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
+        assert rules["what-was-overwritten"]["ExpiredObjectDeleteMarker"] is True
     (statement,) = RESOURCES[f"{name}Policy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
@@ -942,6 +1053,7 @@ def test_every_parameter_has_its_place_in_the_console() -> None:
         ("AlertEmail", ["", "team@example.com"], ["team", "team@host", "a b@example.com"]),
         ("WebhookSecretArn", ["", VALUES["WebhookSecretArn"]], ["webhook", "https://hooks.slack.com/services/x"]),
         ("PermissionsBoundaryArn", ["", "arn:aws:iam::aws:policy/PowerUserAccess"], ["PowerUserAccess"]),
+        ("ProjectPermissionsBoundaryArn", ["", "arn:aws:iam::aws:policy/PowerUserAccess"], ["PowerUserAccess"]),
         ("ExistingKmsKeyArn", ["", KEY], ["alias/modelyard"]),
         ("ExistingLedgerTable", ["", "modelyard-ledger"], ["my table"]),
         ("CodeBucket", ["modelyard-platform-111122223333-eu-west-1"], ["", "s3://code"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,20 +18,23 @@ from local_aws.permissions.decisions import frozen_context
 from local_aws.permissions.identities import as_list
 from servicecatalog import account, install, product
 from tests.servicecatalog import template
+from tests.servicecatalog.lengths import longest_anywhere
 from tests.servicecatalog.test_administrator_policy import changed
 
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 WRITTEN = template.load(account.PORTFOLIO_TEMPLATE)
+COMPANY = f"arn:aws:iam::{ACCOUNT}:policy/company"  # bounds the launch role itself
 VALUES = {
     "TemplateVersion": "1.2.0-0123456789ab",
     "ProductKey": "projects/modelyard-1.2.0-0123456789ab.yaml",
     "Principal1": "arn:aws:iam:::role/studio-*",
-    "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/company",
+    "PermissionsBoundaryArn": COMPANY,
 }
 RESOURCES = template.resolved(WRITTEN, VALUES)
 POLICIES = template.policies(RESOURCES)
 LAUNCH = f"arn:aws:iam::{ACCOUNT}:role/modelyard/modelyard-launch-{REGION}"
 BOUNDARY = template.OF_SSM["ProjectBoundaryArn"]
+OWN = f"arn:aws:iam::{ACCOUNT}:policy/company-projects"  # an organization's for projects
 STACK = "SP-churn-p-0123456789ab"
 OUR_TEMPLATES = f"https://s3.{REGION}.amazonaws.com/modelyard-templates-{ACCOUNT}-{REGION}/projects"
 PROJECTS = [
@@ -104,11 +106,19 @@ def test_the_launch_role_may_do_whatever_a_project_needs() -> None:
     denied = [
         question
         for question in needed().values()
-        if not allows("LaunchPolicy", question.action, question.resource, question.context)
-        # A boundary is set as a role is made, and stays.
-        and question.action not in ("iam:PutRolePermissionsBoundary", "iam:DeleteRolePermissionsBoundary")
+        if not allows("LaunchPolicy", question.action, question.resource, asked_in(question))
+        # Every role of a project has a boundary, and keeps one.
+        and question.action != "iam:DeleteRolePermissionsBoundary"
+        and question.context.get("iam:PermissionsBoundary") != "another"
     ]
     assert not denied
+
+
+def asked_in(question: Question) -> Mapping[str, Any]:
+    """A question's context, with the tags that a project's CodePipeline has when it is changed."""
+    if not question.action.startswith("codepipeline:") or "aws:RequestTag/modelyard:project" in question.context:
+        return question.context
+    return {"aws:ResourceTag/modelyard:project": "churn", **question.context}
 
 
 def test_and_nothing_that_no_project_needs() -> None:
@@ -132,7 +142,9 @@ def test_and_nothing_that_no_project_needs() -> None:
         ("iam:AttachRolePolicy", "role/modelyard/ci/x-ci-dev", {"iam:PolicyARN": "arn:aws:iam::aws:policy/Admin"}),
         # The boundary's way out.
         ("iam:DeleteRolePermissionsBoundary", "role/modelyard/ci/x-ci-dev", {}),
-        ("iam:PutRolePermissionsBoundary", "role/modelyard/ci/x-ci-dev", {"iam:PermissionsBoundary": BOUNDARY}),
+        ("iam:PutRolePermissionsBoundary", "role/modelyard/ci/x-ci-dev", {}),
+        ("iam:PutRolePermissionsBoundary", "role/modelyard/ci/x-ci-dev", {"iam:PermissionsBoundary": COMPANY}),
+        ("iam:PutRolePermissionsBoundary", "role/admin", {"iam:PermissionsBoundary": BOUNDARY}),
         ("iam:CreatePolicyVersion", f"policy/modelyard-project-boundary-{REGION}", {}),
         # The platform's own.
         ("iam:PutRolePolicy", f"role/modelyard/modelyard-launch-{REGION}", {"iam:PermissionsBoundary": BOUNDARY}),
@@ -174,6 +186,11 @@ def test_a_template_of_ones_own_gets_no_way_past_the_boundary(
         ("events:PutTargets", f"arn:aws:events:{REGION}:{ACCOUNT}:rule/modelyard-endpoints"),
         ("codepipeline:CreatePipeline", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:p-1-dev"),  # without a project's tag
         ("codepipeline:UpdatePipeline", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:the-shop"),
+        # Somebody else's, which has no tags of a project.
+        ("codepipeline:UpdatePipeline", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:website-prod"),
+        ("codepipeline:DeletePipeline", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:website-prod"),
+        ("codepipeline:TagResource", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:website-prod"),
+        ("codepipeline:UntagResource", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:website-prod"),
         ("codepipeline:StartPipelineExecution", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:p-1-dev"),
         ("codepipeline:PutApprovalResult", f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:p-1-prod/Approve/Approve"),
         ("s3:GetObject", f"arn:aws:s3:::modelyard-builds-{ACCOUNT}-{REGION}/p-1-dev/source/a"),
@@ -194,6 +211,36 @@ def test_services_assume_it_for_this_account_alone() -> None:
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     # Not SageMaker, or else whoever may pass it could run a job as it.
     assert set(statement["Principal"]["Service"]) == {"servicecatalog.amazonaws.com", "cloudformation.amazonaws.com"}
+
+
+@pytest.mark.parametrize("bounds_now", [BOUNDARY, OWN, None])
+@pytest.mark.parametrize(
+    ("action", "role"),
+    [
+        ("iam:DetachRolePolicy", "modelyard/pipelines/x-pipeline-dev"),
+        ("iam:DeleteRolePolicy", "modelyard/ci/x-ci-dev"),
+        ("iam:DeleteRole", "modelyard/models/x-model"),
+    ],
+)
+def test_a_project_is_deleted_whichever_boundary_its_roles_have(action: str, role: str, bounds_now: str | None) -> None:
+    """Of an organization, whose boundary was set, changed or cleared since."""
+    context = {"iam:PolicyARN": template.OF_SSM["DenyApprovalPolicyArn"]}
+    context |= {"iam:PermissionsBoundary": bounds_now} if bounds_now else {}
+    assert allows("LaunchPolicy", action, f"arn:aws:iam::{ACCOUNT}:role/{role}", context)
+
+
+@pytest.mark.parametrize("own", [None, OWN])
+def test_roles_of_projects_go_from_the_platforms_boundary_to_an_organizations_and_back(own: str | None) -> None:
+    """An update of a project gives its roles the boundary that holds now; its roll-back gives the one before back."""
+    listed = template.OF_SSM["BoundaryArns"]
+    values = VALUES | {"BoundaryArns": f"{listed},{own}" if own else listed}
+    launch = template.policies(template.resolved(WRITTEN, values))["LaunchPolicy"]
+    role = f"arn:aws:iam::{ACCOUNT}:role/modelyard/ci/x-ci-dev"
+    expected = {BOUNDARY: True, template.OF_SSM["DeliveryBoundaryArn"]: True, OWN: own is not None, COMPANY: False}
+    for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"):
+        for boundary, allowed in expected.items():
+            asked = decision(action, role, {"iam:PermissionsBoundary": boundary})
+            assert ministack_host.policies_allow([launch])(asked) is allowed, (action, boundary)
 
 
 # --- whoever makes projects
@@ -248,7 +295,7 @@ def test_what_somebody_launched_is_changed_by_them_and_by_who_has_the_same_role(
 def test_a_policy_is_not_longer_than_iam_takes(policy: str) -> None:
     """6,144 of a managed one, 10,240 inline: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
     longest = 6144 if policy == "CreatorPolicy" else 10_240
-    assert len(json.dumps(POLICIES[policy], separators=(",", ":"))) <= longest
+    assert longest_anywhere(POLICIES[policy]) <= longest
 
 
 # --- the product
@@ -260,6 +307,22 @@ def test_the_product_is_shown_by_studio_and_has_one_version() -> None:
     (version,) = made["ProvisioningArtifactParameters"]
     assert version["Name"] == VALUES["TemplateVersion"]
     assert version["Info"] == {"LoadTemplateFromURL": f"{OUR_TEMPLATES}/modelyard-{VALUES['TemplateVersion']}.yaml"}
+
+
+def test_a_version_is_offered_once_it_is_published() -> None:
+    assert WRITTEN["Resources"]["Product"]["DependsOn"] == "Template"
+
+
+def test_another_git_host_address_owner_or_name_publishes_the_template_there() -> None:
+    """CloudFormation calls the function only when a property changes."""
+    before = RESOURCES["Template"]["Properties"]
+    for name, value in (
+        ("GitHost", "github"),
+        ("GitBaseUrl", "https://git.example.com"),
+        ("GitOwner", "acme"),
+        ("TemplateRepository", "modelyard-template-eu"),
+    ):
+        assert template.resolved(WRITTEN, VALUES | {name: value})["Template"]["Properties"] != before
 
 
 def test_who_is_not_named_does_not_see_the_product() -> None:
@@ -291,11 +354,22 @@ def test_the_function_has_more_time_than_its_three_runs_and_the_pauses_between_t
     assert RESOURCES["Template"]["Properties"]["ServiceTimeout"] > 3 * function["Timeout"] + 60 + 120
 
 
+def test_no_run_of_the_function_outlives_the_request_that_it_is_for() -> None:
+    """Lambda may start one late, as when calls are throttled: the stack is being rolled back then."""
+    platform = template.resolved(template.load(account.TEMPLATE), {})
+    seconds = platform["SeedFunction"]["Properties"]["Timeout"]
+    oldest = platform["SeedInvokeConfig"]["Properties"]["MaximumEventAgeInSeconds"]
+    asked = template.resolved(template.load(product.TEMPLATE), {"SageMakerProjectName": "churn"})["Seed"]
+    for resource in (RESOURCES["Template"], asked):
+        assert oldest + seconds < resource["Properties"]["ServiceTimeout"]
+    assert oldest > 2 * seconds + 60 + 120  # the third try begins
+
+
 # --- parameters
 
 
 def test_every_parameter_can_be_given_or_follows_from_what_there_is() -> None:
-    given = {*install.PRINCIPALS, *install.SHARED, "TemplateVersion", "ProductKey"}
+    given = {*install.PRINCIPALS, *install.PORTFOLIO_PARAMETERS, "TemplateVersion", "ProductKey"}
     others = {name for name in WRITTEN["Parameters"] if name not in given}
     assert all(WRITTEN["Parameters"][name]["Type"].startswith("AWS::SSM::") for name in others)
     assert given <= WRITTEN["Parameters"].keys()
@@ -313,6 +387,7 @@ def test_every_parameter_has_its_place_in_the_console() -> None:
         ("ProductKey", ["projects/modelyard-1.2.0-0123456789ab.yaml"], ["", "modelyard.yaml", "projects/../x.zip"]),
         ("TemplateVersion", ["1.2.0-0123456789ab", "0-ab"], ["", "a version", "../x"]),
         ("PermissionsBoundaryArn", ["", "arn:aws:iam::aws:policy/PowerUserAccess"], ["PowerUserAccess"]),
+        ("TemplateRepository", ["modelyard-template", "modelyard-template-eu"], ["", "acme/template", ".git", "a b"]),
     ],
 )
 def test_a_parameter_takes_what_can_be_and_nothing_else(parameter: str, good: list[str], bad: list[str]) -> None:

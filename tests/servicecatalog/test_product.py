@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from seed_lambda import buckets, creation
 from servicecatalog import account
 from tests.servicecatalog import template
+from tests.servicecatalog.lengths import PLACES, longest_anywhere
 from tests.servicecatalog.permitted import allowed, tags
 
 PATH = Path(account.__file__).parent / "product.yaml"
@@ -49,11 +51,8 @@ ON_GITHUB = resources(GitHost="github", GitOwner="acme")
 
 
 def of_role(name: str, all_resources: Mapping[str, Any] = RESOURCES) -> list[dict[str, Any]]:
-    """The policies of a role: its own, and the project's that is attached to it."""
-    own = [one["PolicyDocument"] for one in all_resources[name]["Properties"]["Policies"]]
-    attached = all_resources[name]["Properties"].get("ManagedPolicyArns", [])
-    reader = template.policies(all_resources)["ReaderPolicy"]
-    return own + ([reader] if any(arn.endswith("-reader") for arn in attached) else [])
+    """The policies of a role: its own, the one for data buckets, and the project's that is attached to it."""
+    return template.of_role(all_resources, name)
 
 
 PIPELINES = {name: of_role(f"{name.title()}PipelineRole") for name in TRAINING}
@@ -112,6 +111,8 @@ def test_nothing_of_another_project_is_reached(who: str, foreign: str) -> None:
             )
         log = f"arn:aws:logs:eu-west-1:111122223333:log-group:/aws/sagemaker/Endpoints/{foreign}-{stage}:*"
         assert not allowed(policies, "logs:PutLogEvents", log)
+        for alarm in alarms(f"{foreign}-{stage}"):
+            assert not allowed(policies, "cloudwatch:DescribeAlarms", alarm)
     for name in TRAINING:
         its = tags(foreign, name)
         of_pipelines = ("CreatePipeline", "UpdatePipeline", "StartPipelineExecution", "DeletePipeline")
@@ -152,6 +153,46 @@ def test_nothing_of_another_project_is_reached(who: str, foreign: str) -> None:
             assert not allowed(policies, f"scheduler:{action}", schedule)
 
 
+def alarms(endpoint: str) -> list[str]:
+    """ARNs of all the alarms that the controller makes for an endpoint (lifecycle_lambdas/names.py)."""
+    kinds = ("errors", "latency", "custom")
+    of_deployments = [
+        f"{number}-{end}" for number in (7, 123456) for end in ("abort", *(f"rollback-{k}" for k in kinds))
+    ]
+    return [f"arn:aws:cloudwatch:eu-west-1:111122223333:alarm:{endpoint}-{end}" for end in (*kinds, *of_deployments)]
+
+
+@pytest.mark.parametrize("project", ["churn", "churn-dev", "dev-prod", "a"])
+def test_models_look_at_all_alarms_of_their_own_endpoints(project: str) -> None:
+    model = of_role("ModelRole", resources(SageMakerProjectName=project))
+    for stage in STAGES:
+        for alarm in alarms(f"{project}-{stage}"):
+            assert allowed(model, "cloudwatch:DescribeAlarms", alarm)
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_metrics_that_alarms_of_endpoints_watch_are_published_by_models_alone(who: str) -> None:
+    """Or else a job of a feature branch could roll back what serves, of any project: a metric has no owner."""
+    namespaces = {
+        **dict.fromkeys(
+            ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"), ("pipeline feature", "pipeline dev")
+        ),
+        **dict.fromkeys(("/aws/sagemaker/Endpoints", "/aws/sagemaker/TransformJobs"), ("model",)),
+        **dict.fromkeys(("AWS/SageMaker", "Modelyard", "/aws/sagemaker/InferenceComponents", "own"), ()),
+    }
+    for namespace, publish in namespaces.items():
+        may = allowed(EVERYBODY[who], "cloudwatch:PutMetricData", "*", **{"": {"cloudwatch:namespace": namespace}})
+        assert may is (who in publish), namespace
+
+
+def test_what_is_read_of_further_buckets_is_granted_when_the_seed_has_found_them_good() -> None:
+    """In an update, too: CloudFormation changes a resource when what it depends on has been changed."""
+    for name, resource in resources(DataBuckets="my-data").items():
+        reads_it = "my-data" in json.dumps(template.policies({name: resource}))
+        assert reads_it is (name in ("DataBucketsPolicy", "ReaderPolicy"))
+        assert not reads_it or WRITTEN["Resources"][name]["DependsOn"] == "Seed"
+
+
 @pytest.mark.parametrize("who", EVERYBODY)
 def test_the_roles_of_another_project_are_not_passed(who: str) -> None:
     to_sagemaker = {"": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -169,7 +210,8 @@ def test_what_two_projects_make_never_has_the_same_name(name: str) -> None:
     mine = named(RESOURCES)
     # SageMaker gives every project an id of its own
     theirs = named(resources(SageMakerProjectName=name, **({} if name == "churn" else {"SageMakerProjectId": "p-1"})))
-    assert len(mine) == len([one for one in RESOURCES.values() if not one["Type"].startswith("Custom::")])
+    unnamed = ("Custom::ModelyardProject", "AWS::IAM::Policy")  # the second is called so within each role
+    assert len(mine) == len([one for one in RESOURCES.values() if one["Type"] not in unnamed])
     assert (mine & theirs == set()) is (name != "churn")
 
 
@@ -817,7 +859,7 @@ def builds() -> list[str]:
 
 def test_on_github_nothing_of_codecommit_is_made() -> None:
     made = {resource["Type"] for resource in ON_GITHUB.values()}
-    assert made == {"Custom::ModelyardProject", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+    assert made == {"Custom::ModelyardProject", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"}
     assert "codecommit:" not in json.dumps(ON_GITHUB)
     assert "codebuild" not in json.dumps(ON_GITHUB)
 
@@ -831,9 +873,13 @@ def test_the_seed_is_told_what_the_parameters_say() -> None:
     assert told["ServiceTimeout"] > 3 * 900 + 60 + 120
     assert told["PipelineRole"] == "churn-pipeline-{stage}"
     assert (told["Repository"], told["ArtifactBucket"]) == ("churn", "shared")
+    assert (told["DataBuckets"], told["KmsKeyArns"]) == ("my-data", KEY)
+    several = resources(DataBuckets="my-data,more-data")["Seed"]["Properties"]
+    assert several["DataBuckets"] == "my-data,more-data"
     assert resources(Repository="forecasts")["Seed"]["Properties"]["Repository"] == "forecasts"
     bare = template.resolved(WRITTEN, {"SageMakerProjectName": "churn", "SageMakerProjectId": "p-1"})
     assert bare["Seed"]["Properties"]["ArtifactBucket"] == template.OF_SSM["PlatformArtifactBucket"]
+    assert (bare["Seed"]["Properties"]["DataBuckets"], bare["Seed"]["Properties"]["KmsKeyArns"]) == ("", "")
 
 
 def test_the_repository_knows_the_ci_roles_by_the_names_that_they_get() -> None:
@@ -854,8 +900,8 @@ def test_without_optional_parameters_nothing_is_left_of_them() -> None:
 
 def test_everything_that_takes_tags_has_the_projects() -> None:
     for name, resource in RESOURCES.items():
-        if resource["Type"] in ("AWS::IAM::ManagedPolicy", "Custom::ModelyardProject"):
-            continue  # the one has none in CloudFormation, the other tags what it makes
+        if resource["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::IAM::Policy", "Custom::ModelyardProject"):
+            continue  # policies have none in CloudFormation, the other tags what it makes
         has = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
         stage = next((one for one in CLASSES if name.startswith(one.title())), None)
         expected = {
@@ -866,12 +912,16 @@ def test_everything_that_takes_tags_has_the_projects() -> None:
         assert has == expected | ({"modelyard:stage": stage} if stage else {}), name
 
 
+# As many buckets and keys as the seed function takes.
+_SHORT = buckets.DATA_BUCKETS_LENGTH // (9 + buckets.FOR_EACH)
+MANY_BUCKETS = [f"bucket-{number:02}" for number in range(_SHORT)]
+MANY_BUCKETS[0] += "x" * (buckets.DATA_BUCKETS_LENGTH % (9 + buckets.FOR_EACH))
 LONGEST = {
     "SageMakerProjectName": "p" * 32,
     "SageMakerProjectId": "p" * 15,
     "ArtifactBucket": "b" * 63,
-    "DataBuckets": ",".join(["d" * 63] * 2),
-    "KmsKeyArns": ",".join([KEY] * 3),
+    "DataBuckets": ",".join(MANY_BUCKETS),
+    "KmsKeyArns": ",".join([KEY] * buckets.KEYS),
     "Repository": "r" * 100,
 }
 
@@ -881,20 +931,18 @@ def test_policies_are_not_longer_than_iam_takes(host: str) -> None:
     """6,144 characters for a managed policy, 10,240 for a role's inline policies together, 2,048 for a role's trust:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     """
-    for resource in template.resolved(WRITTEN, LONGEST | {"GitHost": host}).values():
+    assert {"aws", "aws-cn", "aws-us-gov", "aws-eusc"} <= set(PLACES)
+    made = template.resolved(WRITTEN, LONGEST | {"GitHost": host})
+    of_data = made["DataBucketsPolicy"]["Properties"]
+    for resource in made.values():
         properties = resource["Properties"]
         if resource["Type"] == "AWS::IAM::ManagedPolicy":
-            assert length(properties["PolicyDocument"]) <= 6144
+            assert longest_anywhere(properties["PolicyDocument"]) <= 6144
         if resource["Type"] == "AWS::IAM::Role":
-            assert sum(length(one["PolicyDocument"]) for one in properties["Policies"]) <= 10240
-            assert length(properties["AssumeRolePolicyDocument"]) <= 2048
+            of_role = [*properties["Policies"], *([of_data] if properties["RoleName"] in of_data["Roles"] else [])]
+            assert sum(longest_anywhere(one["PolicyDocument"]) for one in of_role) <= 10240
+            assert longest_anywhere(properties["AssumeRolePolicyDocument"]) <= 2048
             assert len(properties["RoleName"]) <= 64
-
-
-def length(document: Any) -> int:
-    """In the Region with the longest name."""
-    text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
-    return len(text.replace("eu-west-1", "ap-southeast-1"))
 
 
 @pytest.mark.parametrize(
@@ -925,6 +973,26 @@ def test_a_parameter_takes_what_can_be_and_nothing_else(parameter: str, good: li
     assert [value for value in bad if re.search(pattern, value)] == []
 
 
+def test_the_docs_say_how_many_projects_fit() -> None:
+    def made(all_resources: Mapping[str, Any], kind: str) -> int:
+        return sum(one["Type"] == kind for one in all_resources.values())
+
+    platform = template.load(account.TEMPLATE)["Resources"]
+    rules, own = made(RESOURCES, "AWS::Events::Rule"), made(platform, "AWS::Events::Rule")
+    roles, on_github = made(RESOURCES, "AWS::IAM::Role"), made(ON_GITHUB, "AWS::IAM::Role")
+    assert (rules, own) == (5, 10)  # as the words say
+    page = " ".join((PATH.parent.parent / "docs" / "install.md").read_text().split())
+    assert f"room for {(300 - own) // rules} projects ({(100 - own) // rules})" in page
+    assert f"{roles} IAM roles, on GitHub {on_github}" in page
+    assert f"room for {1000 // roles} ({1000 // on_github})" in page
+
+
+def test_the_docs_say_how_many_buckets_and_keys_a_project_may_have() -> None:
+    page = " ".join((PATH.parent.parent / "docs" / "projects.md").read_text().split())
+    assert f"{buckets.DATA_BUCKETS_LENGTH} characters, each name counted with {buckets.FOR_EACH} more" in page
+    assert (buckets.KEYS, "for three keys" in page) == (3, True)
+
+
 def test_every_parameter_is_explained_where_studio_shows_it() -> None:
     shown = WRITTEN["Metadata"]["AWS::CloudFormation::Interface"]
     grouped = [name for group in shown["ParameterGroups"] for name in group["Parameters"]]
@@ -942,3 +1010,11 @@ def test_a_project_can_be_made_with_nothing_but_a_name() -> None:
             assert parameter["Default"] in parameter["AllowedValues"], name
         elif "AllowedPattern" in parameter and "Default" in parameter:
             assert re.search(parameter["AllowedPattern"], parameter["Default"]), name
+
+
+def test_what_the_seed_function_answers_is_kept_in_the_outputs_of_the_same_name() -> None:
+    """When an update is taken back and the Git host cannot be asked, it reads there what the repository was."""
+    outputs = WRITTEN["Outputs"]
+    for name in (*creation.OF_REPOSITORY, "TemplateVersion"):
+        assert "Condition" not in outputs[name]
+        assert outputs[name]["Value"] in ({"Fn::GetAtt": ["Seed", name]}, {"Fn::GetAtt": f"Seed.{name}"}), name

@@ -43,17 +43,15 @@ ROLES = [
 
 def granted(host: str, role: str) -> list[dict[str, Any]]:
     """The role's own policies, and the project's that is attached to it."""
-    resources = HOSTS[host]
-    properties = resources[role]["Properties"]
-    attached = any(arn.endswith("-reader") for arn in properties.get("ManagedPolicyArns", []))
-    own = [one["PolicyDocument"] for one in properties["Policies"]]
-    return own + ([resources["ReaderPolicy"]["Properties"]["PolicyDocument"]] if attached else [])
+    return template.of_role(HOSTS[host], role)
 
 
 def questions(documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Action, resource and context of one request for each action, resource and condition of each statement."""
     for document in documents:
         for statement in document["Statement"]:
+            if statement["Effect"] == "Deny":
+                continue
             context = dict(_context(statement.get("Condition", {})))
             for action in _listed(statement["Action"]):
                 for resource in _listed(statement["Resource"]):
@@ -68,7 +66,7 @@ def _context(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, 
 
 
 def _exact(pattern: str) -> str:
-    return pattern.replace("*", "x")
+    return pattern.replace("arn:*:", "arn:aws:").replace("*", "x")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +12,14 @@ import boto3
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from local_aws import LocalAWS
 from servicecatalog import product
 from tests.local_aws.github_clients import configure
 from tests.local_aws.people import sign_in
 from tests.local_aws.waiting import wait_for
-from tests.servicecatalog.projects import ACCOUNT, REGION, TEMPLATES, Project, Projects
+from tests.servicecatalog.projects import ACCOUNT, BUCKET, REGION, TEMPLATES, Project, Projects
 
 CLASSES = ("feature", "dev", "prod")
 # Instead of CI's commands: says what CI is told, and shows that the build is a clone.
@@ -289,6 +290,33 @@ def test_on_deletion_the_policies_go_before_the_seed_is_asked_and_its_roles_afte
     assert {"FeaturePipelineRole", "DevPipelineRole", "ModelRole"} <= set(after)
     pages = iam.get_paginator("list_roles").paginate(PathPrefix="/modelyard/")
     assert [role["RoleName"] for page in pages for role in page["Roles"] if role["RoleName"].startswith("going-")] == []
+
+
+def test_a_bucket_that_the_seed_refuses_is_read_at_no_time(aws: LocalAWS, projects: Projects) -> None:
+    project = projects.create("reading", DataBuckets="my-data")
+    assert {name for name in READING if data_buckets(aws, name)} == READING
+    with pytest.raises(WaiterError, match="UPDATE_ROLLBACK_COMPLETE"):
+        projects.update(project, DataBuckets=BUCKET)
+    events = projects.cloudformation.describe_stack_events(StackName=project.stack)["StackEvents"]
+    updated = {one["LogicalResourceId"] for one in events if one["ResourceStatus"] == "UPDATE_IN_PROGRESS"}
+    assert "Seed" in updated
+    assert not {"DataBucketsPolicy", "ReaderPolicy"} & updated
+    for name in READING:
+        assert "arn:*:s3:::my-data/*" in data_buckets(aws, name)
+    projects.update(project, DataBuckets="")
+    assert {name for name in READING if data_buckets(aws, name)} == set()
+    projects.delete(project)
+
+
+READING = {"reading-pipeline-feature", "reading-pipeline-dev", "reading-model"}
+
+
+def data_buckets(aws: LocalAWS, role: str) -> str:
+    """The role's policy about further buckets; "" where it has none."""
+    iam = aws.client("iam")
+    if "data-buckets" not in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        return ""
+    return json.dumps(iam.get_role_policy(RoleName=role, PolicyName="data-buckets")["PolicyDocument"])
 
 
 BEFORE_CODEPIPELINE = "7d20b46"  # the last commit whose product made projects without it

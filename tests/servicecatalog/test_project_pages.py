@@ -136,3 +136,21 @@ def test_what_stands_in_for_studio_takes_what_the_pages_give_it(page: Path) -> N
             with pytest.raises(SystemExit) as ended:
                 parser.parse_args([*words, "--help"])
             assert ended.value.code == 0, words
+
+
+def test_whoever_makes_projects_may_look_where_the_repository_is() -> None:
+    """By the lines of "Where the repository is": the project, then its stack, whichever way it was made."""
+    policy = template.load(ROOT / "servicecatalog" / "portfolio.yaml")["Resources"]["CreatorPolicy"]["Properties"]
+    allowed = set()
+    for statement in policy["PolicyDocument"]["Statement"]:
+        if isinstance(statement["Resource"], dict) and "Fn::Sub" in statement["Resource"]:
+            resource = statement["Resource"]["Fn::Sub"].rpartition(":")[2]
+            allowed |= {(action, resource) for action in statement["Action"]}
+    typed = section(CREATING, "In SageMaker Studio")
+    assert "aws sagemaker describe-project" in typed
+    assert "aws cloudformation describe-stacks" in typed
+    assert {
+        ("sagemaker:DescribeProject", "project/*"),
+        ("cloudformation:DescribeStacks", "stack/SP-*"),
+        ("cloudformation:DescribeStacks", "stack/SC-*"),
+    } <= allowed

@@ -183,6 +183,40 @@ def test_a_broken_function_does_not_keep_a_stack_from_taking_its_next_update(
     assert stack.deploy(template("2"), [], {}) is True
 
 
+def test_a_function_that_is_gone_does_not_keep_a_stack_from_being_deleted(
+    administrator: Administrator, stack: Stack, upload: Upload, said: list[str]
+) -> None:
+    iam, functions = administrator.client("iam"), administrator.client("lambda")
+    role = iam.create_role(RoleName="news", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    code = {"Runtime": "python3.11", "Handler": "app.handler", "Code": {"ZipFile": archive(app=REFUSES_UPDATES)}}
+    function = functions.create_function(FunctionName="news", Role=role, **code)["FunctionArn"]
+    thing = {"Type": "Custom::Thing", "DependsOn": "Topic", "Properties": {"ServiceToken": function}}
+    stack.deploy(upload(TOPIC | {"Thing": thing}), [], {})
+    functions.delete_function(FunctionName="news")
+
+    stack.delete()
+
+    assert "It goes on without Thing, whose function did not answer or refused ..." in said
+    assert stack.settle() is None
+    assert administrator.client("sns").list_topics()["Topics"] == []
+
+
+def test_what_has_to_be_repaired_is_said_and_left_until_it_is_agreed_to(
+    administrator: Administrator, stack: Stack, upload: Upload
+) -> None:
+    assert stack.repair() is None
+    administrator.client("ssm").put_parameter(Name="/news/arn", Value="somebody's", Type="String")
+    with pytest.raises(InstallError, match="ROLLBACK_COMPLETE"):
+        stack.deploy(upload(TOPIC | {"Parameter": PARAMETER}), [], {})
+
+    assert stack.repair() == (
+        "Stack news is ROLLBACK_COMPLETE: an earlier attempt failed. What is left of it is removed first."
+    )
+    assert stack.at_rest() == "ROLLBACK_COMPLETE"
+    stack.deploy(upload(TOPIC), [], {})
+    assert stack.repair() is None
+
+
 def test_a_stack_that_was_planned_and_never_made_is_made(stack: Stack, upload: Upload) -> None:
     """An interrupted run leaves a change set that nobody executed."""
     stack.cloudformation.create_change_set(

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from local_aws import LocalAWS
-from servicecatalog.studio import CORS
 from tests.servicecatalog.conftest import ROOT, Administrator
 
 MODULE = ROOT / "servicecatalog" / "terraform"
 # A mirror of providers, with registry.terraform.io/hashicorp/aws in it.
 PLUGINS = Path(os.environ.get("TF_PLUGINS", "/opt/tf-plugins"))
+BUCKETS = ("Artifact", "Build", "Template")  # which destroying leaves
 MISSING = next(
     (
         reason
@@ -40,12 +39,17 @@ module "modelyard" {
   source              = "MODULE"
   build_folder        = "BUILD"
   principals          = ["arn:aws:iam:::role/studio-*"]
-  parameters          = { LogRetentionDays = var.days }
+  parameters          = merge({ LogRetentionDays = var.days }, var.existing)
   studio_s3_templates = true
-  destroy_code        = true
+  destroy_code        = var.destroy_code
 }
 
 variable "days" { default = "30" }
+variable "destroy_code" { default = true }
+variable "existing" {
+  type    = map(string)
+  default = {}
+}
 
 output "version" { value = module.modelyard.version }
 output "product" { value = module.modelyard.portfolio["Product"] }
@@ -76,21 +80,21 @@ class Terraform:
 
 
 @pytest.fixture
-def terraform(tmp_path: Path, aws: LocalAWS) -> Terraform:
-    return Terraform(tmp_path, os.environ | aws.environment)
+def terraform(tmp_path: Path, administrator: Administrator) -> Terraform:
+    return Terraform(tmp_path, administrator.environment)
 
 
 def test_it_is_valid(tmp_path: Path, terraform: Terraform) -> None:
     write_root(tmp_path)
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "manifest.json").write_text("{}")
-    shutil.copy(CORS, tmp_path / "build")
     terraform.run("init", "-backend=false", "-input=false")
     terraform.run("validate")
 
 
-def test_it_installs_updates_is_taken_over_and_destroys(tmp_path: Path, aws: LocalAWS, terraform: Terraform) -> None:
-    administrator = Administrator(aws, aws.server.account)
+def test_it_installs_updates_is_taken_over_and_destroys(
+    tmp_path: Path, administrator: Administrator, terraform: Terraform
+) -> None:
     administrator.run("build", str(tmp_path / "build"))
     version = json.loads((tmp_path / "build" / "manifest.json").read_text())["version"]
     write_root(tmp_path)
@@ -113,6 +117,63 @@ def test_it_installs_updates_is_taken_over_and_destroys(tmp_path: Path, aws: Loc
         f"modelyard-builds-{administrator.account}-us-east-1",
         f"modelyard-templates-{administrator.account}-us-east-1",
     ]
+
+    # README: "After destroying"
+    kept = {f"Existing{kind}Bucket": f"modelyard-{kind.lower()}s-{administrator.account}-us-east-1" for kind in BUCKETS}
+    key = administrator.client("kms").describe_key(KeyId="alias/modelyard")["KeyMetadata"]["Arn"]
+    kept |= {"ExistingLedgerTable": "modelyard-ledger", "ExistingKmsKeyArn": key}
+    existing = ("-var", f"existing={json.dumps(kept)}")
+    terraform.run("apply", "-auto-approve", "-input=false", *existing)
+    assert administrator.settings.ledger_table == "modelyard-ledger"
+    assert visible(administrator, kept["ExistingTemplateBucket"]) == {f"projects/modelyard-{version}.yaml": "true"}
+
+
+def test_another_version_leaves_what_projects_and_a_roll_back_need(
+    tmp_path: Path, administrator: Administrator, terraform: Terraform
+) -> None:
+    bucket = f"modelyard-templates-{administrator.account}-us-east-1"
+    code = f"modelyard-platform-{administrator.account}-us-east-1"
+    administrator.run("build", str(tmp_path / "build"))
+    write_root(tmp_path)
+    terraform.run("init", "-input=false")
+    keep = ("-auto-approve", "-input=false", "-var", "destroy_code=false")
+    terraform.run("apply", *keep)
+    first, before = visible(administrator, bucket), keys(administrator, code)
+    assert list(first.values()) == ["true"]
+
+    another_version(tmp_path / "build")
+    terraform.run("apply", *keep)
+    second = visible(administrator, bucket)
+    assert second == dict.fromkeys(first, "false") | {next(iter(second.keys() - first.keys())): "true"}
+    assert keys(administrator, code) > before
+    assert "No changes" in terraform.run("plan", "-input=false", "-var", "destroy_code=false")
+
+    assert "BucketNotEmpty" in terraform.run("destroy", *keep, fails=True)
+    assert keys(administrator, code) > before
+    assert visible(administrator, bucket) == second
+
+
+def another_version(build: Path) -> None:
+    """What `build` writes when something has changed in the functions, the template and the product."""
+    manifest = (build / "manifest.json").read_text()
+    version = json.loads(manifest)["version"]
+    product = (build / "product.yaml").read_text()
+    (build / "product.yaml").write_text(product.replace(version, f"{version}x"))
+    changed = json.loads(manifest.replace(version, f"{version}x"))
+    changed["code"]["functions.zip"] += ".zip"
+    changed["parameters"]["platform"]["CodeKey"] += ".zip"
+    (build / "manifest.json").write_text(json.dumps(changed))
+
+
+def keys(administrator: Administrator, bucket: str) -> set[str]:
+    return {one["Key"] for one in administrator.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def visible(administrator: Administrator, bucket: str) -> dict[str, str]:
+    """What Studio is told of each of the product's templates, by key."""
+    s3 = administrator.client("s3")
+    tagged = {key: s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"] for key in keys(administrator, bucket)}
+    return {key: tags[0]["Value"] for key, tags in tagged.items() if key.startswith("projects/")}
 
 
 def write_root(folder: Path) -> None:
