@@ -147,9 +147,19 @@ def _studio_arguments(parser: argparse.ArgumentParser) -> None:
     )
     create.add_argument("--route", choices=("servicecatalog", "s3"), help="when both have a template of that name")
     for command in (parser, listing, create):
-        command.add_argument("--domain", help="the Studio domain's id, whose S3 folder is looked into (default: all)")
+        command.add_argument(
+            "--domain",
+            metavar="ID",
+            help="the Studio domain, whose S3 folder is looked into (default: all) and which projects are tagged with"
+            " (default: the only one)",
+        )
     for command in (parser, create):
-        command.add_argument("--role", help="S3 templates: ARN of the role that CloudFormation acts as")
+        command.add_argument(
+            "--role",
+            metavar="ARN",
+            help="S3 templates: the role that CloudFormation acts as (default: what Parameter Store has as"
+            " /modelyard/launch-role; the form asks)",
+        )
     delete.add_argument("name", help="the project's")
 
 

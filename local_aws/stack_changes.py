@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ NO_UPDATES = "No updates are to be performed."
 SUCCEEDED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE", "IMPORT_COMPLETE")
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGER = 0.03, 0.5, 1.4  # seconds between two looks
-_LONGEST_REASON = 4000  # characters: what SageMaker's StatusMessage may have
+LONGEST_REASON = 4000  # characters: what SageMaker's StatusMessage may have
 
 
 Found = TypeVar("Found")
@@ -30,12 +30,14 @@ class StackEnd:
         status: such as "ROLLBACK_COMPLETE"; "DELETE_COMPLETE" also of a stack that is not there.
         reason: of a failure: the stack's own words, and those of each resource that failed.
         outputs: as DescribeStacks answers them.
+        events: of a failure: the operation's that have a ResourceStatusReason, the newest first.
     """
 
     stack_id: str
     status: str
     reason: str = ""
     outputs: list[Mapping[str, str]] = field(default_factory=list)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def succeeded(self) -> bool:
@@ -104,7 +106,15 @@ def follow(cloudformation: Any, stack: str, stopping: threading.Event) -> StackE
     end = StackEnd(found["StackId"], found["StackStatus"], outputs=found.get("Outputs", []))
     if end.succeeded:
         return end
-    return StackEnd(end.stack_id, end.status, _reason(cloudformation, found), end.outputs)
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=end.stack_id)
+    events = list(_of_last_operation(event for page in pages for event in page["StackEvents"]))
+    told = [event for event in events if event.get("ResourceStatusReason")]
+    why = found.get("StackStatusReason")
+    if why and why not in [event["ResourceStatusReason"] for event in told]:  # a server that ended wrote no event
+        of_stack = {"StackId": end.stack_id, "PhysicalResourceId": end.stack_id, "ResourceStatus": end.status}
+        of_stack |= {"LogicalResourceId": found["StackName"], "ResourceType": "AWS::CloudFormation::Stack"}
+        told.insert(0, of_stack | {"ResourceStatusReason": why})
+    return StackEnd(end.stack_id, end.status, _reason(found, told), end.outputs, told)
 
 
 def is_missing(error: ClientError) -> bool:
@@ -113,12 +123,10 @@ def is_missing(error: ClientError) -> bool:
     return said["Code"] == "ValidationError" and "does not exist" in said["Message"]
 
 
-def _reason(cloudformation: Any, stack: Mapping[str, Any]) -> str:
-    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack["StackId"])
-    failures = failures_of_last_operation(event for page in pages for event in page["StackEvents"])
-    said = [stack.get("StackStatusReason") or "", *failures]
+def _reason(stack: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str:
+    said = [stack.get("StackStatusReason") or "", *failures_of_last_operation(events)]
     text = " ".join(dict.fromkeys(one for one in said if one))
-    return (text or f"The stack is {stack['StackStatus']}.")[:_LONGEST_REASON]
+    return (text or f"The stack is {stack['StackStatus']}.")[:LONGEST_REASON]
 
 
 def failures_of_last_operation(events: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -128,11 +136,20 @@ def failures_of_last_operation(events: Iterable[Mapping[str, Any]]) -> list[str]
         events: the newest first, as CloudFormation answers them. Those before are not looked at.
     """
     found: list[str] = []
-    for event in events:
+    for event in _of_last_operation(events):
         reason = event.get("ResourceStatusReason", "")
-        of_stack = event.get("PhysicalResourceId") == event["StackId"]
-        if of_stack and reason == "User Initiated":
-            break
-        if event["ResourceStatus"].endswith("_FAILED") and not of_stack and "cancelled" not in reason:
+        if event["ResourceStatus"].endswith("_FAILED") and not _is_of_stack(event) and "cancelled" not in reason:
             found.append(f"{event['LogicalResourceId']} ({event['ResourceType']}): {reason}")
     return found[::-1]
+
+
+def _of_last_operation(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Those since somebody last began something with the stack, that event the last one."""
+    for event in events:
+        yield event
+        if _is_of_stack(event) and event.get("ResourceStatusReason") == "User Initiated":
+            return
+
+
+def _is_of_stack(event: Mapping[str, Any]) -> bool:
+    return bool(event.get("PhysicalResourceId") == event["StackId"])

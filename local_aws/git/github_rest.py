@@ -199,6 +199,9 @@ class Rest:
         self._repositories.set_head(repository.key, branch)
 
     def delete_repository(self, call: RestCall) -> RestAnswer:
+        token = token_of_call(call)
+        if token.classic and "delete_repo" not in token.scopes:
+            raise ApiError(403, "Must have admin rights to Repository.")
         with self._state.lock:
             repository = self.find(call)
             self._state.delete_repository(repository)

@@ -29,6 +29,7 @@ RIGHTS = (
     "statuses",
     "pull_requests",
     "issues",
+    "deletion",  # of classic tokens: the scope delete_repo
 )
 # The first ids that are given out; GitHub's are of this size.
 FIRST = {
@@ -96,8 +97,9 @@ class Token:
     @property
     def scopes(self) -> list[str]:
         """The scopes of a classic token that has these rights."""
-        repo = ["repo"] if set(self.rights) - {"workflows"} else []
-        return repo + (["workflow"] if "workflows" in self.rights else [])
+        repo = ["repo"] if set(self.rights) - {"workflows", "deletion"} else []
+        others = {"workflow": "workflows", "delete_repo": "deletion"}
+        return repo + [scope for scope, right in others.items() if right in self.rights]
 
 
 @dataclass

@@ -35,6 +35,7 @@ _REPLACING = {
     "PortfolioProductAssociation": ("SourcePortfolioId", "AcceptLanguage", "PortfolioId", "ProductId"),
     "PortfolioPrincipalAssociation": ("AcceptLanguage", "PortfolioId", "PrincipalARN", "PrincipalType"),
     "LaunchRoleConstraint": ("PortfolioId", "ProductId"),
+    "ResourceUpdateConstraint": ("PortfolioId", "ProductId"),
 }
 
 _gives_own_tags: contextvars.ContextVar[bool] = contextvars.ContextVar("gives own tags", default=False)
@@ -167,11 +168,8 @@ class _Types:
                 "create": self.associate_principal,
                 "delete": self.disassociate_principal,
             },
-            "LaunchRoleConstraint": {
-                "create": self.create_constraint,
-                "update": self.update_constraint,
-                "delete": self.delete_constraint,
-            },
+            "LaunchRoleConstraint": self._constraint("LAUNCH", _launch_role),
+            "ResourceUpdateConstraint": self._constraint("RESOURCE_UPDATE", _tag_updates),
         }
         return {_TYPE + name: handlers for name, handlers in by_type.items()}
 
@@ -259,23 +257,28 @@ class _Types:
             PrincipalType=properties.get("PrincipalType", "IAM"),
         )
 
-    def create_constraint(self, _logical_id: str, properties: Properties, _stack: str) -> Made:
-        answer = self._call(
-            "create_constraint",
-            **_given(properties, ("PortfolioId", "ProductId", "Description")),
-            Type="LAUNCH",
-            Parameters=_launch_role(properties),
-        )
-        constraint = answer["ConstraintDetail"]["ConstraintId"]
-        return constraint, {"Id": constraint}
+    def _constraint(self, kind: str, parameters: Callable[[Properties], str]) -> dict[str, Callable[..., Any]]:
+        """The handlers of a type of constraint, whose Parameters are made from the resource's properties."""
 
-    def update_constraint(self, constraint: str, _before: Properties, properties: Properties, _stack: str) -> Made:
-        texts = {"Description": properties.get("Description", "")}
-        self._call("update_constraint", Id=constraint, Parameters=_launch_role(properties), **texts)
-        return constraint, {"Id": constraint}
+        def create(_logical_id: str, properties: Properties, _stack: str) -> Made:
+            answer = self._call(
+                "create_constraint",
+                **_given(properties, ("PortfolioId", "ProductId", "Description")),
+                Type=kind,
+                Parameters=parameters(properties),
+            )
+            constraint = answer["ConstraintDetail"]["ConstraintId"]
+            return constraint, {"Id": constraint}
 
-    def delete_constraint(self, constraint: str, _properties: Properties) -> None:
-        self._delete("delete_constraint", Id=constraint)
+        def update(constraint: str, _before: Properties, properties: Properties, _stack: str) -> Made:
+            texts = {"Description": properties.get("Description", "")}
+            self._call("update_constraint", Id=constraint, Parameters=parameters(properties), **texts)
+            return constraint, {"Id": constraint}
+
+        def delete(constraint: str, _properties: Properties) -> None:
+            self._delete("delete_constraint", Id=constraint)
+
+        return {"create": create, "update": update, "delete": delete}
 
     # Within
 
@@ -358,6 +361,10 @@ def _identity(version: Properties) -> tuple[str, str]:
 
 def _launch_role(properties: Properties) -> str:
     return json.dumps(_given(properties, ("RoleArn", "LocalRoleName")))
+
+
+def _tag_updates(properties: Properties) -> str:
+    return json.dumps({"Version": "2.0", "Properties": _given(properties, ("TagUpdateOnProvisionedProduct",))})
 
 
 def _handler_code(code: str) -> str:

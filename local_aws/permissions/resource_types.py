@@ -913,4 +913,5 @@ RULES: dict[str, TypeRules] = {
     "AWS::ServiceCatalog::Portfolio": TypeRules(_catalog("Portfolio", "Id")),
     "AWS::ServiceCatalog::PortfolioPrincipalAssociation": PRINCIPAL_ASSOCIATION,
     "AWS::ServiceCatalog::PortfolioProductAssociation": TypeRules(_association),
+    "AWS::ServiceCatalog::ResourceUpdateConstraint": TypeRules(_association),
 }

@@ -14,26 +14,27 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError, page, validation_error
 from local_aws.loopback import Loopback
-from local_aws.s3_urls import object_address
+from local_aws.sagemaker.project_stacks import ProjectStacks, only_provider, refusals
 from local_aws.sagemaker.quotas import Quotas
 from local_aws.sagemaker.tags import Tags
 from local_aws.sagemaker.times import now
-from local_aws.stack_changes import CAPABILITIES, NO_UPDATES, Interrupted, create_stack, follow, is_missing, wait_for
+from local_aws.stack_changes import Interrupted, follow, wait_for
 from local_aws.store import Document, Scope, Store
-from local_aws.template_forms import TemplateForm, read_template, value_faults
 
 logger = logging.getLogger(__name__)
 
-NAME_PARAMETER, ID_PARAMETER = "SageMakerProjectName", "SageMakerProjectId"
-NAME_TAG, ID_TAG = "sagemaker:project-name", "sagemaker:project-id"
 DELETED = "DeleteCompleted"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-_DENIED = ("AccessDenied", "AccessDeniedException")
-_WAITING_TO_BEGIN = "local_aws was stopped before the project's stack was begun. Delete the project and try again."
+_NOT_BEGUN = {
+    "Create": "local_aws was stopped before the project's stack was begun. Delete the project and try again.",
+    "Update": "local_aws was stopped before it noted that the stack's update had begun. Update the project again.",
+    "Delete": "local_aws was stopped before it noted that the stack's deletion had begun. Delete the project again.",
+}
+_CREATION_FAILED = "Client error: Provisioning failed with error: "  # by Service Catalog
 _DESCRIPTION = (
     "ProjectArn",
     "ProjectName",
@@ -56,14 +57,15 @@ Begin = Callable[[], dict[str, Any]]  # asks for a change; answers what the proj
 class Projects:
     """Projects by their names.
 
-    A document is what DescribeProject answers and, while something is under way, Verb (Create, Update or Delete) and
-    what is followed: RecordId of Service Catalog's, or StackId. A deleted project is told of until its name is taken
-    again.
+    A document is what DescribeProject answers and, while something is under way, Verb (Create, Update or Delete) and,
+    once that was asked for, what is followed: RecordId of Service Catalog's, or StackId. A deleted project is told of
+    until its name is taken again.
     """
 
     def __init__(self, store: Store, tags: Tags, loopback: Loopback, quotas: Quotas) -> None:
         self._lock, self._tags, self._loopback, self._quotas = store.lock, tags, loopback, quotas
         self._projects = store.table("projects")
+        self._stacks = ProjectStacks(tags, loopback)
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
         tags.know(self._is_ours)
@@ -87,20 +89,20 @@ class Projects:
         """
         product, provider = (
             request.get("ServiceCatalogProvisioningDetails"),
-            _only_provider(request, "TemplateProviders"),
+            only_provider(request, "TemplateProviders"),
         )
         if (product is None) == (provider is None):
             raise validation_error(
                 "Give exactly one of ServiceCatalogProvisioningDetails and TemplateProviders (with a"
                 " CfnTemplateProvider): what the project is made from."
             )
-        document = self._reserve(call, request)
+        document = self._reserve(call, request, product, provider)
         try:
-            with _refusals():
+            with refusals():
                 if product is not None:
-                    begun = self._provision(call, document, product)
+                    begun = self._stacks.provision(call, document, product)
                 else:
-                    begun = self._create_stack(call, document, provider or {})
+                    begun = self._stacks.create_stack(call, document, provider or {})
         except Exception:  # nothing of the project is left
             with self._lock:
                 self._projects.delete(call.scope, document["ProjectName"])
@@ -114,7 +116,7 @@ class Projects:
         return {name: document[name] for name in _DESCRIPTION if name in document}
 
     def list(self, call: Call, request: Request) -> Response:
-        """By name, the first first, unless the request sorts otherwise."""
+        """The oldest first, unless the request sorts otherwise."""
         after = float(request.get("CreationTimeAfter", -math.inf))
         before = float(request.get("CreationTimeBefore", math.inf))
         found = [
@@ -123,7 +125,7 @@ class Projects:
             if request.get("NameContains", "").lower() in each["ProjectName"].lower()
             and after < each["CreationTime"] < before
         ]
-        member = "CreationTime" if request.get("SortBy") == "CreationTime" else "ProjectName"
+        member = "ProjectName" if request.get("SortBy") == "Name" else "CreationTime"
 
         def position(document: Document) -> list[Any]:
             return [document[member], document["ProjectName"]]
@@ -136,13 +138,16 @@ class Projects:
         }
 
     def update(self, call: Call, request: Request) -> Response:
-        """Change the description and tags at once, and give the stack another template or other parameters.
+        """Change the description at once, and give the stack another template, other parameters or further tags.
+
+        Tags of one that was made through Service Catalog are its provisioned product's, which takes them where a
+        constraint lets it. When the stack's change is refused, nothing has changed.
 
         Raises:
             ServiceError: as `create`; ConflictException while something is under way.
         """
         product = request.get("ServiceCatalogProvisioningUpdateDetails")
-        provider = _only_provider(request, "TemplateProvidersToUpdate")
+        provider = only_provider(request, "TemplateProvidersToUpdate")
         if product is not None and provider is not None:
             raise validation_error(
                 "Give ServiceCatalogProvisioningUpdateDetails or TemplateProvidersToUpdate, and not both."
@@ -158,18 +163,22 @@ class Projects:
                     f"Project {document['ProjectName']} was made through Service Catalog: give"
                     " ServiceCatalogProvisioningUpdateDetails."
                 )
+            if product is None and request.get("Tags") and "ServiceCatalogProvisioningDetails" in document:
+                product = {}
+            put_back = self._put_back(call.scope, document)
             self._tags.set_on_create(call, document["ProjectArn"], request.get("Tags"))
-            document |= {"LastModifiedTime": now(), "LastModifiedBy": call.user_context}
             if "ProjectDescription" in request:
                 document["ProjectDescription"] = request["ProjectDescription"]
             if product is not None or provider is not None:
-                document |= {"StatusBefore": document["ProjectStatus"], "Verb": "Update"}
-                document["ProjectStatus"] = "UpdateInProgress"
-            self._projects.put(call.scope, document["ProjectName"], document)
+                self._enter(call, document, "Update")
+            else:
+                document |= {"LastModifiedTime": now(), "LastModifiedBy": call.user_context}
+                self._projects.put(call.scope, document["ProjectName"], document)
         if product is not None:
-            self._begin(call, document, lambda: self._update_product(call, document, product))
+            tags = request.get("Tags", [])
+            self._begin(call, document, put_back, lambda: self._stacks.update_product(call, document, product, tags))
         elif provider is not None:
-            self._begin(call, document, lambda: self._update_stack(call, document, provider))
+            self._begin(call, document, put_back, lambda: self._stacks.update_stack(call, document, provider))
         return {"ProjectArn": document["ProjectArn"]}
 
     def delete(self, call: Call, request: Request) -> Response:
@@ -181,10 +190,9 @@ class Projects:
         """
         with self._lock:
             document = self._at_rest(call.scope, request["ProjectName"])
-            document |= {"StatusBefore": document["ProjectStatus"], "Verb": "Delete", "LastModifiedTime": now()}
-            document |= {"ProjectStatus": "DeleteInProgress", "LastModifiedBy": call.user_context}
-            self._projects.put(call.scope, document["ProjectName"], document)
-        self._begin(call, document, lambda: self._delete_stack(call, document))
+            put_back = self._put_back(call.scope, document)
+            self._enter(call, document, "Delete")
+        self._begin(call, document, put_back, lambda: self._stacks.delete(call, document))
         return {}
 
     # For the server
@@ -206,139 +214,10 @@ class Projects:
     def busy(self) -> bool:
         return bool(self._threads)
 
-    # Through Service Catalog
-
-    def _provision(self, call: Call, document: Document, details: Request) -> dict[str, Any]:
-        given = details.get("ProvisioningParameters", [])
-        _refuse_own([one.get("Key") for one in given])
-        asked: dict[str, Any] = {"ProductId": details["ProductId"]}
-        asked |= {name: details[name] for name in ("ProvisioningArtifactId", "PathId") if name in details}
-        catalog = self._loopback.callers_client("servicecatalog", call.scope, call.access_key)
-        if "ProvisioningArtifactId" not in asked:
-            asked["ProvisioningArtifactId"] = _newest_version(catalog, details["ProductId"])
-        record = catalog.provision_product(
-            **asked,
-            ProvisionedProductName=f"{document['ProjectName']}-{document['ProjectId']}",
-            ProvisioningParameters=[*given, *_pairs(_own_parameters(document))],
-            Tags=_pairs(self._tags.of(call.scope, document["ProjectArn"]) | _own_tags(document)),
-            ProvisionToken=document["ProjectId"],
-        )["RecordDetail"]
-        return {
-            "ServiceCatalogProvisioningDetails": {**details, **asked},
-            "ServiceCatalogProvisionedProductDetails": {"ProvisionedProductId": record["ProvisionedProductId"]},
-            "RecordId": record["RecordId"],
-        }
-
-    def _update_product(self, call: Call, document: Document, details: Request) -> dict[str, Any]:
-        before = document["ServiceCatalogProvisioningDetails"]
-        given = details.get("ProvisioningParameters", [])
-        _refuse_own([one.get("Key") for one in given])
-        version = details.get("ProvisioningArtifactId", before["ProvisioningArtifactId"])
-        catalog = self._loopback.callers_client("servicecatalog", call.scope, call.access_key)
-        record = catalog.update_provisioned_product(
-            ProvisionedProductId=document["ServiceCatalogProvisionedProductDetails"]["ProvisionedProductId"],
-            ProductId=before["ProductId"],
-            ProvisioningArtifactId=version,
-            ProvisioningParameters=given,
-        )["RecordDetail"]
-        parameters = {one["Key"]: one for one in [*before.get("ProvisioningParameters", []), *given]}
-        after = {**before, "ProvisioningArtifactId": version, "ProvisioningParameters": list(parameters.values())}
-        return {"ServiceCatalogProvisioningDetails": after, "RecordId": record["RecordId"]}
-
-    # From a template in S3
-
-    def _create_stack(self, call: Call, document: Document, provider: Request) -> dict[str, Any]:
-        given = {one["Key"]: one.get("Value", "") for one in provider.get("Parameters", [])}
-        _refuse_own(list(given))
-        _check_values(
-            provider["TemplateURL"], self._form(call, provider["TemplateURL"]), given | _own_parameters(document)
-        )
-        url = object_address(provider["TemplateURL"]).url(call.scope.region)
-        name = f"SP-{document['ProjectName']}-{document['ProjectId']}"
-        cloudformation = self._loopback.callers_client("cloudformation", call.scope, call.access_key)
-        tags = self._tags.of(call.scope, document["ProjectArn"]) | _own_tags(document)
-        role = {"RoleARN": provider["RoleARN"]} if "RoleARN" in provider else {}
-        stack = create_stack(
-            cloudformation,
-            name,
-            TemplateURL=url,
-            Parameters=_stack_parameters(given | _own_parameters(document)),
-            Tags=_pairs(tags),
-            Capabilities=CAPABILITIES,
-            **role,
-        )
-        members = ("TemplateName", "TemplateURL", "RoleARN", "Parameters")
-        detail = {member: provider[member] for member in members if member in provider}
-        detail["StackDetail"] = {"Name": name, "Id": stack, "StatusMessage": "CREATE_IN_PROGRESS"}
-        return {"TemplateProviderDetails": [{"CfnTemplateProviderDetail": detail}], "StackId": stack}
-
-    def _update_stack(self, call: Call, document: Document, provider: Request) -> dict[str, Any]:
-        """Parameters that are not given keep their values, where the new template has them."""
-        detail = document["TemplateProviderDetails"][0]["CfnTemplateProviderDetail"]
-        if provider["TemplateName"] != detail["TemplateName"]:
-            raise validation_error(
-                f"Project {document['ProjectName']} has no template {provider['TemplateName']};"
-                f" it has {detail['TemplateName']}."
-            )
-        given = {one["Key"]: one.get("Value", "") for one in provider.get("Parameters", [])}
-        _refuse_own(list(given))
-        before = {one["Key"]: one.get("Value", "") for one in detail.get("Parameters", [])}
-        form = self._form(call, provider["TemplateURL"])
-        kept = {name: value for name, value in before.items() if name in form.parameters}
-        values = kept | given | _own_parameters(document)
-        _check_values(provider["TemplateURL"], form, values)
-        url = object_address(provider["TemplateURL"]).url(call.scope.region)
-        stack = detail["StackDetail"]["Id"]
-        cloudformation = self._loopback.callers_client("cloudformation", call.scope, call.access_key)
-        try:
-            cloudformation.update_stack(
-                StackName=stack, TemplateURL=url, Parameters=_stack_parameters(values), Capabilities=CAPABILITIES
-            )
-        except ClientError as error:
-            if error.response["Error"]["Message"] != NO_UPDATES:
-                raise
-        after = {**detail, "TemplateURL": provider["TemplateURL"], "Parameters": _pairs(kept | given)}
-        return {"TemplateProviderDetails": [{"CfnTemplateProviderDetail": after}], "StackId": stack}
-
-    def _form(self, call: Call, url: str) -> TemplateForm:
-        """The template at an address, read with the caller's rights.
-
-        Raises:
-            ServiceError: ValidationException: it is no template.
-        """
-        s3 = self._loopback.callers_client("s3", call.scope, call.access_key)
-        try:
-            address = object_address(url)
-            body: bytes = s3.get_object(Bucket=address.bucket, Key=address.key)["Body"].read()
-            return read_template(body.decode())
-        except ValueError as error:  # UnicodeDecodeError too
-            raise validation_error(f"TemplateURL {url}: {error}") from error
-
-    def _delete_stack(self, call: Call, document: Document) -> dict[str, Any]:
-        if "TemplateProviderDetails" in document:
-            stack = document["TemplateProviderDetails"][0]["CfnTemplateProviderDetail"]["StackDetail"]["Id"]
-            cloudformation = self._loopback.callers_client("cloudformation", call.scope, call.access_key)
-            try:
-                cloudformation.delete_stack(StackName=stack)
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-            return {"StackId": stack}
-        provisioned = document.get("ServiceCatalogProvisionedProductDetails", {}).get("ProvisionedProductId")
-        if provisioned is None:  # the server ended before it had one
-            return {"Gone": True}
-        catalog = self._loopback.callers_client("servicecatalog", call.scope, call.access_key)
-        try:
-            record = catalog.terminate_provisioned_product(ProvisionedProductId=provisioned)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
-                raise
-            return {"Gone": True}
-        return {"RecordId": record["RecordDetail"]["RecordId"]}
-
     # A change, from its request to its end
 
-    def _reserve(self, call: Call, request: Request) -> Document:
+    def _reserve(self, call: Call, request: Request, product: Request | None, provider: Request | None) -> Document:
+        """Keep the project, with all that it takes to find again what is asked for next, should the server end."""
         name, project_id = request["ProjectName"], f"p-{''.join(secrets.choice(_LETTERS) for _ in range(12))}"
         arn = call.arn(f"project/{name}")
         document = {
@@ -353,6 +232,13 @@ class Projects:
             "CreatedBy": call.user_context,
             "LastModifiedBy": call.user_context,
         }
+        if product is not None:
+            document["ServiceCatalogProvisioningDetails"] = product
+        else:
+            members = ("TemplateName", "TemplateURL", "RoleARN", "Parameters")
+            detail: Document = {member: (provider or {})[member] for member in members if member in (provider or {})}
+            detail["StackDetail"] = {"Name": f"SP-{name}-{project_id}", "StatusMessage": "-"}
+            document["TemplateProviderDetails"] = [{"CfnTemplateProviderDetail": detail}]
         with self._lock:
             existing = [each for each in self._projects.values(call.scope) if each["ProjectStatus"] != DELETED]
             # Their stacks' and resources' names differ in more than capitals.
@@ -365,29 +251,45 @@ class Projects:
             self._projects.put(call.scope, name, document)
         return document
 
-    def _begin(self, call: Call, document: Document, begin: Begin) -> None:
+    def _put_back(self, scope: Scope, document: Document) -> Callable[[], None]:
+        """What makes a project, and its tags, what they are now; with the lock held."""
+        kept, tags = dict(document), self._tags.of(scope, document["ProjectArn"])
+
+        def put_back() -> None:
+            with self._lock:
+                self._projects.put(scope, kept["ProjectName"], kept)
+                self._tags.put_back(scope, kept["ProjectArn"], tags)
+
+        return put_back
+
+    def _enter(self, call: Call, document: Document, verb: str) -> None:
+        """Note that a change begins, which nothing is known of yet; with the lock held."""
+        for name in ("RecordId", "StackId", "Gone"):
+            document.pop(name, None)
+        document |= {"Verb": verb, "ProjectStatus": f"{verb}InProgress"}
+        document |= {"LastModifiedTime": now(), "LastModifiedBy": call.user_context}
+        self._projects.put(call.scope, document["ProjectName"], document)
+
+    def _begin(self, call: Call, document: Document, put_back: Callable[[], None], begin: Begin) -> None:
         """Ask for a change of a project that is there; when that is refused, the project is what it was.
+
+        Args:
+            put_back: of `_put_back`.
 
         Raises:
             ServiceError: ValidationException, AccessDeniedException: the other service refuses.
         """
         try:
-            with _refusals():
+            with refusals():
                 begun = begin()
         except Exception:
-            with self._lock:
-                document["ProjectStatus"] = document["StatusBefore"]
-                self._projects.put(call.scope, document["ProjectName"], document)
+            put_back()
             raise
         self._follow(call.scope, document, begun)
 
     def _follow(self, scope: Scope, document: Document, begun: dict[str, Any]) -> None:
         with self._lock:
-            if begun:
-                for name in ("RecordId", "StackId", "Gone"):
-                    document.pop(name, None)
-                document |= begun | {"ProjectStatus": f"{document['Verb']}InProgress"}
-                self._projects.put(scope, document["ProjectName"], document)
+            self._keep(scope, document, begun)
 
         def run() -> None:
             try:
@@ -409,15 +311,24 @@ class Projects:
         self._threads.add(thread)
         thread.start()
 
+    def _keep(self, scope: Scope, document: Document, begun: dict[str, Any]) -> None:
+        if begun:
+            document |= begun | {"ProjectStatus": f"{document['Verb']}InProgress"}
+            self._projects.put(scope, document["ProjectName"], document)
+
     def _end_of(self, scope: Scope, document: Document) -> tuple[bool, str]:
         """Whether the change that is under way succeeded, and what is said of it."""
+        if not {"RecordId", "StackId", "Gone"} & document.keys() and document["Verb"] == "Create":
+            begun = self._stacks.find(scope, document)
+            with self._lock:
+                self._keep(scope, document, begun)
         if document.get("Gone"):
             return True, ""
         if "StackId" in document:
             end = follow(self._loopback.client("cloudformation", scope), document["StackId"], self._stopping)
             return end.succeeded, end.status if end.succeeded else f"{end.status}: {end.reason}"
         if "RecordId" not in document:
-            return False, _WAITING_TO_BEGIN
+            return False, _NOT_BEGUN[document["Verb"]]
         catalog = self._loopback.client("servicecatalog", scope)
 
         def ended() -> Document | None:
@@ -425,7 +336,9 @@ class Projects:
             return None if record["Status"] == "IN_PROGRESS" else record
 
         record = wait_for(ended, self._stopping)
-        return record["Status"] == "SUCCEEDED", " ".join(one["Description"] for one in record["RecordErrors"])
+        message = " ".join(one["Description"] for one in record["RecordErrors"])
+        prefix = _CREATION_FAILED if message and document["Verb"] == "Create" else ""
+        return record["Status"] == "SUCCEEDED", prefix + message
 
     def _end(self, scope: Scope, document: Document, succeeded: bool, message: str) -> None:
         with self._lock:
@@ -433,7 +346,7 @@ class Projects:
             document["LastModifiedTime"] = now()
             for detail in document.get("TemplateProviderDetails", []):
                 detail["CfnTemplateProviderDetail"]["StackDetail"]["StatusMessage"] = message or "-"
-            if "ServiceCatalogProvisioningDetails" in document or "StackId" not in document:
+            if "ServiceCatalogProvisioningDetails" in document:
                 product = document.setdefault("ServiceCatalogProvisionedProductDetails", {})
                 product.pop("ProvisionedProductStatusMessage", None)
                 if message:
@@ -463,65 +376,3 @@ class Projects:
     def _is_ours(self, scope: Scope, arn: str) -> bool:
         found = self._projects.get(scope, arn.rpartition("/")[2])
         return found is not None and found["ProjectArn"] == arn and found["ProjectStatus"] != DELETED
-
-
-class _refusals:
-    """What another service refuses becomes this one's refusal, in the same words."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, ClientError):
-            said = error.response["Error"]
-            code = "AccessDeniedException" if said["Code"] in _DENIED else "ValidationException"
-            raise ServiceError(code, said["Message"]) from error
-        if isinstance(error, BotoCoreError):
-            raise validation_error(str(error)) from error
-
-
-def _only_provider(request: Request, member: str) -> Request | None:
-    """The CfnTemplateProvider of a list, which has one at most."""
-    for each in request.get(member, []):
-        if "CfnTemplateProvider" not in each:
-            raise validation_error(f"{member} without a CfnTemplateProvider: there is no other kind.")
-        provider: Request = each["CfnTemplateProvider"]
-        return provider
-    return None
-
-
-def _newest_version(catalog: Any, product: str) -> str:
-    versions = catalog.describe_product(Id=product)["ProvisioningArtifacts"]
-    if not versions:
-        raise validation_error(f"Product {product} has no active version. Give ProvisioningArtifactId.")
-    return str(max(versions, key=lambda each: each["CreatedTime"])["Id"])
-
-
-def _refuse_own(names: list[str | None]) -> None:
-    if given := [name for name in (NAME_PARAMETER, ID_PARAMETER) if name in names]:
-        raise validation_error(f"{' and '.join(given)} cannot be given: SageMaker fills it. Leave it out.")
-
-
-def _check_values(url: str, form: TemplateForm, values: dict[str, str]) -> None:
-    if missing := [name for name in (NAME_PARAMETER, ID_PARAMETER) if name not in form.parameters]:
-        raise validation_error(
-            f"The template at {url} has no parameter {' and '.join(missing)}, which SageMaker fills."
-        )
-    if faults := value_faults(form, values):
-        raise validation_error("; ".join(faults))
-
-
-def _own_parameters(document: Document) -> dict[str, str]:
-    return {NAME_PARAMETER: document["ProjectName"], ID_PARAMETER: document["ProjectId"]}
-
-
-def _own_tags(document: Document) -> dict[str, str]:
-    return {NAME_TAG: document["ProjectName"], ID_TAG: document["ProjectId"]}
-
-
-def _pairs(values: dict[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in values.items()]
-
-
-def _stack_parameters(values: dict[str, str]) -> list[dict[str, str]]:
-    return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]

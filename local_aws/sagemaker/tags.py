@@ -34,6 +34,12 @@ class Tags:
         if tags:
             self._merge(call.scope, arn, tags)
 
+    def put_back(self, scope: Scope, arn: str, tags: dict[str, str]) -> None:
+        """A change of the resource was refused: its tags are what `of` said before it."""
+        with self._lock:
+            if tags != self.of(scope, arn):
+                self._tags.put(scope, arn, tags)
+
     def forget(self, scope: Scope, arn: str) -> None:
         """The resource is deleted."""
         if self._tags.get(scope, arn) is not None:

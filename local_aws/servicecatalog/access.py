@@ -16,7 +16,7 @@ from local_aws.loopback import Loopback
 from local_aws.servicecatalog.catalog import Catalog, invalid, not_found, path_id, tag_list
 from local_aws.store import Document, Scope
 
-LAUNCH = "LAUNCH"
+LAUNCH, RESOURCE_UPDATE = "LAUNCH", "RESOURCE_UPDATE"  # types of constraints
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class LaunchPath:
     Args:
         launch_role: ARN of the role that CloudFormation acts as; None: it acts as whoever launches.
         tags: of portfolio and product.
+        updates_tags: whether an update of what was launched may change its tags.
     """
 
     id: str
@@ -33,9 +34,12 @@ class LaunchPath:
     product: Document
     launch_role: str | None
     tags: dict[str, str]
+    updates_tags: bool = False
 
     def summary(self) -> Document:
         constraints = [{"Type": LAUNCH, "Description": f"Launch as {self.launch_role}"}] if self.launch_role else []
+        if self.updates_tags:
+            constraints.append({"Type": RESOURCE_UPDATE, "Description": "Tags can be updated"})
         name = self.portfolio["DisplayName"]
         return {"Id": self.id, "ConstraintSummaries": constraints, "Tags": tag_list(self.tags), "Name": name}
 
@@ -74,14 +78,15 @@ class Access:
         found = []
         for portfolio in self.visible_portfolios(call):
             if product["Id"] in portfolio["ProductIds"]:
-                constraint = self._catalog.launch_constraint(call.scope, portfolio["Id"], product["Id"])
+                constraints = self._catalog.constraints_on(call.scope, portfolio["Id"], product["Id"])
                 found.append(
                     LaunchPath(
                         path_id(portfolio["Id"], product["Id"]),
                         portfolio,
                         product,
-                        constraint["LaunchRole"] if constraint else None,
+                        constraints.get(LAUNCH, {}).get("LaunchRole"),
                         portfolio["Tags"] | product["Tags"],
+                        constraints.get(RESOURCE_UPDATE, {}).get("UpdatesTags", False),
                     )
                 )
         return found

@@ -138,12 +138,14 @@ class Catalog:
     def portfolios_of(self, scope: Scope, product_id: str) -> list[Document]:
         return [each for each in self.portfolios.values(scope) if product_id in each["ProductIds"]]
 
-    def launch_constraint(self, scope: Scope, portfolio_id: str, product_id: str) -> Document | None:
+    def constraints_on(self, scope: Scope, portfolio_id: str, product_id: str) -> dict[str, Document]:
+        """Those on a product in a portfolio, by their types: there is one of each at most."""
+        found = {}
         for each in self.constraints.values(scope):
             detail = each["ConstraintDetail"]
             if (detail["PortfolioId"], detail["ProductId"]) == (portfolio_id, product_id):
-                return each
-        return None
+                found[detail["Type"]] = each
+        return found
 
     @staticmethod
     def _named(

@@ -1,4 +1,6 @@
-"""Portfolios: the products in them, who may use them, and as which role their products are launched."""
+"""Portfolios: the products in them, who may use them, as which role their products are launched, and whether updates
+may change tags.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 
 from local_aws.calls import Call, Operation, Request, Response, ServiceError
 from local_aws.sagemaker.times import now
-from local_aws.servicecatalog.access import LAUNCH
+from local_aws.servicecatalog.access import LAUNCH, RESOURCE_UPDATE
 from local_aws.servicecatalog.catalog import (
     Catalog,
     catalog_arn,
@@ -132,11 +134,11 @@ class Portfolios:
             product_id = request["ProductId"]
             if product_id not in portfolio["ProductIds"]:
                 raise not_found(f"Product {product_id} is not in portfolio {portfolio['Id']}.")
-            if constraint := self._catalog.launch_constraint(call.scope, portfolio["Id"], product_id):
+            if constraints := self._catalog.constraints_on(call.scope, portfolio["Id"], product_id):
+                ids = ", ".join(each["Id"] for each in constraints.values())
                 raise ServiceError(
                     "ResourceInUseException",
-                    f"Constraint {constraint['Id']} is on product {product_id} in portfolio {portfolio['Id']}."
-                    " Delete it first.",
+                    f"Constraint {ids} is on product {product_id} in portfolio {portfolio['Id']}. Delete it first.",
                 )
             portfolio["ProductIds"].remove(product_id)
             self._catalog.portfolios.put(call.scope, portfolio["Id"], portfolio)
@@ -180,42 +182,41 @@ class Portfolios:
         found, more = paged(self._catalog.portfolio(call.scope, request["PortfolioId"])["Principals"], request)
         return {"Principals": found, **more}
 
-    # Launch constraints
+    # Constraints
 
     def create_constraint(self, call: Call, request: Request) -> Response:
-        """Say as which role a product of a portfolio is launched.
+        """Say as which role a product of a portfolio is launched, or whether updates may change tags.
 
         Raises:
-            ServiceError: InvalidParametersException for another type of constraint than LAUNCH, or parameters that
-                name no role; DuplicateResourceException: there is one already.
+            ServiceError: InvalidParametersException for a type of constraint that is not built here, or parameters
+                that are not its own; DuplicateResourceException: there is one of the type already.
         """
-        if request["Type"] != LAUNCH:
-            raise invalid(f"Constraints of type {request['Type']} are not supported by local_aws; {LAUNCH} is.")
-        role = launch_role(call.scope, request["Parameters"])
+        kind = request["Type"]
+        meaning = _meaning(call.scope, kind, request["Parameters"])
 
         def do() -> Response:
             portfolio = self._catalog.portfolio(call.scope, request["PortfolioId"])
             product = self._catalog.product(call.scope, request)
             if product["Id"] not in portfolio["ProductIds"]:
                 raise not_found(f"Product {product['Id']} is not in portfolio {portfolio['Id']}.")
-            if self._catalog.launch_constraint(call.scope, portfolio["Id"], product["Id"]):
+            if kind in self._catalog.constraints_on(call.scope, portfolio["Id"], product["Id"]):
                 raise ServiceError(
                     "DuplicateResourceException",
-                    f"Product {product['Id']} in portfolio {portfolio['Id']} has a {LAUNCH} constraint already.",
+                    f"Product {product['Id']} in portfolio {portfolio['Id']} has a {kind} constraint already.",
                 )
             constraint_id = new_id("cons")
             document = {
                 "Id": constraint_id,
                 "ConstraintDetail": {
                     "ConstraintId": constraint_id,
-                    "Type": LAUNCH,
+                    "Type": kind,
                     "Description": request.get("Description", ""),
                     "Owner": call.scope.account,
                     "ProductId": product["Id"],
                     "PortfolioId": portfolio["Id"],
                 },
                 "ConstraintParameters": request["Parameters"],
-                "LaunchRole": role,
+                **meaning,
             }
             self._catalog.constraints.put(call.scope, constraint_id, document)
             return _constraint(document)
@@ -229,7 +230,7 @@ class Portfolios:
         with self._catalog.lock:
             document = self._catalog.constraint(call.scope, request["Id"])
             if "Parameters" in request:
-                document["LaunchRole"] = launch_role(call.scope, request["Parameters"])
+                document |= _meaning(call.scope, document["ConstraintDetail"]["Type"], request["Parameters"])
                 document["ConstraintParameters"] = request["Parameters"]
             if "Description" in request:
                 document["ConstraintDetail"]["Description"] = request["Description"]
@@ -255,16 +256,31 @@ class Portfolios:
         return {}
 
 
-def launch_role(scope: Scope, parameters: str) -> str:
-    """ARN of the role that a launch constraint's Parameters name: {"RoleArn": ...} or {"LocalRoleName": ...}.
+def _meaning(scope: Scope, kind: str, parameters: str) -> Document:
+    """What a constraint's Parameters say: LaunchRole (an ARN) or UpdatesTags.
 
     Raises:
-        ServiceError: InvalidParametersException: they name none, or two.
+        ServiceError: InvalidParametersException: they are not of this type, or it is not built here.
     """
+    if kind not in (LAUNCH, RESOURCE_UPDATE):
+        raise invalid(f"Constraints of type {kind} are not supported by local_aws; {LAUNCH} and {RESOURCE_UPDATE} are.")
     try:
         found: Any = json.loads(parameters)
     except ValueError as error:
         raise invalid(f"Parameters of the constraint are not JSON: {error}") from error
+    if kind == LAUNCH:
+        return {"LaunchRole": _launch_role(scope, found)}
+    properties = found.get("Properties") if isinstance(found, dict) else None
+    value = properties.get("TagUpdateOnProvisionedProduct") if isinstance(properties, dict) else None
+    if value not in ("ALLOWED", "NOT_ALLOWED"):
+        raise invalid(
+            f"Parameters of a {RESOURCE_UPDATE} constraint:"
+            ' {"Version": "2.0", "Properties": {"TagUpdateOnProvisionedProduct": "ALLOWED"}} (or "NOT_ALLOWED").'
+        )
+    return {"UpdatesTags": value == "ALLOWED"}
+
+
+def _launch_role(scope: Scope, found: Any) -> str:
     if not isinstance(found, dict) or len({"RoleArn", "LocalRoleName"} & found.keys()) != 1:
         raise invalid('Parameters of a LAUNCH constraint: {"RoleArn": "arn:aws:iam::..."} or {"LocalRoleName": "..."}.')
     if "LocalRoleName" in found:

@@ -16,17 +16,25 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local_aws.calls import Call, Operation, Request, Response, ServiceError
 from local_aws.loopback import Loopback
 from local_aws.sagemaker.times import now
-from local_aws.servicecatalog.access import Access, LaunchPath
+from local_aws.servicecatalog.access import RESOURCE_UPDATE, Access, LaunchPath
 from local_aws.servicecatalog.catalog import (
     Catalog,
     catalog_arn,
     invalid,
     merged_tags,
     new_id,
-    paged,
     tag_list,
 )
-from local_aws.stack_changes import CAPABILITIES, NO_UPDATES, Interrupted, StackEnd, create_stack, follow, is_missing
+from local_aws.stack_changes import (
+    CAPABILITIES,
+    LONGEST_REASON,
+    NO_UPDATES,
+    Interrupted,
+    StackEnd,
+    create_stack,
+    follow,
+    is_missing,
+)
 from local_aws.store import Document, Scope
 from local_aws.template_forms import TemplateForm, read_template, value_faults
 
@@ -36,25 +44,6 @@ SERVICE = "servicecatalog.amazonaws.com"
 SESSION = "servicecatalog"  # the name of a launch role's session
 STACK_ARN = "CloudformationStackARN"  # the output that every record has
 _PROVISION, _UPDATE, _TERMINATE = "PROVISION_PRODUCT", "UPDATE_PROVISIONED_PRODUCT", "TERMINATE_PROVISIONED_PRODUCT"
-# Members of a provisioned product's document, as they are answered.
-_SUMMARY = (
-    "Name",
-    "Arn",
-    "Type",
-    "Id",
-    "Status",
-    "StatusMessage",
-    "CreatedTime",
-    "IdempotencyToken",
-    "LastRecordId",
-    "LastProvisioningRecordId",
-    "LastSuccessfulProvisioningRecordId",
-    "ProductId",
-    "ProvisioningArtifactId",
-)
-_DETAIL = (*_SUMMARY, "LaunchRoleArn")
-_ATTRIBUTE = (*_SUMMARY, "PhysicalId", "ProductName", "ProvisioningArtifactName", "UserArn", "UserArnSession")
-_LEVELS = {"Account": "", "Role": "UserArn", "User": "UserArnSession"}  # by what it is one's own
 _STOPPED = "local_aws was stopped before CloudFormation was asked. Try again."
 
 # (scope, the role's ARN, the service that wants to assume it, ARN of what it acts for) -> whether the role lets it
@@ -84,12 +73,6 @@ class Provisioning:
             "ProvisionProduct": self.provision,
             "UpdateProvisionedProduct": self.update,
             "TerminateProvisionedProduct": self.terminate,
-            "DescribeProvisionedProduct": self.describe,
-            "SearchProvisionedProducts": self.search,
-            "ScanProvisionedProducts": self.scan,
-            "GetProvisionedProductOutputs": self.outputs,
-            "DescribeRecord": self.describe_record,
-            "ListRecordHistory": self.list_records,
         }
 
     # Changes
@@ -147,10 +130,13 @@ class Provisioning:
     def update(self, call: Call, request: Request) -> Response:
         """Give a provisioned product another version, other parameters or further tags.
 
-        Parameters that are not given keep their values.
+        Parameters that are not given keep their values. Tags stay what they are, unless a constraint lets updates
+        change them: then it also gets those that portfolio and product have by now.
+        https://docs.aws.amazon.com/servicecatalog/latest/adminguide/constraints-resourceupdate.html
 
         Raises:
-            ServiceError: as `provision`; InvalidParametersException also while it is changed already.
+            ServiceError: as `provision`; InvalidParametersException also while it is changed already, and for tags
+                without that constraint.
         """
         _refuse_stack_sets(request)
         document = self._provisioned(call, request)
@@ -161,7 +147,14 @@ class Provisioning:
         values = {name: value for name, value in values.items() if name in form.parameters or name in _given(request)}
         _check_values(form, values)
         self._check_launch_role(call.scope, path)
-        tags = _checked_tags(document["Tags"] | path.tags | merged_tags({}, request))
+        tags = document["Tags"]
+        if path.updates_tags:
+            tags = _checked_tags(tags | path.tags | merged_tags({}, request))
+        elif request.get("Tags"):
+            raise invalid(
+                f"Tag updates are not allowed for product {product['Id']}: its portfolio {path.portfolio['Id']} has no"
+                f" {RESOURCE_UPDATE} constraint on it with TagUpdateOnProvisionedProduct ALLOWED. Leave Tags out."
+            )
         work: list[Callable[[], None]] = []
 
         def do() -> Response:
@@ -183,8 +176,10 @@ class Provisioning:
         """Take a provisioned product away: its stack first, unless RetainPhysicalResources leaves that.
 
         Raises:
-            ServiceError: ResourceNotFoundException; InvalidParametersException while it is changed.
+            ServiceError: ResourceNotFoundException, even for a token that was answered before: that counts until
+                the product is gone; InvalidParametersException while it is changed.
         """
+        self._provisioned(call, request)
         work: list[Callable[[], None]] = []
 
         def do() -> Response:
@@ -197,69 +192,6 @@ class Provisioning:
 
         answer = self._catalog.once(call, "TerminateProvisionedProduct", request, do, "TerminateToken")
         return self._answer(call, answer, work)
-
-    # Reading
-
-    def describe(self, call: Call, request: Request) -> Response:
-        document = self._catalog.provisioned_product(call.scope, request, "Id", "Name")
-        return {"ProvisionedProductDetail": _only(document, _DETAIL), "CloudWatchDashboards": []}
-
-    def search(self, call: Call, request: Request) -> Response:
-        """Those of the caller's level (AccessLevelFilter; without it his own) that the filters let through."""
-        found = self._of_level(call, self._catalog.provisioned.values(call.scope), request)
-        for name, queries in request.get("Filters", {}).items():
-            if name != "SearchQuery":
-                raise invalid(f"Filter {name} is not supported by local_aws; SearchQuery is.")
-            found = [each for each in found if any(_matches(each, query) for query in queries)]
-        sort_by = {"createdTime": "CreatedTime", "name": "Name", "status": "Status", "id": "Id"}.get(
-            request.get("SortBy", "createdTime")
-        )
-        if sort_by is None:
-            raise invalid(f"SortBy {request['SortBy']} is not supported: createdTime, id, name and status are.")
-        found.sort(key=lambda each: (each[sort_by], each["Id"]), reverse=request.get("SortOrder") != "ASCENDING")
-        shown, more = paged(found, request)
-        products = [_only(each, _ATTRIBUTE) | {"Tags": tag_list(each["Tags"])} for each in shown]
-        return {"ProvisionedProducts": products, "TotalResultsCount": len(found), **more}
-
-    def scan(self, call: Call, request: Request) -> Response:
-        found = self._of_level(call, self._catalog.provisioned.values(call.scope), request)
-        shown, more = paged(found, request)
-        return {"ProvisionedProducts": [_only(each, _DETAIL) for each in shown], **more}
-
-    def outputs(self, call: Call, request: Request) -> Response:
-        """Of the last change that succeeded.
-
-        Raises:
-            ServiceError: InvalidParametersException for an output that there is not.
-        """
-        document = self._catalog.provisioned_product(
-            call.scope, request, "ProvisionedProductId", "ProvisionedProductName"
-        )
-        record_id = document.get("LastSuccessfulProvisioningRecordId")
-        found = self._catalog.record(call.scope, record_id)["Outputs"] if record_id else []
-        if keys := request.get("OutputKeys"):
-            found = [each for each in found if each["OutputKey"] in keys]
-            if missing := [key for key in keys if key not in [each["OutputKey"] for each in found]]:
-                raise invalid(f"Provisioned product {document['Id']} has no output {', '.join(missing)}.")
-        shown, more = paged(found, request)
-        return {"Outputs": shown, **more}
-
-    def describe_record(self, call: Call, request: Request) -> Response:
-        record = self._catalog.record(call.scope, request["Id"])
-        shown, more = paged(record["Outputs"], request)
-        return {"RecordDetail": record["Detail"], "RecordOutputs": shown, **more}
-
-    def list_records(self, call: Call, request: Request) -> Response:
-        """The newest first."""
-        found = self._of_level(call, self._catalog.records.values(call.scope), request)
-        if "SearchFilter" in request:
-            name, value = request["SearchFilter"].get("Key"), request["SearchFilter"].get("Value")
-            member = {"product": "ProductId", "provisionedproduct": "ProvisionedProductId"}.get(str(name))
-            if member is None:
-                raise invalid("SearchFilter Key: product or provisionedproduct.")
-            found = [each for each in found if each["Detail"].get(member) == value]
-        shown, more = paged(found[::-1], request)
-        return {"RecordDetails": [each["Detail"] for each in shown], **more}
 
     # For the server
 
@@ -384,6 +316,11 @@ class Provisioning:
 
     def _change(self, scope: Scope, record: Document, document: Document, cloudformation: Any) -> StackEnd:
         kind, stack = record["Detail"]["RecordType"], document["StackName"]
+        role = record["Detail"].get("LaunchRoleArn")
+        asks = "Started" not in record and not record.get("RetainPhysicalResources")
+        # Its trust may have changed since the launch; the session that is kept here knows nothing of that.
+        if asks and (fault := self._launch_role_fault(scope, role, document["ProductId"])):
+            return StackEnd("", "FAILED", fault)
         if kind == _TERMINATE:
             return self._delete_stack(record, document, cloudformation)
         if "Started" not in record:
@@ -443,9 +380,9 @@ class Provisioning:
             as_before = record["StatusBefore"] in ("AVAILABLE", "TAINTED")
             unchanged = end.status in ("UPDATE_ROLLBACK_COMPLETE", "FAILED")
             document["Status"] = "TAINTED" if as_before and unchanged else "ERROR"
-            document["StatusMessage"] = end.reason
+            document["StatusMessage"] = _told(end)
             self._catalog.provisioned.put(scope, document["Id"], document)
-            self._end_record(scope, record, "FAILED", end.reason)
+            self._end_record(scope, record, "FAILED", _told(end))
 
     def _succeed(self, scope: Scope, record: Document, document: Document, end: StackEnd) -> None:
         if record["Detail"]["RecordType"] == _TERMINATE:
@@ -500,20 +437,33 @@ class Provisioning:
         return product, path, self._catalog.version(call.scope, product["Id"], before)
 
     def _check_launch_role(self, scope: Scope, path: LaunchPath) -> None:
-        source = f"arn:aws:servicecatalog:{scope.region}:{scope.account}:{path.product['Id']}"
-        if path.launch_role and not self._trusts(scope, path.launch_role, SERVICE, source):
-            raise invalid(
-                f"Access denied while assuming the role {path.launch_role}. Please ensure that the role exists and"
-                f" that its trust policy lets {SERVICE} assume it."
-            )
+        if fault := self._launch_role_fault(scope, path.launch_role, path.product["Id"]):
+            raise invalid(fault)
 
-    def _of_level(self, call: Call, documents: list[Document], request: Request) -> list[Document]:
-        level = request.get("AccessLevelFilter", {"Key": "User", "Value": "self"})
-        if level.get("Value", "self") != "self":
-            raise invalid("AccessLevelFilter Value: self is the only one.")
-        own = dict(zip(("UserArn", "UserArnSession"), self._access.caller(call), strict=True))
-        member = _LEVELS[level.get("Key", "User")]
-        return [each for each in documents if not member or each[member] == own[member]]
+    def _launch_role_fault(self, scope: Scope, role: str | None, product: str) -> str | None:
+        """Why Service Catalog cannot act as a launch role; None when it can, or there is none."""
+        source = f"arn:aws:servicecatalog:{scope.region}:{scope.account}:{product}"
+        if role is None or self._trusts(scope, role, SERVICE, source):
+            return None
+        return (
+            f"Access denied while assuming the role {role}. Please ensure that the role exists and that its trust"
+            f" policy lets {SERVICE} assume it."
+        )
+
+
+def _told(end: StackEnd) -> str:
+    """Why a change failed, in Service Catalog's form.
+
+    Seen in https://github.com/aws-samples/aws-account-vending-machine/issues/7; no document of AWS's shows it.
+    """
+    if not end.events:
+        return end.reason
+    each = [
+        f"{{LogicalResourceId : {event['LogicalResourceId']}, ResourceType : {event['ResourceType']},"
+        f" StatusReason : {event['ResourceStatusReason']}}}"
+        for event in end.events
+    ]
+    return f"Errors from CloudFormation: [{', '.join(each)}]"[:LONGEST_REASON]
 
 
 def template_url(scope: Scope, version_id: str) -> str:
@@ -567,18 +517,3 @@ def _require_rest(document: Document) -> None:
         raise invalid(
             f"Provisioned product {document['Name']} is UNDER_CHANGE. Wait until that is done, then try again."
         )
-
-
-def _only(document: Document, names: tuple[str, ...]) -> Document:
-    return {name: document[name] for name in names if document.get(name) is not None}
-
-
-def _matches(document: Document, query: str) -> bool:
-    """Whether a provisioned product is what a query such as "name:churn" or "churn" asks for."""
-    name, colon, value = query.partition(":")
-    text = {each.lower(): str(document.get(each, "")) for each in _ATTRIBUTE}
-    if colon and name.lower() in text:
-        return text[name.lower()].lower() == value.strip('"').lower()
-    if colon and name == "arn":
-        return document["Arn"] == value
-    return any(query.strip('"').lower() in each.lower() for each in text.values())

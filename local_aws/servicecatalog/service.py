@@ -9,6 +9,7 @@ from local_aws.loopback import Loopback
 from local_aws.permissions.authorization import Authorization
 from local_aws.servicecatalog.access import Access
 from local_aws.servicecatalog.catalog import Catalog
+from local_aws.servicecatalog.launched import Launched
 from local_aws.servicecatalog.portfolios import Portfolios
 from local_aws.servicecatalog.products import Products
 from local_aws.servicecatalog.provisioning import Provisioning, Trusts
@@ -37,7 +38,8 @@ class ServiceCatalog(JsonService):
         catalog = Catalog(store)
         access = Access(catalog, loopback, identity_of)
         self.provisioning = Provisioning(catalog, access, loopback, trusts)
-        for part in (Portfolios(catalog), Products(catalog, access, loopback), self.provisioning):
+        launched = Launched(catalog, access)
+        for part in (Portfolios(catalog), Products(catalog, access, loopback), self.provisioning, launched):
             self.operations.update(part.operations())
 
     def resume(self) -> None:

@@ -14,12 +14,13 @@ from rich.markup import escape
 from rich.prompt import IntPrompt, Prompt
 from rich.table import Table
 
-from local_aws.studio.projects import PAUSE, Project, ProjectError, create_project, delete_project
+from local_aws.studio.projects import PAUSE, Project, ProjectError, create_project, delete_project, launch_role
 from local_aws.studio.templates import FILLED_BY_SAGEMAKER, Clients, Template, find_template, find_templates, with_form
 from local_aws.template_forms import Parameter
 
 PIPED_WIDTH = 200  # of tables that no terminal shows
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,6 +82,7 @@ def _create(clients: Clients, arguments: argparse.Namespace, console: Console) -
         values,
         description=arguments.description,
         role=arguments.role,
+        domain=arguments.domain,
         tell=_teller(console),
         pause=PAUSE,
     )
@@ -104,6 +106,9 @@ def _form(clients: Clients, arguments: argparse.Namespace, console: Console) -> 
     template = with_form(clients, _choose(templates, console))
     name = _ask_name(template)
     description = Prompt.ask("Description", default="", show_default=False)
+    role = arguments.role
+    if template.route == "s3" and role is None:
+        role = _ask_role(clients, console)
     values: dict[str, str] = {}
     for group in template.asked:
         if group.label:
@@ -116,7 +121,8 @@ def _form(clients: Clients, arguments: argparse.Namespace, console: Console) -> 
             template,
             values,
             description=description,
-            role=arguments.role,
+            role=role,
+            domain=arguments.domain,
             tell=_teller(console),
             pause=PAUSE,
         )
@@ -140,6 +146,20 @@ def _ask_name(template: Template) -> str:
         if fault is None:
             return name
         print(fault)
+
+
+def _ask_role(clients: Clients, console: Console) -> str:
+    """Studio asks the same of who takes a template in S3, and knows no default."""
+    try:
+        kept = launch_role(clients)
+    except ProjectError:
+        kept = None
+    console.print("[dim]The role that CloudFormation makes the project as; not your own execution role.[/dim]")
+    while True:
+        role = str(Prompt.ask("Role ARN", console=console, default=kept if kept is not None else ...)).strip()
+        if _ROLE.fullmatch(role):
+            return role
+        console.print("A role's ARN is such as arn:aws:iam::123456789012:role/modelyard/modelyard-launch-us-east-1.")
 
 
 def _ask(parameter: Parameter, console: Console) -> str:

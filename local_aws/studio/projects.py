@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from local_aws.studio.templates import FILLED_BY_SAGEMAKER, Clients, Template
 from local_aws.template_forms import value_faults
 
 LAUNCH_ROLE = "/modelyard/launch-role"  # where the platform keeps the ARN of the role for the S3 route
+PROFILE = "sagemaker:user-profile-arn"  # the tag that Studio gives projects
 PAUSE = 1.0  # seconds between two looks
 
 Tell = Callable[[str], None]  # told what goes on: a project's status, then each resource that is done
@@ -47,7 +49,7 @@ def create_project(
     *,
     description: str = "",
     role: str | None = None,
-    tags: Mapping[str, str] | None = None,
+    domain: str | None = None,
     tell: Tell = lambda _line: None,
     pause: float = PAUSE,
 ) -> Project:
@@ -59,6 +61,8 @@ def create_project(
         parameters: values by name; those with a default may be left out.
         role: of the S3 route: ARN of the role that CloudFormation acts as; None: what Parameter Store has as
             /modelyard/launch-role.
+        domain: the Studio domain's id, for the tag that Studio gives projects; None: the only one that this person
+            sees. Without one there is no tag.
         pause: seconds between two looks.
 
     Raises:
@@ -69,7 +73,7 @@ def create_project(
     sagemaker = clients("sagemaker")
     request: dict[str, Any] = {
         "ProjectName": name,
-        "Tags": [{"Key": key, "Value": value} for key, value in (tags or {}).items()],
+        "Tags": _tags(clients, domain),
         **_what_from(clients, template, values, role),
     }
     if description:
@@ -122,6 +126,23 @@ def check_parameters(template: Template, values: Mapping[str, str]) -> None:
         raise ProjectError(f"Template {template.name}: {'; '.join(faults)}")
 
 
+def _tags(clients: Clients, domain: str | None) -> list[dict[str, str]]:
+    """Those with which Studio calls CreateProject: the user profile of who asks, here called as he is in IAM.
+
+    Seen in https://github.com/aws-samples/sagemaker-studio-emr/issues/42; no document of AWS's says it.
+    """
+    try:
+        pages = clients("sagemaker").get_paginator("list_domains").paginate()
+        found = [each["DomainArn"] for page in pages for each in page["Domains"] if domain in (None, each["DomainId"])]
+    except ClientError:  # not for this person's eyes
+        return []
+    if len(found) != 1:
+        return []
+    name = re.split("[:/]", clients("sts").get_caller_identity()["Arn"])[-1]
+    profile = re.sub("[^A-Za-z0-9]+", "-", name).strip("-")[:63]
+    return [{"Key": PROFILE, "Value": f"{found[0].replace(':domain/', ':user-profile/')}/{profile}"}]
+
+
 def _what_from(clients: Clients, template: Template, values: Mapping[str, str], role: str | None) -> dict[str, Any]:
     parameters = [{"Key": key, "Value": value} for key, value in values.items()]
     if template.route == "servicecatalog":
@@ -136,13 +157,18 @@ def _what_from(clients: Clients, template: Template, values: Mapping[str, str], 
     provider = {
         "TemplateName": "project",
         "TemplateURL": template.url,
-        "RoleARN": role or _launch_role(clients),
+        "RoleARN": role or launch_role(clients),
         "Parameters": parameters,
     }
     return {"TemplateProviders": [{"CfnTemplateProvider": provider}]}
 
 
-def _launch_role(clients: Clients) -> str:
+def launch_role(clients: Clients) -> str:
+    """The ARN of the role for the S3 route, as the platform keeps it.
+
+    Raises:
+        ProjectError: it is not there, or not for this person's eyes.
+    """
     try:
         return str(clients("ssm").get_parameter(Name=LAUNCH_ROLE)["Parameter"]["Value"])
     except ClientError as error:

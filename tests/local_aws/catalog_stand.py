@@ -124,6 +124,39 @@ class Catalog:
         self.let_in(person.arn)
         return person
 
+    def trust_role(self, *services: str) -> None:
+        """Let these services assume the launch role, and no others."""
+        root(self.aws, "iam").update_assume_role_policy(
+            RoleName=self.role.rpartition("/")[2], PolicyDocument=trust(*services)
+        )
+
+    def give_role(self, *rights: Statement) -> None:
+        """Let the launch role do this, and nothing else."""
+        root(self.aws, "iam").put_role_policy(
+            RoleName=self.role.rpartition("/")[2], PolicyName="rights", PolicyDocument=policy(*rights)
+        )
+
+    def let_updates_change_tags(self, value: str = "ALLOWED") -> str:
+        """The id of the constraint that says so."""
+        parameters = {"Version": "2.0", "Properties": {"TagUpdateOnProvisionedProduct": value}}
+        made = root(self.aws, "servicecatalog").create_constraint(
+            PortfolioId=self.portfolio,
+            ProductId=self.product,
+            Type="RESOURCE_UPDATE",
+            Parameters=json.dumps(parameters),
+        )
+        return str(made["ConstraintDetail"]["ConstraintId"])
+
+    def release(self, template: str, name: str = "v2") -> str:
+        """The id of a new version of the product."""
+        key = f"{new_name()}.yaml"
+        root(self.aws, "s3").put_object(Bucket=BUCKET, Key=key, Body=template)
+        made = root(self.aws, "servicecatalog").create_provisioning_artifact(
+            ProductId=self.product,
+            Parameters={"Name": name, "Info": {"LoadTemplateFromURL": f"https://{BUCKET}.s3.amazonaws.com/{key}"}},
+        )
+        return str(made["ProvisioningArtifactDetail"]["Id"])
+
     def launch(self, client: Any, name: str, **more: Any) -> dict[str, Any]:
         """The record of a launch that has begun; `more`: further parameters of the template."""
         values = {"SageMakerProjectName": name, "SageMakerProjectId": "p-1", **more}

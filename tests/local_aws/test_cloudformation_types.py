@@ -537,6 +537,38 @@ def test_what_is_taken_or_wrong_is_refused(
     assert iam.get_role(RoleName="taken")["Role"]["Description"] == "somebody's"
 
 
+@pytest.mark.parametrize(
+    ("resource", "properties", "changed", "reason"),
+    [
+        (
+            "AWS::IAM::ManagedPolicy",
+            {"ManagedPolicyName": "named", "PolicyDocument": {"Version": "2012-10-17", "Statement": []}},
+            {"Description": "another"},
+            "A policy called named already exists. Duplicate names are not allowed.",
+        ),
+        (
+            "AWS::IAM::Role",
+            {"RoleName": "named", "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []}},
+            {"Path": "/another/"},
+            "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename",
+        ),
+    ],
+)
+def test_what_has_a_name_is_never_replaced(
+    aws: LocalAWS, resource: str, properties: dict[str, Any], changed: dict[str, str], reason: str
+) -> None:
+    cloudformation, name = aws.client("cloudformation"), f"t{uuid.uuid4().hex[:8]}"
+    for change, call in (({}, cloudformation.create_stack), (changed, cloudformation.update_stack)):
+        body = {"Resources": {"Thing": {"Type": resource, "Properties": properties | change}}}
+        stack = call(StackName=name, TemplateBody=json.dumps(body), Capabilities=["CAPABILITY_NAMED_IAM"])["StackId"]
+        status = settled(cloudformation, stack)["StackStatus"]
+    assert status == "UPDATE_ROLLBACK_COMPLETE"
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    assert any(reason in event.get("ResourceStatusReason", "") for event in events)
+    cloudformation.delete_stack(StackName=name)
+    assert settled(cloudformation, stack)["StackStatus"] == "DELETE_COMPLETE"
+
+
 def test_a_policy_that_somebody_has_stays_until_it_is_detached(aws: LocalAWS) -> None:
     iam, cloudformation = aws.client("iam"), aws.client("cloudformation")
     trusted = json.dumps({"Version": "2012-10-17", "Statement": []})

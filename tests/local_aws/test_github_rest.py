@@ -473,7 +473,18 @@ def test_only_a_classic_token_is_told_its_scopes(aws, github):
         GitHubClient(aws.endpoint, each)("GET", "/user").headers for each in (TOKEN, "ghp_onlycontents", CONTENTS_ONLY)
     ]
 
-    assert [each["X-OAuth-Scopes"] for each in headers] == ["repo, workflow", "repo", None]
+    assert [each["X-OAuth-Scopes"] for each in headers] == ["repo, workflow, delete_repo", "repo", None]
+
+
+def test_a_classic_token_deletes_repositories_by_a_scope_of_its_own(aws, github):
+    rights = {"rights": ["administration", "contents", "workflows"]}
+    aws.configure("github", {"tokens": {"ghp_deletesnone": rights, "github_pat_administers": rights}})
+    github.create("lasting")
+
+    refused = GitHubClient(aws.endpoint, "ghp_deletesnone")("DELETE", "/repos/acme/lasting")
+
+    assert (refused.status, refused.content["message"]) == (403, "Must have admin rights to Repository.")
+    assert GitHubClient(aws.endpoint, "github_pat_administers")("DELETE", "/repos/acme/lasting").status == 204
 
 
 def test_a_request_without_a_user_agent_is_refused(github):

@@ -378,8 +378,8 @@ def test_a_stack_that_somebody_else_deleted_does_not_keep_its_project(aws, catal
 # --- reading
 
 
-def test_projects_are_listed_by_what_their_names_contain(catalog, sagemaker):
-    names = [f"listed-{suffix}" for suffix in ("a", "b", "c")]
+def test_projects_are_listed_by_what_their_names_contain_the_oldest_first(catalog, sagemaker):
+    names = [f"listed-{suffix}" for suffix in ("b", "a", "c")]
     for name in names:
         create(sagemaker, catalog, "s3", name)
 
@@ -391,7 +391,7 @@ def test_projects_are_listed_by_what_their_names_contain(catalog, sagemaker):
 
     found = [each["ProjectName"] for page in (pages[0], rest) for each in page["ProjectSummaryList"]]
     assert found == names
-    assert [each["ProjectName"] for each in pages[1]["ProjectSummaryList"]] == names[::-1]
+    assert [each["ProjectName"] for each in pages[1]["ProjectSummaryList"]] == ["listed-c", "listed-b", "listed-a"]
 
 
 def test_a_projects_tags_are_its_own_and_its_stacks(aws, catalog, sagemaker):

@@ -46,6 +46,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "AWS::ServiceCatalog::Portfolio": {"DisplayName": "Modelyard"},
     "AWS::ServiceCatalog::PortfolioPrincipalAssociation": {"PortfolioId": "port-1", "PrincipalARN": ROLE},
     "AWS::ServiceCatalog::PortfolioProductAssociation": {"PortfolioId": "port-1", "ProductId": "prod-1"},
+    "AWS::ServiceCatalog::ResourceUpdateConstraint": {"PortfolioId": "port-1", "ProductId": "prod-1"},
 }
 # The reference names no portfolios and products for these, so nobody can say more than "*".
 OF_THE_CATALOG = tuple(f"servicecatalog:{name}" for name in ("ListTagsForResource", "TagResource", "UntagResource"))

@@ -61,7 +61,9 @@ RIGHTS: tuple[Statement, ...] = (
 )
 
 
-def a_template(*versions: str, principal: str = PERSON, description: str = "first", **product: Any) -> str:
+def a_template(
+    *versions: str, principal: str = PERSON, description: str = "first", tag_updates: str = "ALLOWED", **product: Any
+) -> str:
     """A portfolio with a product of the versions, whose templates are objects of those names."""
     kind = "AWS::ServiceCatalog::"
     artifacts = [
@@ -103,6 +105,11 @@ def a_template(*versions: str, principal: str = PERSON, description: str = "firs
             "DependsOn": "Inside",
             "Properties": {**both, "RoleArn": LAUNCH, "Description": description},
         },
+        "TagUpdates": {
+            "Type": f"{kind}ResourceUpdateConstraint",
+            "DependsOn": "Inside",
+            "Properties": {**both, "TagUpdateOnProvisionedProduct": tag_updates, "Description": description},
+        },
     }
     outputs = {
         "Portfolio": {"Ref": "Portfolio"},
@@ -110,6 +117,7 @@ def a_template(*versions: str, principal: str = PERSON, description: str = "firs
         "Inside": {"Ref": "Inside"},
         "Principal": {"Ref": "Principal"},
         "Role": {"Ref": "Role"},
+        "TagUpdates": {"Ref": "TagUpdates"},
         "PortfolioName": {"Fn::GetAtt": ["Portfolio", "PortfolioName"]},
         "ProductName": {"Fn::GetAtt": ["Product", "ProductName"]},
         "VersionIds": {"Fn::GetAtt": ["Product", "ProvisioningArtifactIds"]},
@@ -170,6 +178,13 @@ def outputs(stack: dict[str, Any]) -> dict[str, str]:
     return {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
 
 
+def tag_updates(catalog: Any, made: dict[str, str]) -> str:
+    """What the constraint on updates of tags says."""
+    described = catalog.describe_constraint(Id=made["TagUpdates"])
+    assert described["ConstraintDetail"]["Type"] == "RESOURCE_UPDATE"
+    return str(json.loads(described["ConstraintParameters"])["Properties"]["TagUpdateOnProvisionedProduct"])
+
+
 def test_a_portfolio_with_everything_is_made_updated_and_deleted_with_just_those_permissions(aws):
     stack, catalog = Stack(aws), root(aws, "servicecatalog")
 
@@ -180,24 +195,23 @@ def test_a_portfolio_with_everything_is_made_updated_and_deleted_with_just_those
     assert (made["PortfolioName"], made["ProductName"], made["VersionNames"]) == ("Modelyard", "project", "v1")
     assert made["Inside"] == f"{portfolio}|{product}"
     assert made["Principal"] == f"{portfolio}|{PERSON}"
-    assert [made[name].partition("-")[0] for name in ("Portfolio", "Product", "VersionIds", "Role")] == [
-        "port",
-        "prod",
-        "pa",
-        "cons",
-    ]
+    names = ("Portfolio", "Product", "VersionIds", "Role", "TagUpdates")
+    assert [made[name].partition("-")[0] for name in names] == ["port", "prod", "pa", "cons", "cons"]
     described = catalog.describe_product_as_admin(Id=product)
     assert described["Tags"] == [STUDIO_TAG, {"Key": "team", "Value": "ml"}]
     assert catalog.list_principals_for_portfolio(PortfolioId=portfolio)["Principals"] == [
         {"PrincipalARN": PERSON, "PrincipalType": "IAM"}
     ]
     assert json.loads(catalog.describe_constraint(Id=made["Role"])["ConstraintParameters"]) == {"RoleArn": LAUNCH}
+    assert tag_updates(catalog, made) == "ALLOWED"
 
     other = PERSON.replace("ann", "bob")
-    updated = stack.update(a_template("v1", "v2", principal=other, description="second"))
+    updated = stack.update(a_template("v1", "v2", principal=other, description="second", tag_updates="NOT_ALLOWED"))
     assert updated["StackStatus"] == "UPDATE_COMPLETE", stack.reasons()
     now = outputs(updated)
-    assert [now[name] for name in ("Portfolio", "Product", "Role")] == [portfolio, product, made["Role"]]
+    kept = ("Portfolio", "Product", "Role", "TagUpdates")
+    assert [now[name] for name in kept] == [made[name] for name in kept]
+    assert tag_updates(catalog, now) == "NOT_ALLOWED"
     assert now["VersionNames"] == "v1,v2"
     assert now["VersionIds"].startswith(f"{version},")
     first = catalog.describe_provisioning_artifact(ProductId=product, ProvisioningArtifactId=version)

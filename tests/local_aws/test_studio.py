@@ -125,6 +125,8 @@ def test_a_project_is_made_and_deleted_and_its_progress_told(aws, catalog, ann, 
     project = create_project(
         ann.client, name, template, {"Scenario": "advanced"}, role=catalog.role, tell=told.append, pause=0.05
     )
+    arn = root(aws, "sagemaker").describe_project(ProjectName=name)["ProjectArn"]
+    tags = root(aws, "sagemaker").list_tags(ResourceArn=arn)["Tags"]
     again: list[str] = []
     delete_project(ann.client, name, tell=again.append, pause=0.05)
 
@@ -132,10 +134,27 @@ def test_a_project_is_made_and_deleted_and_its_progress_told(aws, catalog, ann, 
         "CreateCompleted",
         {"TopicArn": f"arn:aws:sns:us-east-1:123456789012:{name}"},
     )
+    (domain,) = root(aws, "sagemaker").list_domains()["Domains"]
+    profile = domain["DomainArn"].replace(":domain/", ":user-profile/") + f"/{ann.name}"
+    assert tags == [{"Key": "sagemaker:user-profile-arn", "Value": profile}]
     assert "Topic: CREATE_COMPLETE" in told
     assert f"project {name}: CreateCompleted" in told
     assert f"project {name}: DeleteCompleted" in again
     assert not any("CREATE_COMPLETE" in line for line in again)
+
+
+@pytest.mark.parametrize(("domain", "tagged"), [("d-nowhere", False), (None, False), ("second", True)])
+def test_of_which_domain_a_project_is_must_be_known_for_studios_tag(aws, catalog, ann, domain, tagged):
+    sagemaker, name = root(aws, "sagemaker"), new_name()
+    second = sagemaker.create_domain(DomainName=name, AuthMode="IAM", DefaultUserSettings={})["DomainId"]
+    template = find_template(ann.client, "small")
+
+    given = second if domain == "second" else domain
+    made = create_project(ann.client, name, template, role=catalog.role, domain=given, pause=0.05)
+
+    tags = sagemaker.list_tags(ResourceArn=made.arn)["Tags"]
+    sagemaker.delete_domain(DomainId=second)
+    assert [f"/{second}/" in one["Value"] for one in tags] == ([True] if tagged else [])
 
 
 def test_a_project_that_is_not_described_any_more_is_deleted() -> None:
@@ -246,6 +265,30 @@ def test_the_form_asks_until_the_answers_are_right_and_makes_the_project(as_ann,
     assert (described["ProjectStatus"], described["ProjectDescription"]) == ("CreateCompleted", "churn of customers")
     arn = f"arn:aws:sns:us-east-1:123456789012:{name}"
     assert root(aws, "sns").get_topic_attributes(TopicArn=arn)["Attributes"]["DisplayName"] == "advanced ann"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_form_asks_for_the_role_of_a_template_in_s3_and_offers_the_one_that_is_kept(
+    as_ann, aws, catalog, ann, capsys, monkeypatch, kept
+):
+    parameter = {"Name": "/modelyard/launch-role", "Type": "String", "Value": catalog.role}
+    if kept:
+        root(aws, "ssm").put_parameter(**parameter, Overwrite=True)
+        ssm = policy((["ssm:GetParameter"], "*"))
+        root(aws, "iam").put_user_policy(UserName=ann.name, PolicyName="role", PolicyDocument=ssm)
+    else:
+        root(aws, "iam").put_user_policy(UserName=ann.name, PolicyName="role", PolicyDocument=policy((["x:y"], "*")))
+    name = new_name()
+    answers = ("2", name, "", *([""] if kept else ["no role", catalog.role]), "advanced", "ann")
+    monkeypatch.setattr(sys, "stdin", Terminal("".join(f"{answer}\n" for answer in answers)))
+
+    assert as_ann() == 0
+
+    out = capsys.readouterr().out
+    assert "not your own execution role" in out
+    assert ("A role's ARN is such as" in out, f"Role ARN ({catalog.role})" in out.replace("\n", "")) == (not kept, kept)
+    described = root(aws, "sagemaker").describe_project(ProjectName=name)
+    assert described["TemplateProviderDetails"][0]["CfnTemplateProviderDetail"]["RoleARN"] == catalog.role
 
 
 def test_rights_of_the_launch_role_are_all_that_a_project_needs_besides() -> None:
