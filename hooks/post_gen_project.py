@@ -33,6 +33,8 @@ CI_FOLDERS = (os.path.join(".github", "workflows"), ".github")
 def git(*arguments, folder=".", check=True):
     """Runs git and returns its output without the last line end; "" when it fails and check is False."""
     environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
+    # the Git hosts take no other format, whatever is this person's default, or a later git's
+    environment["GIT_DEFAULT_HASH"] = "sha1"
     done = subprocess.run(
         ["git", *SETTINGS, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

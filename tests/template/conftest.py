@@ -62,7 +62,8 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, clean_environment: Path) -> Template:
     folder = tmp_path_factory.mktemp("template")
-    shutil.copy(CHECKOUT / "cookiecutter.json", folder)
+    for name in (".gitattributes", "cookiecutter.json"):
+        shutil.copy(CHECKOUT / name, folder)
     for part in ("hooks", "{{cookiecutter.project}}"):
         shutil.copytree(CHECKOUT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
     git(folder, "init", "--quiet")

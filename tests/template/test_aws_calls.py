@@ -187,28 +187,6 @@ def test_a_role_given_by_its_arn_is_not_asked_for(pipeline: SimpleNamespace, acc
     assert pipeline.aws.resolve_role(account, "pipeline") == arn
 
 
-def test_a_group_that_is_there_keeps_its_versions_and_gets_the_tags(
-    pipeline: SimpleNamespace, account: Account
-) -> None:
-    sagemaker = account.stub("sagemaker")
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/churn-dev"
-    sagemaker.add_client_error(
-        "create_model_package_group", "ValidationException", f"Model Package Group already exists: {arn}"
-    )
-    sagemaker.add_response(
-        "describe_model_package_group",
-        {
-            "ModelPackageGroupName": "churn-dev",
-            "ModelPackageGroupArn": arn,
-            "CreationTime": datetime.now(UTC),
-            "CreatedBy": {},
-            "ModelPackageGroupStatus": "Completed",
-        },
-    )
-    sagemaker.add_response("add_tags", {}, {"ResourceArn": arn, "Tags": ANY})
-    assert pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"]) == {"churn-dev": False}
-
-
 GROUP = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/churn-dev"
 AUTOMATIC = {"Key": "modelyard:approval", "Value": "automatic"}
 
@@ -226,6 +204,55 @@ def group_is_there(account: Account) -> None:
     )
 
 
+def no_group_is_there(account: Account, times: int = 1) -> None:
+    for _ in range(times):
+        account.stub("sagemaker").add_client_error(
+            "describe_model_package_group", "ValidationException", "ModelPackageGroup does not exist."
+        )
+
+
+OURS = {"Key": "modelyard:project", "Value": "churn"}
+
+
+def group_has_tags(account: Account, *tags: dict[str, str]) -> None:
+    account.stub("sagemaker").add_response("list_tags", {"Tags": list(tags)}, {"ResourceArn": GROUP})
+
+
+@pytest.mark.parametrize("since", [False, True])
+def test_a_group_that_is_there_keeps_its_versions_and_gets_the_tags(
+    pipeline: SimpleNamespace, account: Account, since: bool
+) -> None:
+    sagemaker = account.stub("sagemaker")
+    if since:  # it was made between the look and the call
+        no_group_is_there(account)
+        sagemaker.add_client_error(
+            "create_model_package_group", "ValidationException", f"Model Package Group already exists: {GROUP}"
+        )
+    group_is_there(account)
+    group_has_tags(account, OURS)
+    sagemaker.add_response("add_tags", {}, {"ResourceArn": GROUP, "Tags": ANY})
+    assert pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"]) == {"churn-dev": False}
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        (({"Key": "modelyard:stack", "Value": "arn"}, OURS), "looks after it .*without --groups-only"),
+        ((), f"is not this project's .*add-tags --resource-arn {GROUP} --tags Key=modelyard:project,Value=churn"),
+        (({"Key": "modelyard:project", "Value": "other"},), "choose another name for the project"),
+    ],
+    ids=["platform's", "nobody's", "another's"],
+)
+def test_a_group_of_another_project_is_left_alone_and_none_is_made(
+    pipeline: SimpleNamespace, account: Account, tags: tuple[dict[str, str], ...], message: str
+) -> None:
+    no_group_is_there(account)  # that of feature, which is not made either
+    group_is_there(account)
+    group_has_tags(account, *tags)
+    with pytest.raises(pipeline.InputError, match=f"(?s)the group churn-dev .*{message}"):
+        pipeline.registry.register_project(account, "churn", "p-1", "About", ["feature", "dev"])
+
+
 def test_the_tag_for_automatic_approval_is_given_to_a_group_that_is_made_alone(
     pipeline: SimpleNamespace, account: Account
 ) -> None:
@@ -238,6 +265,7 @@ def test_the_tag_for_automatic_approval_is_given_to_a_group_that_is_made_alone(
     sagemaker.client.meta.events.register(
         "provide-client-params.sagemaker.CreateModelPackageGroup", lambda params, **_: sent.append(params)
     )
+    no_group_is_there(account, 2)
     for _ in range(2):
         sagemaker.add_response("create_model_package_group", {"ModelPackageGroupArn": GROUP})
     made = pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev", "feature"], ["dev"])
@@ -245,9 +273,8 @@ def test_the_tag_for_automatic_approval_is_given_to_a_group_that_is_made_alone(
     assert [tags_of(request) for request in sent] == [True, False]
     # one that is there keeps the tag that it has, and is not given it
     for tags, refused in (([AUTOMATIC], False), ([], True)):
-        sagemaker.add_client_error("create_model_package_group", "ValidationException", "Group already exists")
         group_is_there(account)
-        sagemaker.add_response("list_tags", {"Tags": tags}, {"ResourceArn": GROUP})
+        group_has_tags(account, OURS, *tags)
         if refused:
             with pytest.raises(pipeline.InputError, match="--automatic-approval dev: the group churn-dev is there"):
                 pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"], ["dev"])
@@ -665,6 +692,7 @@ def test_a_plan_function_that_fails_is_said(pipeline: SimpleNamespace, account: 
 
 
 def test_a_refusal_is_not_taken_for_a_group_that_is_there(pipeline: SimpleNamespace, account: Account) -> None:
+    no_group_is_there(account)
     account.stub("sagemaker").add_client_error("create_model_package_group", "AccessDeniedException", "not authorized")
     with pytest.raises(ClientError, match="not authorized"):
         pipeline.registry.register_project(account, "churn", "p-1", "About", ["dev"])

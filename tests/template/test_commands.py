@@ -419,7 +419,7 @@ def test_automatic_approval_is_for_groups_that_are_made_with_it(copy: Project) -
 def test_registering_needs_a_platform(copy: Project) -> None:
     missing = copy.pipeline("register-project")
     assert missing.returncode == 2
-    assert "Modelyard's platform is not installed in this account and Region" in missing.stderr
+    assert "Modelyard's platform is not installed in account 123456789012, Region us-east-1" in missing.stderr
     assert "register-project --groups-only" in missing.stderr
     (copy.repository / ".gitlab-ci.yml").touch()
     gitlab = copy.pipeline("register-project")
@@ -443,6 +443,7 @@ def test_a_server_that_is_not_there_is_said(copy: Project) -> None:
     )
     assert done.returncode == 2
     assert "calling AWS failed" in done.stderr
+    assert "that there is a Region us-east-1 (settings.yaml: aws.region)" in done.stderr
 
 
 def test_an_execution_that_has_ended_can_be_watched_again(

@@ -26,6 +26,7 @@ CI_FILES = {
 }
 FILES = {
     ".cruft.json",
+    ".gitattributes",
     ".gitignore",
     *CI_FILES["codecommit"],
     "README.md",

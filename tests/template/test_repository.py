@@ -15,6 +15,7 @@ from cookiecutter.main import cookiecutter
 
 from tests.template.conftest import ROLE_ARN, Template, git, read_json
 
+DIRECTORIES = ("cookiecutters", "replay")  # cookiecutter's own
 CRUFT = Path(sys.executable).with_name("cruft")
 
 
@@ -181,6 +182,59 @@ def test_the_users_git_configuration_does_not_get_in_the_way(
     assert {"settings.yaml", "README.md", "pipeline/cli.py", ".cruft.json"} <= committed
     assert git(repository, "branch", "--format", "%(refname:short)").splitlines() == ["dev", "prod"]
     assert not (tmp_path / "elsewhere").exists()
+
+
+def line_ends(repository: Path) -> set[str]:
+    """In the index and in the working tree: i/lf w/lf."""
+    return {" ".join(line.split()[:2]) for line in git(repository, "ls-files", "--eol").splitlines()}
+
+
+def test_windows_gives_the_same_repository(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git for Windows sets core.autocrlf; a clone of the template, or of the repository, has its line ends anyway."""
+
+    def generate(folder: Path) -> Path:
+        answers = {"project": "churn", "pipeline_role": ROLE_ARN}
+        (folder / "config.yaml").write_text(json.dumps({f"{name}_dir": str(folder / name) for name in DIRECTORIES}))
+        made = cookiecutter(
+            f"git+file://{template.folder}",
+            no_input=True,
+            extra_context=answers,
+            output_dir=str(folder),
+            config_file=str(folder / "config.yaml"),
+        )
+        return Path(made)
+
+    homes = [tmp_path / "linux", tmp_path / "windows"]
+    for home, value in zip(homes, ("false", "true"), strict=True):
+        home.mkdir()
+        (home / ".gitconfig").write_text(f"[core]\n    autocrlf = {value}\n")
+    monkeypatch.setenv("HOME", str(homes[0]))
+    expected = git(generate(homes[0]), "rev-parse", "prod^{tree}")
+    monkeypatch.setenv("HOME", str(homes[1]))
+    repository = generate(homes[1])
+    assert git(repository, "rev-parse", "prod^{tree}") == expected
+    git(tmp_path, "clone", "--quiet", str(repository), "clone")
+    assert line_ends(repository) == line_ends(tmp_path / "clone") == {"i/lf w/lf"}
+
+
+def test_files_that_have_windows_line_ends_already_are_committed_without(
+    own_template: Template, tmp_path: Path
+) -> None:
+    """A checkout from before its .gitattributes, say."""
+    for name in git(own_template.folder, "ls-files").splitlines():
+        path = own_template.folder / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    repository = own_template.generate(tmp_path / "out", project="churn")
+    assert {ends.split()[0] for ends in line_ends(repository)} == {"i/lf"}
+    assert git(repository, "status", "--porcelain") == ""
+
+
+def test_the_repository_is_of_the_format_that_git_hosts_take(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
+    repository = template.generate(tmp_path / "out", project="churn")
+    assert git(repository, "rev-parse", "--show-object-format") == "sha1"
 
 
 def test_without_git_the_files_are_made_and_the_rest_is_explained(

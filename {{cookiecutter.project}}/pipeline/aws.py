@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError
 
 from pipeline import InputError
 from pipeline.settings import Settings
@@ -19,6 +19,19 @@ from pipeline.stage_schema import StageFile
 # What S3 calls an object that is not there, by HEAD and by GET.
 NO_OBJECT = ("404", "NoSuchKey", "NoSuchBucket")
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
+# How services say that keys are over, or are none of theirs; S3's HEAD says a number alone.
+SIGNED_OUT = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "InvalidAccessKeyId",
+    "UnrecognizedClientException",
+)
+SIGN_IN = (
+    "Your AWS keys have expired, or are not valid (any more): sign in again as for the AWS CLI (aws sso login, or new "
+    "keys in the environment), then run this command again"
+)
 
 # Made for each project by Modelyard's servicecatalog/product.yaml; the others for each Region by its platform.
 READER, DEVELOPER, APPROVER = (f"modelyard-{{project}}-{who}" for who in ("reader", "developer", "approver"))
@@ -269,6 +282,13 @@ def is_denied(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "")) in DENIED
     return "(AccessDenied)" in str(error) or "(403)" in str(error)
+
+
+def is_signed_out(error: Exception) -> bool:
+    """Of boto3's errors: whether another sign-in is the remedy."""
+    if isinstance(error, ClientError):
+        return error_code(error) in SIGNED_OUT
+    return isinstance(error, CredentialRetrievalError | LoginError | SSOError | TokenRetrievalError)
 
 
 def advice(command: str, project: str, region: str, said: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import boto3
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 from rich.console import Console
 
 from pipeline import (
@@ -39,12 +39,20 @@ from pipeline import (
     starting,
     terminal,
 )
-from pipeline.aws import GROUPS, advice, is_denied
+from pipeline.aws import GROUPS, SIGN_IN, advice, is_denied, is_signed_out
 from pipeline.lineage import current_branch
 from pipeline.names import Names, default_project_id, group_name, names_of, stage_of
 from pipeline.settings import ROOT, Settings, load_settings
 from pipeline.stage_file import load_stage_files
 
+# What the product can be told on the command line, by its parameters' names.
+PRODUCT_OPTIONS = {
+    "GitOwner": "git_owner",
+    "Repository": "repository",
+    "OnDelete": "on_delete",
+    "DataBuckets": "data_buckets",
+    "KmsKeyArns": "kms_key_arns",
+}
 OK, EXECUTION_FAILED, BAD_INPUT, EXECUTION_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
   0    done; with --watch or watch: the execution succeeded
@@ -77,8 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _advise(options: argparse.Namespace, error: Exception) -> None:
-    """Whom to ask for what, when a permission is missing."""
-    if is_denied(error):
+    """Whom to ask for what, when a permission is missing; what else there is to do."""
+    if is_signed_out(error):
+        print(SIGN_IN, file=sys.stderr)
+    elif isinstance(error, EndpointConnectionError):
+        region = load_settings().aws.region
+        print(f"Check the network, and that there is a Region {region} (settings.yaml: aws.region)", file=sys.stderr)
+    elif is_denied(error):
         settings = load_settings()
         command = GROUPS if getattr(options, "groups_only", False) else options.name
         print(advice(command, settings.project, settings.aws.region, str(error)), file=sys.stderr)
@@ -124,21 +137,37 @@ def register_project(options: argparse.Namespace) -> int:
     host = options.git_host or project.git_host()
     connection = aws.session(settings)
     platform = project.find_platform(connection)
-    parameters = project.product_parameters(settings, stages, host, options.repository)
-    found = _made_project(connection, settings, platform, parameters)
-    stack = project.stack_of(connection, found)
-    made, content = project.outputs(stack), project.values(stack).get(project.INITIAL_CONTENT)
+    chosen = {name: getattr(options, option) for name, option in PRODUCT_OPTIONS.items()}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    asked = project.product_parameters(settings, stages, host, given)
+    found = _made_project(connection, settings, platform, asked)
+    stack = project.stack_of(connection, found, asked)
+    made, content = project.outputs(stack), project.values(stack).get(project.INITIAL_CONTENT, "")
+    differing = project.differences(stack, asked)
     if content == "empty":
+        if not project.is_of_this_repository(found, made["CloneUrl"]):
+            raise _taken(found)
+        project.check_changeable(found, differing, empty=True)
         remote.check()
+        project.check_committed(first=True)
         remote.connect(made["CloneUrl"], host)
-        remote.push()
-        project.update(connection, settings, platform, parameters)
-        _succeeded(connection, project.wait(connection, found.name, print))
-    elif remote.url() != made["CloneUrl"]:
+        _push(host, made["RepositoryUrl"])
+    elif not remote.leads_to(made["CloneUrl"]):
         raise InputError(
-            f"the project {found.name} has its repository already, which is not this one's {remote.REMOTE}: clone it "
-            f"({made['CloneCommand']}), or choose another name for this one"
+            f"the name {found.name} is taken: there is a project with a repository already, which is not this one's "
+            f"{remote.REMOTE}: clone it ({made['CloneCommand']}), or generate this one again with another name"
         )
+    else:
+        project.check_changeable(found, differing, empty=False)
+    if content == "empty" or differing:
+        if content != "empty":
+            project.check_committed(first=False)
+        wanted = project.kept(stack) | asked
+        project.update(connection, found, platform, wanted, "pushed" if content == "empty" else content)
+        _succeeded(connection, project.wait(connection, found.name, print))
+        for name, (before, after) in differing.items():
+            print(f"changed: {name}: {before or 'none'} -> {after or 'none'}")
+        made = project.outputs(project.stack_of(connection, found, asked))
     for name in ("RepositoryUrl", "Groups"):
         print(f"{name}: {made[name]}")
     print(f"project {found.name} ({found.id}) is registered; next: an administrator gives you the policies that it has")
@@ -157,19 +186,47 @@ def _made_project(
         return found  # it was rolled back to what it was before: updating it again is how it goes on
     if found is not None and found.status != "CreateFailed":
         return _succeeded(connection, found)
+    if found is not None and not project.is_of_this_repository(found, None):
+        raise _taken(found)
     # What would stop it later is said before anything is made.
+    project.check_host(parameters["GitHost"], platform)
     remote.check()
     remote.check_unused()
     remote.check_sign_in(parameters["GitHost"])
-    project.check_bucket(connection, settings, platform)
+    project.check_committed(first=True)
+    project.check_bucket(connection, settings, platform, lambda text: print(f"warning: {text}", file=sys.stderr))
     if found is not None:
         print(f"an earlier attempt failed and is removed:\n  {project.reason(connection, found)}")
         project.delete(connection, settings.project)
         found = project.wait(connection, settings.project, print)
     if found is None:
-        project.create(connection, settings, platform, parameters)
-        found = project.wait(connection, settings.project, print)
+        made = project.create(connection, settings, platform, parameters)
+        found = project.wait(connection, settings.project, print, made=made)
     return _succeeded(connection, found)
+
+
+def _taken(found: project.Project) -> InputError:
+    """For a project of this name that was made for another repository."""
+    return InputError(
+        f"the name {found.name} is taken: {found.by} made a project of that name for another repository, and it is "
+        f"{found.status}. Nothing was pushed. Generate this one again with another name; or where the project is an "
+        f"attempt of yours, go on in the folder from which you made it, or delete it, and run register-project again:"
+        f"\n  aws sagemaker delete-project --project-name {found.name}"
+    )
+
+
+def _push(host: str, url: str) -> None:
+    """Raises InputError, with who gives access where the host may have refused it."""
+    try:
+        remote.push()
+    except InputError as error:
+        giver = {
+            "github": f"an owner of the organization, or an administrator of the repository, lets you write to {url}",
+            "codecommit": "an administrator of the AWS account gives you modelyard-project-creator-<region>",
+        }[host]
+        raise InputError(
+            f"{error}. Where it says 'not found', '403' or 'denied', you have no access: {giver}"
+        ) from None
 
 
 def _succeeded(connection: boto3.Session, found: project.Project | None) -> project.Project:
@@ -177,9 +234,12 @@ def _succeeded(connection: boto3.Session, found: project.Project | None) -> proj
     if found is None:
         raise InputError("the project is gone: somebody deleted it meanwhile; run register-project again")
     if found.status in project.FAILED:
+        remedy = "put that right, then "
+        if found.status == "DeleteFailed":
+            remedy += f"delete it again (aws sagemaker delete-project --project-name {found.name}), then "
         raise InputError(
             f"project {found.name} is {found.status}:\n  {project.reason(connection, found)}\n"
-            "put that right, then run register-project again"
+            f"{remedy}run register-project again"
         )
     return found
 
@@ -562,6 +622,18 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(project.CI_FILES),
         help="where the repository is to be (default: as its CI file says)",
     )
+    registering.add_argument(
+        "--git-owner", metavar="NAME", help="on GitHub: whose the repository is (default: the platform's organization)"
+    )
+    registering.add_argument(
+        "--on-delete",
+        choices=("keep", "delete"),
+        help="what becomes of the repository when the project is deleted (default: keep)",
+    )
+    registering.add_argument(
+        "--data-buckets", metavar="NAMES", help="further buckets that data is read from, with commas between"
+    )
+    registering.add_argument("--kms-key-arns", metavar="ARNS", help="the keys of these buckets, with commas between")
     registering.add_argument(
         "--groups-only",
         action="store_true",

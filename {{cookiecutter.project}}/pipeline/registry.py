@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,31 +35,72 @@ def register_project(
 
     Can run again at any time, and twice at once: a group that is there keeps its versions and gets the tags, but for
     the one that lets versions of the stages in `automatic` be deployed without a person's approval: only a group that
-    is made gets it, so that nobody can slip it onto one later. Raises InputError when such a group is there without.
+    is made gets it, so that nobody can slip it onto one later.
+
+    Raises InputError when such a group is there without; and, before any is made, when one is not this project's, or
+    the platform's to look after.
     """
     sagemaker = aws.client("sagemaker")
+    there = {stage: _own_group(sagemaker, project, stage) for stage in stages}
     made = {}
-    for stage in stages:
+    for stage, group in there.items():
         name = group_name(project, stage)
         tag_list = [{"Key": key, "Value": value} for key, value in tags(project, project_id, stage).items()]
         allowed = [AUTOMATIC_APPROVAL] if stage in (automatic or []) else []
-        try:
-            sagemaker.create_model_package_group(
-                ModelPackageGroupName=name, ModelPackageGroupDescription=description, Tags=tag_list + allowed
-            )
-            made[name] = True
-        except ClientError as error:
-            if "already exist" not in str(error).lower():
-                raise
-            arn = sagemaker.describe_model_package_group(ModelPackageGroupName=name)["ModelPackageGroupArn"]
-            if allowed and AUTOMATIC_APPROVAL not in sagemaker.list_tags(ResourceArn=arn)["Tags"]:
+        if group is None:
+            try:
+                sagemaker.create_model_package_group(
+                    ModelPackageGroupName=name, ModelPackageGroupDescription=description, Tags=tag_list + allowed
+                )
+            except ClientError as error:
+                if "already exist" not in str(error).lower():
+                    raise
+                group = _own_group(sagemaker, project, stage)  # made by somebody since
+                if group is None:
+                    raise
+        if group is not None:
+            if allowed and AUTOMATIC_APPROVAL not in group.tags:
                 raise InputError(
                     f"--automatic-approval {stage}: the group {name} is there already, and only a group that is made "
                     "can be given that: approve by hand, or have an administrator delete the group with its versions"
-                ) from None
-            sagemaker.add_tags(ResourceArn=arn, Tags=tag_list)
-            made[name] = False
+                )
+            sagemaker.add_tags(ResourceArn=group.arn, Tags=tag_list)
+        made[name] = group is None
     return made
+
+
+@dataclass(frozen=True)
+class _Group:
+    arn: str
+    tags: list[dict[str, str]]
+
+
+def _own_group(sagemaker: Any, project: str, stage: str) -> _Group | None:
+    """A stage's group, None when it is not there. Raises InputError when it is not for us to tag.
+
+    The platform finds and deletes what it made by the tags; and a stranger's group would become this project's.
+    """
+    name = group_name(project, stage)
+    try:
+        arn = str(sagemaker.describe_model_package_group(ModelPackageGroupName=name)["ModelPackageGroupArn"])
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return None
+    tags_there = sagemaker.list_tags(ResourceArn=arn)["Tags"]
+    found = {tag["Key"]: tag["Value"] for tag in tags_there}
+    if "modelyard:stack" in found:
+        raise InputError(
+            f"the group {name} is a project's that Modelyard's platform made, which looks after it (its tag "
+            "modelyard:stack): run register-project without --groups-only"
+        )
+    if found.get("modelyard:project") != project:
+        raise InputError(
+            f"the group {name} is there already, and is not this project's (it has no tag modelyard:project with the "
+            f"value {project}): choose another name for the project. If the group is yours, say so:\n"
+            f"  aws sagemaker add-tags --resource-arn {arn} --tags Key=modelyard:project,Value={project}"
+        )
+    return _Group(arn, tags_there)
 
 
 def group_arn(aws: boto3.Session, name: str) -> str:

@@ -20,7 +20,18 @@ CODECOMMIT_HELPER = '!f() { aws codecommit credential-helper "$@" --ignore-host-
 
 
 def check(root: Path = ROOT) -> None:
-    """Raises InputError when a branch that is to be pushed is not here."""
+    """Raises InputError when this repository cannot be pushed: a Git host would say so after everything was made."""
+    if _git(root, "rev-parse", "--is-shallow-repository") == "true":
+        raise InputError(
+            "this is a shallow clone, which lacks its older commits, and Git hosts take no push of it: fetch them from "
+            "where you cloned it (git fetch --unshallow)"
+        )
+    if _git(root, "rev-parse", "--show-object-format") == "sha256":  # a git that is too old to know says neither
+        raise InputError(
+            "this repository's object format is sha256, which the Git hosts do not take: make one with sha1 of it and "
+            "go on there:\n  git init --object-format=sha1 ../FOLDER\n"
+            "  git fast-export --all | git -C ../FOLDER fast-import\n  git -C ../FOLDER checkout dev"
+        )
     branches = _git(root, "branch", "--format", "%(refname:short)").split()
     if missing := [branch for branch in BRANCHES if branch not in branches]:
         raise InputError(
@@ -41,15 +52,21 @@ def check_unused(root: Path = ROOT) -> None:
     """Raises InputError when origin leads somewhere: a repository that is still to be made is to have that name."""
     if there := url(root):
         raise InputError(
-            f"the remote {REMOTE} is {there}, and the project's repository, which is made now, is to be {REMOTE}: "
-            f"rename yours (git remote rename {REMOTE} old), then run register-project again"
+            f"the remote {REMOTE} is {without_credentials(there)}, and the project's repository, which is made now, is "
+            f"to be {REMOTE}: rename yours (git remote rename {REMOTE} old), then run register-project again"
         )
 
 
 def url(root: Path = ROOT) -> str | None:
-    """Where origin leads, None without one."""
-    done = _run(root, "remote", "get-url", REMOTE)
-    return None if done.returncode else done.stdout.strip()
+    """Where origin leads, None without one: as this repository has it, before what git makes of it (insteadOf)."""
+    done = _run(root, "config", "--get-all", f"remote.{REMOTE}.url")
+    return None if done.returncode else done.stdout.splitlines()[0]
+
+
+def leads_to(clone_url: str, root: Path = ROOT) -> bool:
+    """Whether origin is this repository, over HTTPS or SSH."""
+    there = url(root)
+    return there is not None and _place(there) == _place(clone_url)
 
 
 def connect(clone_url: str, host: str, root: Path = ROOT) -> None:
@@ -57,14 +74,18 @@ def connect(clone_url: str, host: str, root: Path = ROOT) -> None:
     there = url(root)
     if there is None:
         _git(root, "remote", "add", REMOTE, clone_url)
-    elif there != clone_url:
+    elif not leads_to(clone_url, root):
         raise InputError(
-            f"the remote {REMOTE} is {there}, and the project's repository is {clone_url}: "
-            f"rename yours (git remote rename {REMOTE} old), then run register-project again"
+            f"the remote {REMOTE} is {without_credentials(there)}, and the project's repository is {clone_url}: rename "
+            f"yours (git remote rename {REMOTE} old), then run register-project again"
         )
     if host == "codecommit":
-        _git(root, "config", f"credential.{clone_url}.helper", CODECOMMIT_HELPER)
-        _git(root, "config", f"credential.{clone_url}.useHttpPath", "true")
+        section = f"credential.{clone_url}"
+        # An empty one takes out those of other files, which git would ask before: a keychain (macOS, Git for Windows)
+        # keeps what it was told once, and CodeCommit's passwords are good for minutes.
+        _git(root, "config", "--replace-all", f"{section}.helper", "")
+        _git(root, "config", "--add", f"{section}.helper", CODECOMMIT_HELPER)
+        _git(root, "config", f"{section}.useHttpPath", "true")
 
 
 def push(root: Path = ROOT) -> None:
@@ -107,6 +128,18 @@ def head(branch: str, environment: Mapping[str, str] = os.environ, root: Path = 
         if name == ref:
             return commit
     return None
+
+
+def _place(address: str) -> tuple[str, str]:
+    """Host and path, which a repository's addresses have in common: https://host/path.git, user@host:path."""
+    scheme, _, rest = address.rpartition("://")
+    host, _, path = rest.partition("/")
+    if not scheme and ":" in host:  # as SSH has it, without a scheme
+        host, _, path = rest.partition(":")
+    host = host.rpartition("@")[2].lower()
+    if scheme == "ssh":
+        host = host.partition(":")[0]  # its port is none of HTTPS's
+    return host, path.strip("/").removesuffix(".git")
 
 
 def _git(root: Path, *arguments: str) -> str:
