@@ -39,6 +39,7 @@ _NAMED_BY: dict[str, tuple[str, ...]] = {
     "delete_endpoint": ("EndpointName",),
     "delete_endpoint_config": ("EndpointConfigName",),
     "delete_model": ("ModelName",),
+    "stop_transform_job": ("TransformJobName",),
     "put_metric_alarm": ("AlarmName",),
     "set_alarm_state": ("AlarmName",),
     "delete_alarms": ("AlarmNames",),

@@ -199,7 +199,7 @@ def _clean(context: Context, hosts: Hosts, state: State, now: datetime, how: How
         return Outcome(state.project, says, tuple(_wanted(record, removals)), waits=not ready)
     if known is not None:
         removed = known.removed if rest else now
-        return _Removing(context, state, policy, facts, newest, now, began).run(known, removals, removed)
+        return _Removing(context, state, policy, facts, newest, now, began).run(record, known, removals, removed)
     announced = PolicyRecord(state.endpoint, "clean", sha256, now)
     if record is not None:
         told = cleaning.told_lately(record, now)
@@ -257,10 +257,13 @@ class _Removing:
         self.failed: dict[Removal, Exception] = {}
         self.there: list[Version] | None = None
 
-    def run(self, record: PolicyRecord, removals: list[Removal], removed: datetime | None) -> Outcome:
+    def run(
+        self, read: PolicyRecord | None, record: PolicyRecord, removals: list[Removal], removed: datetime | None
+    ) -> Outcome:
         """Remove what was decided, and the rest of what an earlier run had begun with.
 
         Args:
+            read: what the ledger had; where it has another since, the project was deleted, which forgot the policy.
             removed: what the ledger has then as the time of the last removal.
 
         Raises:
@@ -269,7 +272,9 @@ class _Removing:
         wanted = _wanted(record, removals)
         if wanted:
             record = _pending(record, wanted)
-            self.context.ledger.put_policy(record)
+            if not self.context.ledger.put_policy_if_still(read, record):
+                return Outcome(self.state.project, "the project is being deleted", waits=True)
+            read = record
         gone: list[Removal] = []
         later: list[Removal] = []
         for removal in wanted:
@@ -289,7 +294,8 @@ class _Removing:
                 later.append(removal)
         if gone:
             self.tell(gone)
-        self.context.ledger.put_policy(replace(_pending(record, [*self.failed, *later]), removed=removed))
+        after = replace(_pending(record, [*self.failed, *later]), removed=removed)
+        self.context.ledger.put_policy_if_still(read, after)
         if self.failed:
             first, why = next(iter(self.failed.items()))
             raise NotRemoved(f"{len(self.failed)} of {len(wanted)} could not be removed, the first {first.what}: {why}")

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from lifecycle_lambdas import (
     alarms,
     approvals,
+    batch_jobs,
     choosing,
     declared,
     endpoint_tests,
@@ -450,8 +451,12 @@ class _Look:
             return self.stuck(step.reason)
         if isinstance(step, Wait):
             return self.wait(deployment, step) if history else self.waiting(step)
+        self.keep_lease()
+        if running := batch_jobs.stop(self.context.clients, self.endpoint, self.tags):
+            return self.waiting(Wait(f"transform jobs are being stopped: {', '.join(running)}", LOOK_AGAIN))
         self.sweep(self.foreign or observed, None, None)
         self.ledger.forget_policies(self.endpoint)
+        self.ledger.forget_tests(self.endpoint)
         if history:
             self.news.append(messages.of_entry(entry, None, None))
         return self.settled(_REMOVED, history, "removed")

@@ -366,6 +366,12 @@ class Ledger:
         """Of all endpoints. The index may lag behind the table by moments."""
         return map(ledger_items.read_test_schedule, self._by_status(TESTING))
 
+    def forget_tests(self, endpoint: str) -> None:
+        """Switch off the schedule of an endpoint that is removed."""
+        item = self._get(endpoint, "TESTING")
+        if item is not None and "status" in item:
+            self.unschedule_tests(ledger_items.read_test_schedule(item))
+
     def _put_schedule_if_still(self, read: TestSchedule, wanted: TestSchedule, status: str | None) -> bool:
         before = ledger_items.test_schedule_item(read, None)
         return self._put_if(
@@ -383,6 +389,23 @@ class Ledger:
 
     def put_policy(self, record: PolicyRecord) -> None:
         self._dynamodb.put_item(TableName=self._table, Item=ledger_items.policy_item(record))
+
+    def put_policy_if_still(self, read: PolicyRecord | None, record: PolicyRecord) -> bool:
+        """Replace what was read; False, and nothing is changed, where the ledger has another section since.
+
+        Args:
+            read: None: there was none.
+        """
+        item = ledger_items.policy_item(record)
+        if read is None:
+            return self._put_if(item, "attribute_not_exists(#item)", {"#item": "item"}, {})
+        before = ledger_items.policy_item(read)
+        return self._put_if(
+            item,
+            "#sha256 = :sha256 AND #announced = :announced",
+            {"#sha256": "sha256", "#announced": "announced"},
+            {":sha256": before["sha256"], ":announced": before["announced"]},
+        )
 
     def forget_policies(self, endpoint: str) -> None:
         """Of a project that is deleted: one that is made anew is told first what its policies will do."""

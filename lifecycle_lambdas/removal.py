@@ -63,7 +63,15 @@ def _begun_now(context: Context, endpoint: str) -> State | None:
 
 
 def _something_left(context: Context, endpoint: str, project: str, stage: str) -> bool:
-    """Whether anything there carries the project's and the stage's tags."""
+    """Whether the platform's group has a schedule of its name, or anything carries the project's and stage's tags."""
+    group = context.settings.schedule_group
+    try:
+        context.client("scheduler").get_schedule(Name=endpoint, GroupName=group)
+    except ClientError as error:
+        if not not_there(error):
+            raise
+    else:
+        return True
     tags = project_tags(project, "", stage)
     present = sweep.present(context.clients, endpoint, dashboard=False)
     arns = [("sagemaker", arn) for arn in (*present.configs.values(), *present.models.values())]

@@ -317,9 +317,13 @@ def removed_in_the_middle(platform: Platform) -> None:
 
 
 def removed_batch(platform: Platform) -> None:
+    """While a job of it runs."""
     served(platform, BATCH)
+    platform.scheduled()
+    platform.run()
     platform.remove()
     platform.run()
+    platform.pass_time(180)
 
 
 def removed_after_parts_of_it(platform: Platform) -> None:

@@ -93,6 +93,9 @@ class MemoryLedger(Ledger):
     def put_policy(self, record: PolicyRecord) -> None:
         self.told_policies[record.endpoint, record.section] = record
 
+    def forget_tests(self, endpoint: str) -> None:
+        """It has no schedules of tests."""
+
     def was_told(self, endpoint: str, message: str) -> bool:
         return (endpoint, message) in self.sent
 

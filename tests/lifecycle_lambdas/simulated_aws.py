@@ -195,6 +195,10 @@ class SimulatedAWS:
         assert EndpointConfigName not in used, f"{EndpointConfigName} is in use"
         del self.configs[EndpointConfigName]
 
+    def list_transform_jobs(self, NameContains: str, StatusEquals: str, MaxResults: int = 10, **order: str) -> Answer:
+        """None run here; simulated_platform has some."""
+        return {"TransformJobSummaries": []}
+
     def list_endpoint_configs(self, NameContains: str = "") -> Answer:
         return {
             "EndpointConfigs": [

@@ -351,7 +351,16 @@ class PlatformAWS(SimulatedAWS, SimulatedTable):
     def get_secret_value(self, SecretId: str) -> Answer:
         return {"SecretString": "https://chat.example/hook"}
 
-    def list_transform_jobs(self, NameContains: str, StatusEquals: str, MaxResults: int, **order: str) -> Answer:
+    def stop_transform_job(self, TransformJobName: str) -> None:
+        job = self._get(self.jobs, TransformJobName, "transform job")
+        if job["TransformJobStatus"] != "InProgress":
+            raise refusal("StopTransformJob", "ValidationException", "The request was rejected because the job is over")
+        self.jobs[TransformJobName] = {**job, "TransformJobStatus": "Stopping", "over": self.clock.seconds + 90}
+
+    def list_transform_jobs(self, NameContains: str, StatusEquals: str, MaxResults: int = 10, **order: str) -> Answer:
+        for job in self.jobs.values():
+            if job["TransformJobStatus"] == "Stopping" and self.clock.seconds >= job["over"]:
+                job["TransformJobStatus"] = "Stopped"
         found = [job for name, job in self.jobs.items() if NameContains in name]
         return {
             "TransformJobSummaries": [job for job in found if job["TransformJobStatus"] == StatusEquals][:MaxResults]

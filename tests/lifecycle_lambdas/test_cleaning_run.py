@@ -25,7 +25,7 @@ from lifecycle_lambdas.commit_hosts import GitHub
 from lifecycle_lambdas.context import Context
 from lifecycle_lambdas.handlers.clean import respond
 from lifecycle_lambdas.prices import Price
-from lifecycle_lambdas.records import Deployment, Entry, PolicyRecord, State
+from lifecycle_lambdas.records import OFF, Deployment, Entry, PolicyRecord, State
 from tests.faulty_calls import Killed
 from tests.lifecycle_lambdas.conftest import IMAGE, LocalClients, make_group
 from tests.lifecycle_lambdas.executions import registering
@@ -203,6 +203,28 @@ def test_a_changed_policy_is_announced_again(scene, told):
     assert len(told()) == 2
     scene.run(42.2)
     assert scene.old not in scene.versions()
+
+
+@pytest.mark.parametrize("when", ["before it removes", "while it removes"])
+def test_a_policy_that_a_deletion_forgets_meanwhile_stays_forgotten(scene, monkeypatch, when):
+    scene.run(40)
+    ledger = scene.context.ledger
+    forgotten: list[bool] = []
+
+    def forget(*_: Any) -> Any:
+        if not forgotten:
+            forgotten.append(True)
+            ledger.forget_policies(scene.group)
+
+    before = {"before it removes": "_with_costs", "while it removes": "_write_list"}[when]
+    original = getattr(cleaning_run, before)
+    monkeypatch.setattr(cleaning_run, before, lambda *args, **kwargs: (forget(), original(*args, **kwargs))[1])
+    scene.run(41.1)
+    assert forgotten
+    record = ledger.policy(scene.group, "clean")
+    assert (record.sha256, record.pending) == (OFF, ())
+    if when == "before it removes":
+        assert scene.pipeline in scene.pipelines()
 
 
 def test_without_a_policy_nothing_goes(scene, told):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lifecycle_lambdas.records import OFF, PolicyRecord
+from lifecycle_lambdas.records import OFF, PolicyRecord, TestSchedule
 from tests.lifecycle_lambdas.fault_matrix import (
     ALL_AT_ONCE,
     BATCH,
@@ -148,6 +149,15 @@ def test_where_the_ledger_was_lost_what_carries_the_projects_tags_goes_all_the_s
     check_removed(platform)
 
 
+def test_where_only_a_schedule_is_left_it_goes(platform: Platform) -> None:
+    served(platform, BATCH)
+    platform.aws.items.clear()
+    platform.aws.models.clear()
+    platform.delete_group()
+    platform.remove()
+    check_removed(platform)
+
+
 def test_a_project_made_anew_is_told_first_what_its_policies_do(platform: Platform) -> None:
     served(platform, ALL_AT_ONCE)
     told = PolicyRecord(platform.endpoint, "park", "a" * 64, platform.clock.now(), pending=({"kind": "version"},))
@@ -155,6 +165,83 @@ def test_a_project_made_anew_is_told_first_what_its_policies_do(platform: Platfo
     platform.remove()
     platform.run()
     found = platform.call_function(lambda context: context.ledger.policy(platform.endpoint, "park"))
+    assert (found.sha256, found.pending) == (OFF, ())
+
+
+def test_a_transform_job_that_runs_is_stopped_and_awaited_before_its_model_goes(platform: Platform) -> None:
+    """Its role goes with the project: it would run on without one, and cost."""
+    served(platform, BATCH)
+    platform.scheduled()
+    platform.run()
+    (job,) = platform.aws.jobs.values()
+    others = {"modelyard:project": "churn-dev-1", "modelyard:stage": "dev"}
+    for name, tags in (("churn-dev-1-dev-7-20261122T0600", others), ("churn-dev-mine", others)):
+        tag_list = [{"Key": key, "Value": value} for key, value in tags.items()]
+        platform.aws.create_transform_job(TransformJobName=name, Tags=tag_list)
+    status_at: dict[str, str] = {}
+
+    def seen(service: str, operation: str, answer: dict[str, Any]) -> None:
+        status_at[operation] = platform.aws.jobs[job["TransformJobName"]]["TransformJobStatus"]
+
+    platform.aws.seen = seen
+    platform.remove()
+    platform.pass_time(180)
+    check_removed(platform)
+    # the schedule goes first: it would start another
+    assert (status_at["DeleteSchedule"], status_at["DeleteModel"]) == ("InProgress", "Stopped")
+    assert [one["TransformJobStatus"] for one in platform.aws.jobs.values()] == ["Stopped", "InProgress", "InProgress"]
+
+
+def test_a_transform_job_that_ends_while_it_is_to_be_stopped_is_over(platform: Platform) -> None:
+    served(platform, BATCH)
+    platform.scheduled()
+    platform.run()
+    over = refusal("StopTransformJob", "ValidationException", "rejected: the job is in status Completed")
+
+    def ended(service: str, operation: str, request: dict[str, Any]) -> Exception | None:
+        if operation != "StopTransformJob":
+            return None
+        platform.end_jobs("Completed")
+        return over
+
+    platform.aws.standing = ended
+    platform.remove()
+    platform.run()
+    platform.pass_time(120)
+    check_removed(platform)
+
+
+def test_parking_a_batch_stage_leaves_its_jobs_to_end(platform: Platform) -> None:
+    served(platform, BATCH)
+    platform.scheduled()
+    platform.run()
+    platform.outage_allowed = True
+    platform.command("park", None, None)
+    platform.run()
+    assert [one["TransformJobStatus"] for one in platform.aws.jobs.values()] == ["InProgress"]
+    assert left(platform) == {}
+
+
+def test_the_schedule_of_its_endpoint_tests_is_switched_off(platform: Platform) -> None:
+    served(platform, SCALED)
+    due = TestSchedule(platform.endpoint, 1, 60, platform.clock.now())
+    platform.call_function(lambda context: context.ledger.schedule_tests(due))
+    platform.remove()
+    platform.run()
+    assert platform.call_function(lambda context: list(context.ledger.test_schedules())) == []
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["known", "new"])
+def test_a_run_that_cleans_up_during_the_removal_does_not_bring_its_policy_back(platform: Platform, read: bool) -> None:
+    served(platform, ALL_AT_ONCE)
+    told = PolicyRecord(platform.endpoint, "clean", "a" * 64, platform.clock.now(), pending=({"kind": "version"},))
+    ledger_of = platform.call_function
+    assert ledger_of(lambda context: context.ledger.put_policy_if_still(None, told))
+    platform.remove()
+    platform.run()
+    done = replace(told, pending=())
+    assert not ledger_of(lambda context: context.ledger.put_policy_if_still(told if read else None, done))
+    found = ledger_of(lambda context: context.ledger.policy(platform.endpoint, "clean"))
     assert (found.sha256, found.pending) == (OFF, ())
 
 
