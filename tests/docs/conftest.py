@@ -25,8 +25,9 @@ def account() -> Iterator[LocalAWS]:
 
 
 @pytest.fixture(scope="module")
-def new_clone(account: LocalAWS, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Shell]:
-    """Opens a shell in a clone of its own, the sample data sent."""
+def new_clone(account: LocalAWS, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Shell]:
+    """Opens a shell in a clone of its own of the project that is named, the sample data sent."""
+    there: set[str] = set()
 
     def typed(shell: Shell, script: str) -> None:
         code, printed = shell.run(script)
@@ -38,12 +39,13 @@ def new_clone(account: LocalAWS, tmp_path_factory: pytest.TempPathFactory) -> Ca
         shell.variables["PATH"] = f"{Path(sys.executable).parent}:{shell.variables['PATH']}"
         return shell
 
-    form = f'python -m local_aws studio create --template "Modelyard project" --name {PROJECT}'
-    typed(new_shell("form"), form)
-
-    def clone() -> Shell:
+    def clone(project: str = PROJECT) -> Shell:
+        if project not in there:
+            form = f'python -m local_aws studio create --template "Modelyard project" --name {project}'
+            typed(new_shell("form"), form)
+            there.add(project)
         shell = new_shell("clone")
-        typed(shell, f'cd ~; git clone --quiet "$AWS_ENDPOINT_URL/v1/repos/{PROJECT}"; cd {PROJECT}')
+        typed(shell, f'cd ~; git clone --quiet "$AWS_ENDPOINT_URL/v1/repos/{project}"; cd {project}')
         typed(shell, "python -m pipeline sample-data; python -m pipeline upload-data")
         return shell
 

@@ -29,6 +29,7 @@ _FENCED = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re
 _NAMED = re.compile(r"# (?P<name>[\w./-]+\.\w+)\n")
 _PART = re.compile(r"@@ (?P<name>\S+) @@")
 # What ends a command on its line, besides the line: `a && b`, `a | b`, `$(a)`, a remark.
+_DATA = re.compile(r"\s*(?:- |[\w.-]+:(?:\s|$)|import |from |[{\[|])")  # YAML, JSON, Python
 _OPTIONAL = re.compile(r"\[[^\]`]*\]")  # as in usage: go-back ENDPOINT [--until 12h]
 _ENDS = re.compile(r"\s(?:&&|\|\|?|;|>)\s|;\s|\s+#\s|\)(?=[\s\"']|$)")
 
@@ -127,6 +128,22 @@ def tells_of_a_failure(text: str) -> bool:
 
 def _spaced(line: str) -> str:
     return " ".join(line.split())
+
+
+def typed_lines(text: str) -> Iterator[str]:
+    """What a reader pastes into a shell: the lines of the blocks of `text` (Markdown), but data and programs."""
+    fence, inside, data = "", False, False
+    for line in text.splitlines():
+        indented = line.startswith("    ") and bool(line.strip())
+        if found := re.match(r"\s*```(\w*)", line):
+            fence = "" if fence else found[1] or "bash"
+        elif fence == "bash":
+            yield line
+        elif indented and not fence:
+            data = data if inside else bool(_DATA.match(line))  # the first line says what a block is
+            if not data:
+                yield line.strip()
+        inside = indented
 
 
 def commands(text: str, program: str) -> Iterator[list[str]]:
