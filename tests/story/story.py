@@ -260,7 +260,9 @@ class Story:
         self.run("python", "-m", "local_aws", "studio", "delete", self.project, folder=CHECKOUT)
         if left := self.left():
             raise ChapterFailed("something is left of the project:\n  " + "\n  ".join(left))
-        self.note("nothing is left of it but the ledger's history, and its data and models in the bucket")
+        self.note(
+            "nothing is left of it but the ledger's history, its endpoints' logs, its data and models in the bucket"
+        )
 
     def check_endpoint(self, stage: str, version: int = 1) -> None:
         """Send the rows that Evaluate scored through the endpoint, as a client would: CSV in, JSON out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -187,7 +188,10 @@ def test_the_functions_role_needed_all_that_it_has_and_was_denied_nothing(
     after_the_whole_module(request)
     roles = reports(platform, "modelyard-endpoint-tests-*")
     assert len(roles) == 1
-    assert denied(roles) == []
+    # an endpoint that goes while it is asked has no tags any more, by which it may be asked
+    there = {one["EndpointName"] for one in platform.client("sagemaker").list_endpoints()["Endpoints"]}
+    asking = re.compile(r"sagemaker:InvokeEndpoint on \S+:endpoint/(\S+) ")
+    assert [one for one in denied(roles) if (asked := asking.search(one)) is None or asked[1] in there] == []
     assert unexplained(roles) == []
     assert unneeded(roles, "endpoint tests") == []
     proof.keep("permissions_endpoint_tests", counts(platform, roles))

@@ -54,7 +54,7 @@ def token(installed: Installed, *rights: str, expires: int | None = None) -> Non
     installed.aws.configure("github", {"tokens": {TOKEN: {"login": "robot", "rights": rights, "expires": expires}}})
 
 
-ALL = ("administration", "contents", "workflows", "variables", "actions")
+ALL = ("administration", "contents", "workflows", "variables", "actions", "deletion")
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ ALL = ("administration", "contents", "workflows", "variables", "actions")
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            lambda at: token(at, "administration", "contents", "variables", "actions"),
+            lambda at: token(at, "administration", "contents", "variables", "actions", "deletion"),
             "lacks the scope workflow: an administrator adds it",
             id="no workflows",
         ),
         pytest.param(
-            lambda at: token(at, "workflows"),
+            lambda at: token(at, "workflows", "deletion"),
             "lacks the scope repo: an administrator adds it",
             id="no creation",
             marks=pytest.mark.slow,
@@ -102,6 +102,41 @@ def test_what_github_refuses_is_said(
 ) -> None:
     fault(github)
     refused(github, f"refused-{re.sub('[^a-z]+', '-', request.node.callspec.id)}"[:32].strip("-"), words)
+
+
+@pytest.mark.slow
+def test_what_a_rate_limit_interrupts_is_taken_away_by_deleting_again(github: Installed) -> None:
+    """The repository is made, and the roll-back cannot ask for it: it says so, instead of leaving it to nobody."""
+    github.aws.configure("github", {"rate_limit": {"limit": 8, "seconds": 3600}})
+    with pytest.raises(ProjectError, match="rate limit is reached"):
+        github.create("halted")
+    assert github.remains("halted") == [f"github: {ORGANIZATION}/halted"]
+    reasons = github.reasons("halted")
+    assert [one for one in reasons if "repository halted may be left" in one and "delete again to continue" in one]
+    github.heal()
+    github.delete("halted")
+    assert github.left("halted") == []
+    github.create("halted", OnDelete="delete")  # the name is free
+    github.delete("halted")
+    assert github.left("halted") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["expired", "outage"])
+def test_an_update_that_the_host_interrupts_is_made_again_when_it_is_well(github: Installed, fault: str) -> None:
+    """As register-project makes one, which goes on when it is run again."""
+    github.create(f"patient-{fault}", OnDelete="delete")
+    before = github.holdings(f"patient-{fault}")
+    if fault == "expired":
+        token(github, *ALL, expires=1)
+    else:
+        github.aws.configure("github", {"outage": True})
+    assert github.update(f"patient-{fault}", Description="Another") == "UpdateFailed"
+    github.heal()
+    assert github.holdings(f"patient-{fault}") == before  # whom the roles of its CI trust above all
+    assert github.update(f"patient-{fault}", Description="Another") == "UpdateCompleted"
+    github.delete(f"patient-{fault}")
+    assert github.left(f"patient-{fault}") == []
 
 
 @pytest.mark.slow
@@ -198,7 +233,7 @@ def test_a_name_that_is_taken_is_refused_and_its_project_left_alone(installed: I
 @pytest.mark.slow
 def test_register_project_goes_on_when_its_fault_is_put_right(github: Installed, tmp_path: Path) -> None:
     repository = github.generate("again", tmp_path)
-    token(github, "workflows")
+    token(github, "workflows", "deletion")
     failed = github.register("again", repository)
     assert failed.returncode == 2
     assert "lacks the scope repo" in failed.stderr

@@ -14,8 +14,10 @@ from botocore.exceptions import ClientError
 
 from local_aws import LocalAWS
 from local_aws.studio import ProjectError
+from tests import proof
 from tests.local_aws.git_clients import Git
 from tests.local_aws.github_clients import ORGANIZATION, GitHubClient
+from tests.story.least_privilege import after_the_whole_module, counts, denied, reports, unexplained, unneeded
 from tests.story.people import data_scientist
 from tests.story.platform import Project as StageProject
 from tests.story.repository import versions
@@ -84,18 +86,50 @@ def test_updates_change_what_may_change_and_refuse_the_rest_with_the_reason(inst
     assert installed.update("changing", Description="Another one", Scenario="advanced") == "UpdateCompleted"
     stages = {"feature", "dev", "prod", "champion", "challenger"}
     assert set(installed.groups("changing")) == {f"changing-{stage}" for stage in stages}
+    assert installed.retag("changing", cost="7") == "UpdateCompleted"
     held = installed.holdings("changing")
+    artifacts = installed.parameter("/modelyard/artifact-bucket")
     assert held["repository"]["description"] == "Another one"
+    tags = [role["tags"] for role in held["roles"].values()]
+    assert {(one["cost"], one["modelyard:project"]) for one in tags} == {("7", "changing")}
     for refused, words in (
         ({"Scenario": "baseline"}, "Scenario cannot change from 'advanced' to 'baseline': .*create another project"),
         ({"ProblemType": "regression"}, "ProblemType cannot change .* the repository was generated for it"),
         ({"Repository": "renamed"}, "Repository cannot change .* create another project"),
+        ({"DataBuckets": artifacts}, f"DataBuckets '{artifacts}': other projects' data .* take it out of DataBuckets"),
+        ({"DataBuckets": "elsewhere"}, "DataBuckets 'elsewhere': projects of this platform read no further buckets"),
     ):
         assert installed.update("changing", **refused) == "UpdateFailed"
         assert any(re.search(words, reason) for reason in installed.reasons("changing")), installed.reasons("changing")
         assert differences(held, installed.holdings("changing")) == []
     installed.delete("changing")
     assert installed.left("changing") == []
+
+
+@pytest.mark.slow
+def test_a_project_gets_the_groups_of_the_stage_files_that_its_repository_got(
+    installed: Installed, tmp_path: Path
+) -> None:
+    repository = installed.generate("growing", tmp_path)
+    assert installed.register("growing", repository).returncode == 0
+    (tmp_path / "advanced").mkdir()
+    advanced = installed.generate("growing", tmp_path / "advanced", scenario="advanced")
+    for stage in ("champion", "challenger"):
+        shutil.copy(advanced / "deployment" / f"{stage}.yaml", repository / "deployment")
+    (repository / "deployment" / "prod.yaml").unlink()
+    git = Git(repository, installed.environment("growing"))
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "Two models")
+    taken = installed.register("growing", advanced)
+    assert (taken.returncode, "the name growing is taken" in taken.stderr) == (2, True)
+    assert "growing-champion" not in installed.groups("growing")
+
+    done = installed.register("growing", repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed: Scenario: baseline -> advanced" in done.stdout
+    stages = {"feature", "dev", "prod", "champion", "challenger"}
+    assert set(installed.groups("growing")) == {f"growing-{stage}" for stage in stages}
+    installed.delete("growing")
 
 
 @pytest.mark.slow
@@ -119,7 +153,12 @@ def test_a_policy_that_somebody_has_stops_the_deletion_until_it_is_detached(inst
     iam.attach_user_policy(UserName=user, PolicyArn=policy)
     with pytest.raises(ProjectError, match="DeleteFailed"):
         installed.delete("attached")
-    assert set(installed.groups("attached")) == {"attached-feature", "attached-dev", "attached-prod"}
+    # what is of value is there; what a stack makes of the CI, and the policies that nobody has, may be gone
+    left = set(installed.remains("attached"))
+    value = {f"sagemaker list_model_package_groups: attached-{stage}" for stage in ("feature", "dev", "prod")}
+    value |= {f"iam list_roles: attached-{role}" for role in ("pipeline-dev", "pipeline-feature", "model")}
+    repository = "github: acme/attached" if installed.host == "github" else "codecommit list_repositories: attached"
+    assert left == {*value, repository, "iam list_policies: modelyard-attached-developer"}
     iam.detach_user_policy(UserName=user, PolicyArn=policy)
     installed.delete("attached")
     assert installed.left("attached") == []
@@ -283,3 +322,19 @@ def test_its_pipelines_train_as_its_cis_roles_and_its_version_deploys(installed:
     people.release()
     installed.delete(name)  # while it runs and serves
     assert installed.left(name) == []
+
+
+# --- last: what the roles that make projects were asked in all tests of this module, with IAM enforced
+
+
+@pytest.mark.slow
+def test_the_roles_that_make_projects_need_all_that_they_have_and_were_denied_nothing(
+    installed: Installed, request: pytest.FixtureRequest
+) -> None:
+    after_the_whole_module(request)
+    roles = reports(installed.aws, "modelyard-seed-*", "modelyard-launch-*")
+    assert len(roles) == 2
+    assert denied(roles) == []
+    assert unexplained(roles) == []
+    assert unneeded(roles, f"projects on {installed.host}") == []
+    proof.keep(f"permissions_projects_{installed.host}", counts(installed.aws, roles))

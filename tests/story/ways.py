@@ -21,6 +21,7 @@ from botocore.config import Config
 from local_aws import LocalAWS
 from local_aws.git.repositories import settings_in_environment
 from local_aws.studio import Project, create_project, delete_project, find_template
+from local_aws.studio.projects import PROFILE
 from local_aws.studio.templates import Route
 from tests.local_aws.git_clients import QUIET, Git
 from tests.local_aws.github_clients import ORGANIZATION, TOKEN, GitHubClient
@@ -125,7 +126,8 @@ class Installed:
         """From Studio's form. Raises ProjectError when it fails."""
         clients = self.clients(project)
         template = find_template(clients, "Modelyard project" if route == CATALOG else self.s3_template, route)
-        return create_project(clients, project, template, {"GitHost": self.host} | parameters, pause=_LOOK)
+        given = {"GitHost": self.host} | parameters
+        return create_project(clients, project, template, given, domain=self.domain, pause=_LOOK)
 
     @property
     def s3_template(self) -> str:
@@ -173,6 +175,12 @@ class Installed:
         pairs = [{"Key": key, "Value": value} for key, value in parameters.items()]
         details = {"ProvisioningParameters": pairs}
         sagemaker.update_project(ProjectName=project, ServiceCatalogProvisioningUpdateDetails=details)
+        return str(wait_for(lambda: self._settled(project), 120, pause=STACK_PAUSE))
+
+    def retag(self, project: str, **tags: str) -> str:
+        """Change tags of a project; its status then."""
+        given = [{"Key": key, "Value": value} for key, value in tags.items()]
+        self.clients(project)("sagemaker").update_project(ProjectName=project, Tags=given)
         return str(wait_for(lambda: self._settled(project), 120, pause=STACK_PAUSE))
 
     def _settled(self, project: str) -> str | None:
@@ -333,8 +341,10 @@ def _tags(described: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_handed_on(key: str) -> bool:
-    """Service Catalog gives the stacks that are made from a product its own tags, and these their resources."""
-    return key.startswith("aws:") or key in ("modelyard:part", "sagemaker:studio-visibility")
+    """Service Catalog gives the stacks that are made from a product its own tags, Studio a tag of who asked, and stacks
+    their resources.
+    """
+    return key.startswith("aws:") or key in ("modelyard:part", "sagemaker:studio-visibility", PROFILE)
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
