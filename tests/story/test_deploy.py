@@ -383,8 +383,8 @@ def test_an_execution_that_ends_is_told_at_the_commit_that_it_trained(platform):
 @pytest.fixture
 def roles(platform, request):
     after_the_whole_module(request)
-    # What makes projects is asked of in test_story.py, what cleans them up in test_cleaning.py, what tests endpoints in
-    # test_endpoint_tests.py.
+    # What makes projects is asked of in test_projects.py, what cleans them up in test_cleaning.py, what tests endpoints
+    # in test_endpoint_tests.py.
     found = reports(platform, "modelyard-*")
     elsewhere = ("modelyard-seed-", "modelyard-launch-", "modelyard-clean-", "modelyard-endpoint-tests-")
     return [one for one in found if not one.name.startswith(elsewhere)]

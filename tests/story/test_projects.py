@@ -65,6 +65,10 @@ def test_three_ways_make_the_same_project(installed: Installed, scenario: str, t
     assert trees[0] == trees[1] == trees[2]
     assert states[0] == states[1] == states[2]
 
+    installed.delete(name)
+    (repository,) = installed.left(name)  # nobody asked for it to be deleted
+    assert repository.startswith(("codecommit ", "github: "))
+
 
 @pytest.mark.slow
 def test_the_policies_that_the_page_names_let_nobody_push_to_a_project_that_is_there(
