@@ -85,9 +85,13 @@ def test_every_error_is_a_failure_with_its_reason_and_the_log_group(
 
 
 def waiting(seconds: float, status: str = "CREATE_IN_PROGRESS") -> Clients:
-    """The stack waits for so many seconds."""
-    detail = {"ResourceStatus": status, "LastUpdatedTimestamp": datetime.now(UTC) - timedelta(seconds=seconds)}
-    return Clients(cloudformation={"describe_stack_resource": lambda **_: {"StackResourceDetail": detail}})
+    """The stack waits for so many seconds whenever it is asked, which may be long after the tests were collected."""
+
+    def describe(**_: Any) -> dict[str, Any]:
+        since = datetime.now(UTC) - timedelta(seconds=seconds)
+        return {"StackResourceDetail": {"ResourceStatus": status, "LastUpdatedTimestamp": since}}
+
+    return Clients(cloudformation={"describe_stack_resource": describe})
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAWS]:
-    with LocalAWS() as server:
+    with LocalAWS(clock_speed=60) as server:  # an endpoint takes SageMaker as long as boto3's waiter waits
         server.client("s3").create_bucket(Bucket=BUCKET)
         trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
