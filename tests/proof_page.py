@@ -1,6 +1,8 @@
 """docs/proof.md: what was tried against the platform and local_aws, how often, and what came out.
 
-`make proof` runs the tests that try it, each of which keeps what it found (tests/proof.py), and writes the page.
+`make proof` runs the tests that try it, each of which keeps what it found (tests/proof.py), and writes the page. Of a
+run of all tests that kept it (`PROOF_FOLDER=kept make test-all PARALLEL='... --junitxml=report.xml'`) the page is
+written by `python -m tests.proof_page kept report.xml`; of a test that a further report has as well, that counts.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from tests import proof
 
@@ -25,12 +28,15 @@ PAGE = CHECKOUT / "docs" / "proof.md"
 ALONE = (
     "tests/lifecycle_lambdas/test_fault_matrix.py",
     "tests/lifecycle_lambdas/test_interleavings.py",
+    "tests/lifecycle_lambdas/test_cleaning_faults.py",
     "tests/seed_lambda/test_fault_matrix.py",
 )
 BY_FILE = (
     "tests/story/test_faults.py",
     "tests/story/test_deploy.py",
     "tests/story/test_story.py",
+    "tests/story/test_cleaning.py",
+    "tests/story/test_endpoint_tests.py",
     "tests/local_aws/test_kill.py",
     "tests/steps/test_fuzzed_requests.py",
     "tests/lifecycle_lambdas/test_fuzzed_input.py",
@@ -39,8 +45,8 @@ BY_FILE = (
 INTRODUCTION = """\
 # What was tried, and what came out
 
-Written by `make proof` on {day}, {tests} tests in {minutes:.0f} minutes; none failed. Each section names the test that
-tries it; `make test-all` runs them all, `make test` a sample. What only AWS itself can tell is in
+Tried on {day}, {tests} tests in {minutes:.0f} minutes, added up; none failed. `make proof` tries it again. Each section
+names the test that tries it; `make test-all` runs them all, `make test` a sample. What only AWS itself can tell is in
 [unverified.md](unverified.md).
 """
 
@@ -63,7 +69,8 @@ class Section:
 SECTIONS = (
     Section(
         "Every permission is needed",
-        "IAM is enforced in `tests/story/test_deploy.py` (the platform's roles: every kind of deployment) and "
+        "IAM is enforced in `tests/story/test_deploy.py` (the platform's roles: every kind of deployment), "
+        "`test_cleaning.py` and `test_endpoint_tests.py` beside it (the roles of these functions), and "
         "`tests/story/test_story.py` (a project's): nothing is denied. Then each action that a policy grants is taken "
         "away, and the recorded questions are asked again: one of them is denied, or the action is in "
         "`servicecatalog/unused_permissions.yaml` with the reason why it is granted all the same.",
@@ -79,6 +86,13 @@ SECTIONS = (
         "fault_matrix",
     ),
     Section(
+        "Cleaning up and parking under faults",
+        "`tests/lifecycle_lambdas/test_cleaning_faults.py`: the same with every call of a run that cleans up a project "
+        "or parks its endpoint (at an hour, after hours without a request), the controller's looks in between. What "
+        "was to go goes, and nothing else; what served serves on, and nothing else is ever deployed.",
+        "cleaning",
+    ),
+    Section(
         "Interleavings",
         "`tests/lifecycle_lambdas/test_interleavings.py`: approvals, rejections, going back, parking, alarms, changes "
         "by hand and looks in random orders (property-based), against the ledger's rules: all converge. "
@@ -90,7 +104,9 @@ SECTIONS = (
         "`tests/seed_lambda/test_fault_matrix.py`: in creating, updating and deleting a project on CodeCommit and on "
         "GitHub every call to AWS and to the host fails once (done or not done), is throttled once and loses its "
         "answer once, and the function is killed after it. After Lambda's retries or CloudFormation's roll-back there "
-        "is all or nothing of the project, never a second repository, and nothing of anybody else's was touched. "
+        "is all or nothing of the project, never a second repository, and nothing of anybody else's was touched. From "
+        "each call on the host fails until somebody puts it right, too (a limit, no connection, credentials that it "
+        "refuses): an update is taken back all the same, and what a creation left goes when it is deleted again. "
         "`tests/story/test_project_faults.py` does some of it through local_aws.",
         "seed_fault_matrix",
     ),
@@ -133,7 +149,7 @@ SECTIONS = (
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="proof-") as folder:
-        started, tests = time.monotonic(), 0
+        tests, seconds = 0, 0.0
         found, report = Path(folder, "found"), Path(folder, "junit.xml")
         for options in (["--dist", "load", *ALONE], ["--dist", "loadfile", "--no-loadscope-reorder", *BY_FILE]):
             command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", f"--junitxml={report}", *options]
@@ -142,11 +158,50 @@ def main() -> int:
             if ended.returncode:
                 print(f"The page is not written: some tests failed (exit code {ended.returncode}).", file=sys.stderr)
                 return ended.returncode
-            tests += report.read_text().count("<testcase ")
-        kept = {path.stem: json.loads(path.read_text()) for path in sorted(found.glob("*.json"))}
-        PAGE.write_text(page(kept, tests, (time.monotonic() - started) / 60, datetime.now(UTC)), encoding="utf-8")
-    print(f"{PAGE.relative_to(CHECKOUT)} is written.")
+            of_run = counted(report.read_text())
+            tests, seconds = tests + of_run[0], seconds + of_run[1]
+        write(found, tests, seconds)
     return 0
+
+
+def of_all_tests(found: Path, reports: Sequence[Path]) -> int:
+    """Write the page of what a run of all tests kept.
+
+    Args:
+        found: the folder that it was given as PROOF_FOLDER.
+        reports: the run's junit.xml, and those of tests that ran again.
+    """
+    try:
+        write(found, *counted(*(report.read_text() for report in reports)))
+    except (OSError, ValueError) as error:
+        print(f"The page is not written: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def counted(*reports: str) -> tuple[int, float]:
+    """How many tests are of the files whose page this is, and how many seconds they took; the last run of each counts.
+
+    Raises:
+        ValueError: one of them failed.
+    """
+    modules = {file.removesuffix(".py").replace("/", ".") for file in (*ALONE, *BY_FILE)}
+    cases = {
+        (case.get("classname"), case.get("name")): case
+        for report in reports
+        for case in ElementTree.fromstring(report).iter("testcase")
+        if case.get("classname") in modules
+    }
+    if failed := [str(name) for (_, name), case in cases.items() if {one.tag for one in case} & {"failure", "error"}]:
+        raise ValueError(f"these tests failed: {', '.join(failed)}")
+    return len(cases), sum(float(case.get("time", 0)) for case in cases.values())
+
+
+def write(found: Path, tests: int, seconds: float) -> None:
+    """Raises ValueError as page() does."""
+    kept = {path.stem: json.loads(path.read_text()) for path in sorted(found.glob("*.json"))}
+    PAGE.write_text(page(kept, tests, seconds / 60, datetime.now(UTC)), encoding="utf-8")
+    print(f"{PAGE.relative_to(CHECKOUT)} is written.")
 
 
 def page(kept: dict[str, dict[str, Any]], tests: int, minutes: float, now: datetime) -> str:
@@ -154,6 +209,8 @@ def page(kept: dict[str, dict[str, Any]], tests: int, minutes: float, now: datet
 
     Args:
         kept: what the tests kept, by name.
+        tests: how many there were.
+        minutes: that they took, added up.
 
     Raises:
         ValueError: a section's tests kept nothing, or something was kept that no section shows.
@@ -201,7 +258,8 @@ def _wrapped(text: str) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        given = [Path(argument) for argument in sys.argv[1:]]
+        sys.exit(of_all_tests(given[0], given[1:]) if given else main())
     except KeyboardInterrupt:
         print("Stopped by you; the page is as it was.", file=sys.stderr)
         sys.exit(130)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof_page import PAGE, SECTIONS, page
+from tests.proof_page import PAGE, SECTIONS, counted, page
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -37,6 +37,20 @@ def test_a_section_without_anything_tried_is_no_page() -> None:
 def test_what_no_section_shows_is_no_page() -> None:
     with pytest.raises(ValueError, match="no section shows chess"):
         page(kept(chess={"games": 1}), 1, 1.0, NOW)
+
+
+def test_of_a_run_of_all_tests_only_those_of_the_page_count() -> None:
+    ours, again = (f'<testcase classname="tests.local_aws.test_kill" name="{name}" time="1.5"/>' for name in "ab")
+    failed = ours.replace("/>", "><failure/></testcase>")
+    other = '<testcase classname="tests.test_other" name="b" time="9"><failure/></testcase>'
+    report = f"<testsuites><testsuite>{failed}{again}{other}</testsuite></testsuites>"
+    assert counted(report, f"<testsuite>{ours}</testsuite>") == (2, 3.0)
+
+
+def test_a_page_of_tests_that_failed_is_not_written() -> None:
+    case = '<testcase classname="tests.local_aws.test_kill" name="dies" time="1"><failure/></testcase>'
+    with pytest.raises(ValueError, match="these tests failed: dies"):
+        counted(f"<testsuite>{case}</testsuite>")
 
 
 def test_the_page_that_is_there_has_every_section() -> None:

@@ -123,6 +123,10 @@ def test_it_installs_updates_is_taken_over_and_destroys(
     key = administrator.client("kms").describe_key(KeyId="alias/modelyard")["KeyMetadata"]["Arn"]
     kept |= {"ExistingLedgerTable": "modelyard-ledger", "ExistingKmsKeyArn": key}
     existing = ("-var", f"existing={json.dumps(kept)}")
+    logs = administrator.client("logs")
+    # A function that ends after its log group was deleted makes it anew here, where IAM is not asked; its role may not.
+    for group in logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/modelyard-")["logGroups"]:
+        logs.delete_log_group(logGroupName=group["logGroupName"])
     terraform.run("apply", "-auto-approve", "-input=false", *existing)
     assert administrator.settings.ledger_table == "modelyard-ledger"
     assert visible(administrator, kept["ExistingTemplateBucket"]) == {f"projects/modelyard-{version}.yaml": "true"}
