@@ -66,8 +66,8 @@ def test_three_ways_make_the_same_project(installed: Installed, scenario: str, t
     assert states[0] == states[1] == states[2]
 
     installed.delete(name)
-    (repository,) = installed.left(name)  # nobody asked for it to be deleted
-    assert repository.startswith(("codecommit ", "github: "))
+    (kept,) = installed.left(name)  # the repository, which nobody asked to be deleted
+    assert kept.startswith(("codecommit ", "github: "))
 
 
 @pytest.mark.slow
